@@ -1,0 +1,81 @@
+"""The bytes that wait for one peer, bounded.
+
+Blobs are appended whole and leave as the peer takes them. A blob always ends at a boundary of
+the peer's protocol, so what is cut off by an overflow is whole messages, never half of one.
+"""
+
+from collections import deque
+
+CHUNK_BYTES_MAX = 262_144
+"""How much is offered to the operating system at once; larger sends gain nothing."""
+
+
+class Outbox:
+    """A queue of bytes for one peer that holds at most `bytes_max`."""
+
+    __slots__ = ("_blobs", "_offset", "bytes_max", "handed", "size")
+
+    def __init__(self, bytes_max: int) -> None:
+        self._blobs: deque[bytes] = deque()
+        self._offset = 0  # how much of the first blob is already handed over
+        self.bytes_max = bytes_max
+        self.size = 0
+        """Bytes that wait now."""
+        self.handed = 0
+        """Bytes handed over since the start."""
+
+    def __bool__(self) -> bool:
+        return self.size > 0
+
+    def append(self, blob: bytes) -> bool:
+        """Queue `blob`; False, and nothing queued, when it would pass the limit.
+
+        A blob larger than the limit is taken when nothing else waits: a single large message to
+        a client that keeps up is no overflow.
+        """
+        size = self.size + len(blob)
+        if size > self.bytes_max and self.size:
+            return False
+        self.size = size
+        self._blobs.append(blob)
+        return True
+
+    def head(self) -> bytes | memoryview:
+        """Return the next bytes to hand over, at least one byte if any wait."""
+        blobs = self._blobs
+        if len(blobs) == 1 or len(blobs[0]) - self._offset >= CHUNK_BYTES_MAX:
+            return memoryview(blobs[0])[self._offset :] if self._offset else blobs[0]
+        chunk = []
+        room = CHUNK_BYTES_MAX + self._offset
+        for blob in blobs:
+            chunk.append(blob)
+            room -= len(blob)
+            if room <= 0:
+                break
+        joined = b"".join(chunk)
+        return memoryview(joined)[self._offset :] if self._offset else joined
+
+    def advance(self, count: int) -> None:
+        """Record that `count` bytes of the queue were handed over."""
+        if not 0 <= count <= self.size:
+            raise ValueError(f"cannot hand over {count} of {self.size} bytes")
+        self.size -= count
+        self.handed += count
+        count += self._offset
+        blobs = self._blobs
+        while blobs and count >= len(blobs[0]):
+            count -= len(blobs.popleft())
+        self._offset = count
+
+    def truncate(self, farewell: bytes) -> None:
+        """Drop all that waits but the rest of a blob begun; then queue `farewell`, past any limit."""
+        blobs = self._blobs
+        begun = blobs[0] if self._offset else None
+        blobs.clear()
+        self.size = 0
+        if begun is not None:
+            blobs.append(begun)
+            self.size = len(begun) - self._offset
+        if farewell:
+            blobs.append(farewell)
+            self.size += len(farewell)

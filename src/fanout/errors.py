@@ -1,0 +1,54 @@
+"""Every exception fanout raises on purpose; all derive from `FanoutError`."""
+
+
+class FanoutError(Exception):
+    """Base of all fanout errors; never raised itself."""
+
+
+class ConfigError(FanoutError):
+    """A setting is wrong. The message names the setting, the value and what is allowed.
+
+    Raised while configuration is read, before anything is started. The commands print the
+    message and exit with code 2.
+    """
+
+
+class LocalProtocolError(FanoutError):
+    """This process used a protocol machine wrongly; a bug on our side of the wire."""
+
+
+class RemoteProtocolError(FanoutError):
+    """A peer broke its protocol.
+
+    `reply` holds the bytes to send it before the connection is closed; it may be empty.
+    """
+
+    def __init__(self, message: str, reply: bytes = b"") -> None:
+        super().__init__(message)
+        self.reply = reply
+
+
+class LinkLost(FanoutError):  # noqa: N818 - a fact of the network, named like the log event
+    """A connection to a Redis ended.
+
+    Handed to every command that was still unanswered. `written` tells whether any byte that
+    completes the command may have reached Redis: False means it was certainly not executed,
+    True means nobody can know.
+    """
+
+    def __init__(self, reason: str, *, written: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.written = written
+
+
+class CommandFailed(FanoutError):  # noqa: N818 - Redis answered; the failure is the answer
+    """Redis answered a command with an error. `code` is its first word, such as `NOPERM`."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.code = message.split(" ", 1)[0]
+
+
+class RegistryUnavailable(FanoutError):  # noqa: N818 - a state of discovery, not a bug
+    """No discovery Redis could be reached for the operation."""

@@ -1,0 +1,1 @@
+"""The trio shell: the only part of fanout that waits."""

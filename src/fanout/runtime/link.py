@@ -1,0 +1,233 @@
+"""One connection to one Redis: many commands in flight, replies matched first in, first out.
+
+A link speaks RESP3, so that one connection can subscribe and run commands. It lives for one
+connection only; whoever wants it back makes a new one. Commands are queued synchronously and go
+out together at the next `flush`: what many local clients want in one turn is one write.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import trio
+
+from fanout.core.outbox import Outbox
+from fanout.errors import CommandFailed, LinkLost, RemoteProtocolError
+from fanout.runtime.sender import Sender
+from fanout.runtime.transport import CONNECTION_ERRORS, Network, Transport
+from fanout.values import Endpoint
+from fanout.wire.replies import (
+    NOT_YET,
+    Argument,
+    PushNotification,
+    ReplyError,
+    ReplyReader,
+    pack,
+)
+
+RECEIVE_BYTES_MAX = 131_072
+"""One turn of the reader: large enough to amortise the wake-up, small enough to stay fair."""
+
+OUTBOX_BYTES_MAX = 64 * 1024 * 1024
+"""Commands waiting for one Redis that does not read; past it the link is given up."""
+
+Answer = Any
+"""A reply as hiredis returns it, a `ReplyError`, or `LinkLost` when there will be none."""
+
+OnAnswer = Callable[[Answer], None]
+OnPush = Callable[[list[Any]], None]
+
+_SUBSCRIBE_KINDS = frozenset((b"subscribe", b"unsubscribe", b"psubscribe", b"punsubscribe"))
+
+
+class _Waiting:
+    """Mutable tail of a command that Redis answers with pushes rather than with a reply."""
+
+    __slots__ = ("pushes",)
+
+    def __init__(self, pushes: int) -> None:
+        self.pushes = pushes
+
+
+def _ignore(_value: Any) -> None:
+    """Do nothing with a push or an end of batch."""
+
+
+class Link:
+    """A connected Redis. Make it with `connect`, run `run` as a task, then submit commands."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._reader = ReplyReader()
+        self._outbox = Outbox(OUTBOX_BYTES_MAX)
+        self._sender = Sender(transport, self._outbox)
+        self._waiting: deque[tuple[OnAnswer | _Waiting, int]] = deque()
+        self._queued = 0  # bytes ever queued: a command's place in the stream of bytes
+        self._lost: LinkLost | None = None
+        self.on_push: OnPush = _ignore
+        """Called for every push, synchronously; must not wait and must not raise."""
+        self.on_batch: Callable[[], None] = lambda: None
+        """Called after each batch of replies and pushes, synchronously."""
+        self.received_at = trio.current_time()
+        """When bytes last arrived (trio's clock)."""
+
+    @property
+    def lost(self) -> bool:
+        """Whether the connection has ended."""
+        return self._lost is not None
+
+    @property
+    def in_flight(self) -> int:
+        """Commands that wait for an answer."""
+        return len(self._waiting)
+
+    def submit(self, command: bytes, on_answer: OnAnswer) -> None:
+        """Queue a packed command; `on_answer` is called exactly once, synchronously, later."""
+        if self._lost is not None:
+            on_answer(LinkLost(self._lost.reason, written=False))
+            return
+        if not self._outbox.append(command):
+            self.close("it does not read: too many bytes wait for it")
+            on_answer(LinkLost("too many bytes wait for it", written=False))
+            return
+        self._queued += len(command)
+        self._waiting.append((on_answer, self._queued))
+
+    def submit_subscription(self, verb: bytes, names: tuple[bytes, ...]) -> None:
+        """Queue SUBSCRIBE and its like; the confirmations arrive as pushes. An error ends the link."""
+        if self._lost is not None:
+            return
+        command = pack(verb, *names)
+        if not self._outbox.append(command):
+            self.close("it does not read: too many bytes wait for it")
+            return
+        self._queued += len(command)
+        self._waiting.append((_Waiting(len(names)), self._queued))
+
+    def flush(self) -> None:
+        """Send what is queued."""
+        self._sender.flush()
+
+    async def call(self, *arguments: Argument) -> Any:
+        """Run one command and return its reply; the caller bounds the time.
+
+        Raises:
+            CommandFailed: Redis answered with an error.
+            LinkLost: the connection ended first.
+
+        """
+        done = trio.Event()
+        answers: list[Answer] = []
+
+        def on_answer(answer: Answer) -> None:
+            answers.append(answer)
+            done.set()
+
+        self.submit(pack(*arguments), on_answer)
+        self.flush()
+        await done.wait()
+        if isinstance(answers[0], LinkLost):
+            raise answers[0]
+        if isinstance(answers[0], ReplyError):
+            raise CommandFailed(str(answers[0]))
+        return answers[0]
+
+    def close(self, reason: str) -> None:
+        """End the connection; every unanswered command is told, and `run` ends."""
+        if self._lost is not None:
+            return
+        self._lost = LinkLost(reason)
+        self._transport.close()
+        waiting, self._waiting = self._waiting, deque()
+        for on_answer, end in waiting:
+            if not isinstance(on_answer, _Waiting):
+                # A command is executable only once its last byte is with the kernel.
+                on_answer(LinkLost(reason, written=end <= self._outbox.handed))
+        self.on_batch()
+
+    async def run(self) -> None:
+        """Read until the connection ends, then raise `LinkLost`. Cancelling it closes the link."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._sender.pump)
+                await self._read()
+                nursery.cancel_scope.cancel()
+        finally:
+            self.close("closed on our side")
+        assert self._lost is not None  # noqa: S101 - close() has just seen to it
+        raise self._lost
+
+    async def _read(self) -> None:
+        """Turn bytes into answers and pushes until the stream ends, however it ends."""
+        feed, gets = self._reader.feed, self._reader.gets
+        try:
+            while True:
+                data = await self._transport.receive_some(RECEIVE_BYTES_MAX)
+                if not data:
+                    self.close("Redis closed the connection")
+                    return
+                self.received_at = trio.current_time()
+                feed(data)
+                on_push = self.on_push
+                while (reply := gets()) is not NOT_YET:
+                    if type(reply) is PushNotification:
+                        if reply[0] in _SUBSCRIBE_KINDS:
+                            self._confirm(reply)
+                        on_push(reply)
+                    else:
+                        self._answer(reply)
+                self.on_batch()
+        except CONNECTION_ERRORS as error:
+            self.close(f"connection failed: {error}")
+        except RemoteProtocolError as error:
+            self.close(f"not the Redis protocol: {error}")
+
+    def _answer(self, reply: Answer) -> None:
+        if not self._waiting:
+            self.close(f"a reply that nothing asked for: {str(reply)[:64]!r}")
+            return
+        on_answer, _ = self._waiting.popleft()
+        if isinstance(on_answer, _Waiting):
+            self.close(f"subscription refused: {reply}")
+            return
+        on_answer(reply)
+
+    def _confirm(self, push: list[Any]) -> None:
+        """Count a subscription push towards the command at the head that asked for it."""
+        waiting = self._waiting
+        head = waiting[0][0] if waiting else None
+        if not isinstance(head, _Waiting):
+            # A push nobody asked for: Redis withdrew a subscription.
+            self.close(f"subscription withdrawn: {str(push[0])[:32]}")
+            return
+        head.pushes -= 1
+        if head.pushes == 0:
+            waiting.popleft()
+
+
+async def connect(network: Network, endpoint: Endpoint, *, timeout_seconds: float) -> Link:
+    """Connect to a Redis. The protocol is negotiated by `greet` once the link runs.
+
+    Raises:
+        LinkLost: no connection within `timeout_seconds`, or refused.
+
+    """
+    try:
+        with trio.fail_after(timeout_seconds):
+            return Link(await network.connect(endpoint))
+    except trio.TooSlowError:
+        raise LinkLost(f"no connection to {endpoint} within {timeout_seconds:g} s") from None
+    except OSError as error:
+        raise LinkLost(f"cannot connect to {endpoint}: {error.strerror or error}") from error
+
+
+async def greet(link: Link, *, username: str = "", password: str = "") -> None:
+    """Switch a running link to RESP3 and authenticate.
+
+    Raises:
+        CommandFailed: Redis refuses: wrong credentials, or older than Redis 6.
+        LinkLost: the connection ended.
+
+    """
+    login: tuple[str, ...] = ("AUTH", username or "default", password) if password else ()
+    await link.call("HELLO", "3", *login)

@@ -1,0 +1,1 @@
+"""Fakes that ship with fanout: a Redis and a network in memory."""

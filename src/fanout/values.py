@@ -1,0 +1,245 @@
+"""The vocabulary that the pure cores and the wire share: frozen values, no behaviour."""
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, NewType, Self
+
+import attrs
+
+from fanout.errors import ConfigError
+
+NodeId = NewType("NodeId", str)
+SidecarId = NewType("SidecarId", str)
+
+PROTOCOL_VERSION = 1
+"""Version of the records and control messages that this build writes and understands."""
+
+RESERVED_PREFIX = b"__fanout:"
+"""Channels below this prefix carry fanout's own messages; clients may not use them."""
+
+IDENTITY_KEY = b"__fanout:identity"
+"""Key on a node that tells which node, of which cluster and in which life, it is."""
+
+PRESENCE_CHANNEL = RESERVED_PREFIX + b"presence"
+"""Every sidecar subscribes to it on every node: its NUMSUB is a head count of sidecars."""
+
+PORT_MAX = 65535
+
+
+@attrs.frozen(slots=True)
+class Endpoint:
+    """Where something listens: a TCP `host` and `port`, or a Unix socket `path`."""
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `HOST:PORT`, `[IPV6]:PORT` or `unix:PATH`.
+
+        Raises:
+            ConfigError: the text has another form or the port is not 0 to 65535.
+
+        """
+        if text.startswith("unix:"):
+            path = text.removeprefix("unix:")
+            if not path:
+                raise ConfigError(f"{text!r} names no path; write unix:/run/fanout.sock")
+            return cls(path=path)
+        host, colon, port = text.rpartition(":")
+        host = host.removeprefix("[").removesuffix("]")
+        if not colon or not host or not port.isascii() or not port.isdigit():
+            raise ConfigError(f"{text!r} is not HOST:PORT, [IPV6]:PORT or unix:PATH")
+        if int(port) > PORT_MAX:
+            raise ConfigError(f"{text!r} has a port over {PORT_MAX}")
+        return cls(host=host, port=int(port))
+
+    def __str__(self) -> str:
+        if self.path:
+            return f"unix:{self.path}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+class NodeState(Enum):
+    """Where a node stands in one incarnation; it only ever moves down this list."""
+
+    JOINING = "joining"  # sidecars subscribe, nobody publishes yet
+    ACTIVE = "active"  # sidecars publish
+    DRAINING = "draining"  # publishers leave first, subscribers last
+    GONE = "gone"  # said goodbye; the record stays as a tombstone
+
+
+class FenceMode(Enum):
+    """How a node keeps publishers out while it joins and drains."""
+
+    ACL = "acl"  # Redis itself refuses: the data user lacks +publish
+    COOPERATIVE = "cooperative"  # sidecars agree not to
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class NodeRecord:
+    """What a node's agent tells discovery about its node. One writer; newest wins."""
+
+    cluster: str
+    node: NodeId
+    incarnation: int  # number of this life of the node; grows with every (re)start of its Redis
+    version: int  # number of the record within the incarnation; grows with every write
+    owner: str  # random name of the agent process, to notice two agents with one node id
+    state: NodeState
+    endpoint: Endpoint
+    run_id: str  # Redis' own name for this run of the server process
+    lease_seconds: float  # how long an observer may believe this record without a newer one
+    fence: FenceMode = FenceMode.COOPERATIVE
+    protocol_min: int = PROTOCOL_VERSION
+    protocol_max: int = PROTOCOL_VERSION
+    extra: Mapping[str, Any] = attrs.field(factory=dict)  # fields of a newer build, kept as read
+
+    @property
+    def stamp(self) -> tuple[int, int]:
+        """Order of the records of one node: the larger is the newer."""
+        return (self.incarnation, self.version)
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class SidecarRecord:
+    """What a sidecar tells discovery about itself. One writer; newest wins."""
+
+    cluster: str
+    sidecar: SidecarId
+    incarnation: int
+    version: int
+    lease_seconds: float
+    covered: Mapping[NodeId, int] = attrs.field(factory=dict)  # node -> incarnation subscribed on
+    stopped: Mapping[NodeId, int] = attrs.field(factory=dict)  # no longer published to
+    deaf: Mapping[NodeId, int] = attrs.field(factory=dict)  # cannot be heard
+    protocol_min: int = PROTOCOL_VERSION
+    protocol_max: int = PROTOCOL_VERSION
+    extra: Mapping[str, Any] = attrs.field(factory=dict)
+
+    @property
+    def stamp(self) -> tuple[int, int]:
+        """Order of the records of one sidecar: the larger is the newer."""
+        return (self.incarnation, self.version)
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class Identity:
+    """Content of `IDENTITY_KEY` on a node: who the agent says this Redis is."""
+
+    cluster: str
+    node: NodeId
+    incarnation: int
+    run_id: str
+
+
+class Kind(Enum):
+    """The two kinds of subscription, in Redis' words."""
+
+    CHANNEL = "channel"
+    PATTERN = "pattern"
+
+
+class Encoding(Enum):
+    """How one delivery is written for one kind of local client."""
+
+    RESP2 = "resp2"
+    RESP3 = "resp3"
+    JSON = "json"  # a websocket text frame
+
+
+@attrs.frozen(slots=True)
+class Reply:
+    """A request was answered on the spot; `data` goes to the client in its turn."""
+
+    data: bytes
+
+
+@attrs.frozen(slots=True)
+class Publish:
+    """The client publishes; its reply is written when the outcome is known."""
+
+    channel: bytes
+    payload: bytes
+    tag: Any = None  # whatever the door needs to write the reply, such as a request id
+
+
+@attrs.frozen(slots=True)
+class Subscribe:
+    """The client subscribes to `names` it did not have; `reply` follows the confirmation."""
+
+    kind: Kind
+    names: tuple[bytes, ...]
+    reply: bytes
+
+
+@attrs.frozen(slots=True)
+class Unsubscribe:
+    """The client gives up `names`; after `reply` it gets nothing more for them."""
+
+    kind: Kind
+    names: tuple[bytes, ...]
+    reply: bytes
+
+
+@attrs.frozen(slots=True)
+class Reset:
+    """The client gives up everything and starts anew; deliveries follow `encoding`."""
+
+    encoding: Encoding
+    unsubscribe: bool
+    reply: bytes
+
+
+@attrs.frozen(slots=True)
+class Close:
+    """The connection ends after `reply`."""
+
+    reply: bytes
+    reason: str
+
+
+Action = Reply | Publish | Subscribe | Unsubscribe | Reset | Close
+"""What a door's session wants done for one request."""
+
+
+@attrs.frozen(slots=True)
+class Published:
+    """The node executed the publish. `receivers` is the count to tell the client."""
+
+    receivers: int
+
+
+@attrs.frozen(slots=True)
+class NotPublished:
+    """Certainly not executed anywhere. `code` is stable, `message` is for a person."""
+
+    code: str
+    message: str
+
+
+@attrs.frozen(slots=True)
+class OutcomeUnknown:
+    """The connection to the node broke with the publish in flight: it may have been executed."""
+
+    message: str
+
+
+Outcome = Published | NotPublished | OutcomeUnknown
+
+
+@attrs.frozen(slots=True)
+class Snapshot:
+    """What one read of one discovery instance returned."""
+
+    nodes: tuple[NodeRecord, ...] = ()
+    sidecars: tuple[SidecarRecord, ...] = ()
+
+
+@attrs.frozen(slots=True)
+class End:
+    """Control message: the last thing published on this node in this incarnation."""
+
+    node: NodeId
+    incarnation: int
