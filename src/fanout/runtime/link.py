@@ -6,11 +6,12 @@ out together at the next `flush`: what many local clients want in one turn is on
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import trio
 
+from fanout.config import RedisAddress
 from fanout.core.outbox import Outbox
 from fanout.errors import CommandFailed, LinkLost, RemoteProtocolError
 from fanout.runtime.sender import Sender
@@ -70,6 +71,8 @@ class Link:
         """Called after each batch of replies and pushes, synchronously."""
         self.received_at = trio.current_time()
         """When bytes last arrived (trio's clock)."""
+        self.answered = 0
+        """Commands answered since the start; it stands still while Redis does."""
 
     @property
     def lost(self) -> bool:
@@ -149,7 +152,7 @@ class Link:
         """Read until the connection ends, then raise `LinkLost`. Cancelling it closes the link."""
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._sender.pump)
+                self._sender.start(nursery)
                 await self._read()
                 nursery.cancel_scope.cancel()
         finally:
@@ -187,6 +190,7 @@ class Link:
             self.close(f"a reply that nothing asked for: {str(reply)[:64]!r}")
             return
         on_answer, _ = self._waiting.popleft()
+        self.answered += 1
         if isinstance(on_answer, _Waiting):
             self.close(f"subscription refused: {reply}")
             return
@@ -203,6 +207,7 @@ class Link:
         head.pushes -= 1
         if head.pushes == 0:
             waiting.popleft()
+            self.answered += 1
 
 
 async def connect(network: Network, endpoint: Endpoint, *, timeout_seconds: float) -> Link:
@@ -221,13 +226,60 @@ async def connect(network: Network, endpoint: Endpoint, *, timeout_seconds: floa
         raise LinkLost(f"cannot connect to {endpoint}: {error.strerror or error}") from error
 
 
-async def greet(link: Link, *, username: str = "", password: str = "") -> None:
-    """Switch a running link to RESP3 and authenticate.
+async def greet(link: Link, address: RedisAddress) -> None:
+    """Switch a running link to RESP3, authenticate and select the database of `address`.
 
     Raises:
         CommandFailed: Redis refuses: wrong credentials, or older than Redis 6.
         LinkLost: the connection ended.
 
     """
-    login: tuple[str, ...] = ("AUTH", username or "default", password) if password else ()
+    login: tuple[str, ...] = ()
+    if address.password:
+        login = ("AUTH", address.username or "default", address.password)
     await link.call("HELLO", "3", *login)
+    if address.database:
+        await link.call("SELECT", address.database)
+
+
+async def use_link(
+    network: Network,
+    address: RedisAddress,
+    body: Callable[[Link], Awaitable[None]],
+    *,
+    timeout_seconds: float,
+) -> None:
+    """Connect to a Redis, log in, and run `body` until it returns or the connection ends.
+
+    The link is closed afterwards in any case. `timeout_seconds` bounds the connection and,
+    separately, the login.
+
+    Raises:
+        LinkLost: no connection, or it ended while `body` ran, or within `body`.
+        CommandFailed: Redis refused the login, or a call within `body`.
+
+    """
+    link = await connect(network, address.endpoint, timeout_seconds=timeout_seconds)
+    failures: list[LinkLost | CommandFailed] = []
+
+    async def run_body() -> None:
+        try:
+            with trio.move_on_after(timeout_seconds) as scope:
+                await greet(link, address)
+            if scope.cancelled_caught:
+                raise LinkLost(f"{address.endpoint} did not answer HELLO")  # noqa: TRY301
+            await body(link)
+        except (LinkLost, CommandFailed) as failure:
+            failures.append(failure)
+        link.close("closed on our side")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_body)
+        try:
+            await link.run()
+        except LinkLost as lost:
+            if lost.reason != "closed on our side":
+                failures.append(lost)
+        nursery.cancel_scope.cancel()
+    if failures:
+        raise failures[0]

@@ -1,31 +1,50 @@
 """Moves the bytes of an outbox into a transport: at once when possible, else as room comes."""
 
+import math
+from collections.abc import Callable
+
 import trio
 
 from fanout.core.outbox import Outbox
 from fanout.runtime.transport import CONNECTION_ERRORS, Transport
 
 
+def _nothing() -> None:
+    """Do nothing about a peer that stalls."""
+
+
 class Sender:
     """The one writer of a transport.
 
     `flush` is synchronous: it hands over what the transport takes now, which under normal load is
-    everything, and costs no task switch. What is left is moved by `pump`, a task of the owner.
+    everything, and costs no task switch. Only when the peer is slow a task moves the rest.
     """
 
-    __slots__ = ("_blocked", "_transport", "_wake", "outbox", "stalled_since")
+    __slots__ = ("_nursery", "_on_stalled", "_pumping", "_stall_seconds", "_transport", "outbox")
 
-    def __init__(self, transport: Transport, outbox: Outbox) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        outbox: Outbox,
+        *,
+        stall_seconds: float = math.inf,
+        on_stalled: Callable[[], None] = _nothing,
+    ) -> None:
         self._transport = transport
-        self._wake = trio.Event()
-        self._blocked = False
+        self._nursery: trio.Nursery | None = None
+        self._pumping = False
+        self._stall_seconds = stall_seconds
+        self._on_stalled = on_stalled
         self.outbox = outbox
-        self.stalled_since: float | None = None
-        """When the peer last stopped taking bytes (trio's clock); None while it takes them."""
+
+    def start(self, nursery: trio.Nursery) -> None:
+        """Begin to send; `nursery` holds the task that moves what the peer did not take at once."""
+        self._nursery = nursery
+        self.flush()
 
     def flush(self) -> None:
         """Hand over what the transport takes now; a broken transport is left to its reader."""
-        if self._blocked:
+        if self._pumping or self._nursery is None:
             return
         outbox = self.outbox
         try:
@@ -34,35 +53,32 @@ class Sender:
                 taken = self._transport.send_nowait(offered)
                 outbox.advance(taken)
                 if taken < len(offered):
-                    self._blocked = True
-                    self.stalled_since = trio.current_time()
-                    self._wake.set()
+                    self._pumping = True
+                    self._nursery.start_soon(self._pump)
                     return
         except CONNECTION_ERRORS:
             # The task that reads this transport sees the same error and ends the connection.
-            self._blocked = True
+            self._pumping = True
 
-    async def pump(self) -> None:
-        """Move what `flush` could not; runs until cancelled. Raises nothing of the network."""
-        while True:
-            await self._wake.wait()
-            self._wake = trio.Event()
-            try:
-                while self.outbox:
+    async def _pump(self) -> None:
+        """Move what `flush` could not. A peer that takes nothing for too long is reported."""
+        try:
+            while self.outbox:
+                with trio.move_on_after(self._stall_seconds) as scope:
                     await self._transport.wait_sendable()
-                    taken = self._transport.send_nowait(self.outbox.head())
-                    if taken:
-                        self.outbox.advance(taken)
-                        self.stalled_since = trio.current_time()
-            except CONNECTION_ERRORS:
-                return
-            self._blocked = False
-            self.stalled_since = None
+                if scope.cancelled_caught:
+                    self._on_stalled()
+                    return
+                self.outbox.advance(self._transport.send_nowait(self.outbox.head()))
+        except CONNECTION_ERRORS:
+            return
+        self._pumping = False
 
     async def drain(self) -> None:
         """Wait until everything is handed over; the caller bounds the time.
 
-        Raises as `Transport.send_nowait`. Only for the end of a connection, in place of `pump`.
+        Only for the end of a connection, when no other task of this sender runs any more.
+        Raises as `Transport.send_nowait`.
         """
         while self.outbox:
             self.outbox.advance(self._transport.send_nowait(self.outbox.head()))

@@ -1,0 +1,152 @@
+"""From a name to the local consumers that want it, and the fan-out of a batch to them.
+
+A node's reader hands over messages one by one and ends the batch with `flush`. Messages of one
+name are encoded once for each door that has consumers, joined, and appended as one blob to the
+outbox of each consumer. Within a batch the order of messages of one name is kept; between names
+no order is promised, since their channels may be carried by different nodes.
+
+The upstream copy decides: a `message` reaches the subscribers of the channel, a `pmessage` the
+subscribers of its pattern. A consumer that has both gets both, as with Redis itself.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Generic, Protocol, TypeVar
+
+import attrs
+
+from fanout.core.glob import compile_pattern
+from fanout.core.outbox import Outbox
+from fanout.values import Encoding, Kind
+
+MATCHES_MAX = 10_000
+"""Channels whose matching patterns are remembered; forgetting them costs only a new match."""
+
+
+class Consumer(Protocol):
+    """What the fan-out needs of a local client."""
+
+    @property
+    def encoding(self) -> Encoding:
+        """How this client reads deliveries."""
+
+    @property
+    def outbox(self) -> Outbox:
+        """Where its deliveries go."""
+
+
+C = TypeVar("C", bound=Consumer)
+
+
+@attrs.frozen(slots=True)
+class Encoders:
+    """How one door writes deliveries."""
+
+    message: Callable[[bytes, bytes], bytes]  # (channel, payload)
+    pmessage: Callable[[bytes, bytes, bytes], bytes]  # (pattern, channel, payload)
+
+
+class _Route(Generic[C]):
+    """The consumers of one name, by encoding, and the batch that waits for them."""
+
+    __slots__ = ("doors", "pending")
+
+    def __init__(self) -> None:
+        self.doors: dict[Encoding, dict[C, None]] = {}
+        self.pending: list[tuple[bytes, ...]] = []
+
+    def __len__(self) -> int:
+        return sum(len(consumers) for consumers in self.doors.values())
+
+
+class Dispatch(Generic[C]):
+    """The table of one sidecar."""
+
+    def __init__(self, encoders: Mapping[Encoding, Encoders]) -> None:
+        self._encoders = encoders
+        self._channels: dict[bytes, _Route[C]] = {}
+        self._patterns: dict[bytes, _Route[C]] = {}
+        self._touched: list[tuple[Kind, _Route[C]]] = []
+        self._matchers: dict[bytes, Callable[[bytes], bool]] = {}
+        self._matches: dict[bytes, tuple[bytes, ...]] = {}
+
+    def add(self, kind: Kind, name: bytes, consumer: C) -> None:
+        """Deliver `name` to `consumer` from now on. Adding twice changes nothing."""
+        routes = self._channels if kind is Kind.CHANNEL else self._patterns
+        route = routes.get(name)
+        if route is None:
+            route = routes[name] = _Route()
+            if kind is Kind.PATTERN:
+                self._matchers[name] = compile_pattern(name)
+                self._matches.clear()
+        route.doors.setdefault(consumer.encoding, {})[consumer] = None
+
+    def discard(self, kind: Kind, name: bytes, consumer: C) -> None:
+        """Deliver `name` to `consumer` no more. Discarding what is not there changes nothing."""
+        routes = self._channels if kind is Kind.CHANNEL else self._patterns
+        route = routes.get(name)
+        if route is None:
+            return
+        door = route.doors.get(consumer.encoding)
+        if door is None:
+            return
+        door.pop(consumer, None)
+        if not door:
+            del route.doors[consumer.encoding]
+        if not route.doors:
+            del routes[name]
+            if kind is Kind.PATTERN:
+                del self._matchers[name]
+                self._matches.clear()
+
+    def message(self, channel: bytes, payload: bytes) -> None:
+        """Take a message that a node delivered for a channel."""
+        route = self._channels.get(channel)
+        if route is not None:
+            if not route.pending:
+                self._touched.append((Kind.CHANNEL, route))
+            route.pending.append((channel, payload))
+
+    def pmessage(self, pattern: bytes, channel: bytes, payload: bytes) -> None:
+        """Take a message that a node delivered for a pattern."""
+        route = self._patterns.get(pattern)
+        if route is not None:
+            if not route.pending:
+                self._touched.append((Kind.PATTERN, route))
+            route.pending.append((pattern, channel, payload))
+
+    def flush(self) -> tuple[list[C], list[C]]:
+        """End the batch: fill the outboxes; return the consumers to send to, and to cut off.
+
+        The first list may name a consumer more than once. The second holds slow consumers, whose
+        outbox had no room for what they should have got.
+        """
+        fed: list[C] = []
+        slow: list[C] = []
+        for kind, route in self._touched:
+            pending, route.pending = route.pending, []
+            for encoding, consumers in route.doors.items():
+                encoders = self._encoders[encoding]
+                encode = encoders.message if kind is Kind.CHANNEL else encoders.pmessage
+                blob = b"".join([encode(*message) for message in pending])
+                slow.extend([each for each in consumers if not each.outbox.append(blob)])
+                fed.extend(consumers)
+        self._touched.clear()
+        return fed, slow
+
+    def matching(self, channel: bytes) -> tuple[bytes, ...]:
+        """Return the subscribed patterns that match `channel`."""
+        if not self._matchers:
+            return ()
+        found = self._matches.get(channel)
+        if found is None:
+            if len(self._matches) >= MATCHES_MAX:
+                self._matches.clear()
+            found = tuple(name for name, match in self._matchers.items() if match(channel))
+            self._matches[channel] = found
+        return found
+
+    def receivers(self, channel: bytes) -> int:
+        """Count as Redis does: subscribers of the channel, and of each matching pattern."""
+        route = self._channels.get(channel)
+        count = len(route) if route is not None else 0
+        return count + sum(len(self._patterns[pattern]) for pattern in self.matching(channel))

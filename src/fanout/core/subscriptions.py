@@ -1,0 +1,263 @@
+"""Keeps every node subscribed to what the local consumers want.
+
+Rules
+- `desired` counts the wishes for each name. The first wish and the last one gone (after a linger,
+  so that a client that reconnects causes no churn) are the edges that touch the network.
+- Each link to a node has a `Line`, for one connection: a new connection is a new line, so an
+  answer of an old one can do no harm. A line knows of each name whether it was sent and
+  acknowledged; at most one command for a name is unanswered on a line, so answers cannot cross.
+- What is sent goes in batches, and only so many names may be unanswered, because the node counts
+  its confirmations against the output limit of the connection.
+- A line is *covered* once everything wished for is acknowledged on it. From then on a
+  subscription is confirmed to a client only with the acknowledgement of this line.
+- A ticket stands for one subscribe request of a client: it is confirmed when every required line
+  has acknowledged all of its names. A required node without a line holds tickets back; the shell
+  ends that by no longer requiring it.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from enum import Enum
+
+import attrs
+
+from fanout.values import Kind, NodeId
+
+BATCH_MAX = 512
+"""Names in one SUBSCRIBE; the figure other clients of large fleets settled on (Centrifuge)."""
+
+UNANSWERED_MAX = 8 * BATCH_MAX
+"""Names sent on a line and not yet acknowledged."""
+
+Name = tuple[Kind, bytes]
+
+
+class _Stage(Enum):
+    """Where a name stands on a line; a name that is absent is not subscribed."""
+
+    SUBSCRIBING = "subscribe sent"
+    SUBSCRIBED = "acknowledged"
+    UNSUBSCRIBING = "unsubscribe sent"
+
+
+@attrs.frozen(slots=True)
+class Batch:
+    """One command to send on a line."""
+
+    line: "Line"
+    subscribe: bool
+    kind: Kind
+    names: tuple[bytes, ...]
+
+
+@attrs.define(eq=False, slots=True)
+class Line:
+    """The subscriptions of one connection to `node`. Only `Subscriptions` changes it."""
+
+    node: NodeId
+    covered: bool = False
+    stages: dict[Name, _Stage] = attrs.field(factory=dict)
+    queue: deque[Name] = attrs.field(factory=deque)
+    uncovered: set[Name] = attrs.field(factory=set)
+    unanswered: int = 0
+
+    def has(self, kind: Kind, name: bytes) -> bool:
+        """Whether the node has confirmed this subscription."""
+        return self.stages.get((kind, name)) is _Stage.SUBSCRIBED
+
+
+@attrs.define(eq=False, slots=True)
+class Ticket:
+    """A subscribe request on its way to every node."""
+
+    names: tuple[Name, ...]
+    on_confirmed: Callable[[], None]
+    """What the shell does when `Subscriptions.confirmed` returns the ticket."""
+    missing: int = 0
+
+
+class Subscriptions:
+    """The reconciler of one sidecar."""
+
+    def __init__(self, *, linger_seconds: float = 1.0) -> None:
+        self._linger_seconds = linger_seconds
+        self._desired: dict[Name, int] = {}
+        self._lingering: dict[Name, float] = {}  # in order of their deadlines
+        self._lines: dict[NodeId, Line] = {}
+        self._required: frozenset[NodeId] = frozenset()
+        self._waiting: dict[Name, list[Ticket]] = {}
+        self._done: list[Ticket] = []
+        self._recheck = False  # what confirms a ticket has changed for all of them
+        self._dirty: dict[Line, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._desired)
+
+    def acquire(
+        self, kind: Kind, names: Iterable[bytes], on_confirmed: Callable[[], None]
+    ) -> Ticket:
+        """Wish for `names`, each given once; `confirmed` returns the ticket when it is time."""
+        keys = tuple((kind, name) for name in names)
+        ticket = Ticket(keys, on_confirmed)
+        for key in keys:
+            count = self._desired.get(key, 0)
+            self._desired[key] = count + 1
+            if count == 0:
+                self._lingering.pop(key, None)
+                for line in self._lines.values():
+                    self._enqueue(line, key)
+                    if not line.covered and not line.has(*key):
+                        line.uncovered.add(key)
+            if not self._confirmed(key):
+                self._waiting.setdefault(key, []).append(ticket)
+                ticket.missing += 1
+        if not ticket.missing:
+            self._done.append(ticket)
+        return ticket
+
+    def release(self, kind: Kind, names: Iterable[bytes], now: float) -> None:
+        """Give up one wish for each of `names`.
+
+        Raises:
+            KeyError: a name nobody wishes for; nothing is changed for it or those after it.
+
+        """
+        for name in names:
+            key = (kind, name)
+            count = self._desired[key] - 1
+            if count < 0:
+                raise KeyError(key)
+            self._desired[key] = count
+            if count == 0:
+                self._lingering[key] = now + self._linger_seconds
+
+    def abandon(self, ticket: Ticket) -> None:
+        """Forget a ticket whose client left; the wishes are released separately."""
+        for key in ticket.names:
+            tickets = self._waiting.get(key)
+            if tickets and ticket in tickets:
+                tickets.remove(ticket)
+                if not tickets:
+                    del self._waiting[key]
+
+    def open(self, node: NodeId) -> Line:
+        """Begin a new connection to `node`; what an older one knew is void."""
+        line = Line(node)
+        self._lines[node] = line
+        for key in self._desired:
+            self._enqueue(line, key)
+        line.uncovered = set(self._desired)
+        line.covered = not line.uncovered
+        self._recheck = True
+        return line
+
+    def close(self, line: Line) -> None:
+        """End a connection. Closing an older one than the current changes nothing."""
+        if self._lines.get(line.node) is line:
+            del self._lines[line.node]
+            self._recheck = True
+        self._dirty.pop(line, None)
+
+    def require(self, nodes: frozenset[NodeId]) -> None:
+        """Say which nodes must confirm subscriptions besides those already covered."""
+        self._recheck = self._recheck or nodes != self._required
+        self._required = nodes
+
+    def acknowledge(self, line: Line, *, subscribed: bool, kind: Kind, name: bytes) -> None:
+        """Take a node's confirmation. One that does not fit the current line is ignored."""
+        key = (kind, name)
+        sent = _Stage.SUBSCRIBING if subscribed else _Stage.UNSUBSCRIBING
+        if self._lines.get(line.node) is not line or line.stages.get(key) is not sent:
+            return
+        line.unanswered -= 1
+        if subscribed:
+            line.stages[key] = _Stage.SUBSCRIBED
+            if not line.covered:
+                line.uncovered.discard(key)
+                line.covered = not line.uncovered
+            self._confirm(key)
+        else:
+            del line.stages[key]
+        # The wish may have changed while the command was on its way.
+        if subscribed is not (key in self._desired):
+            self._enqueue(line, key)
+        elif line.queue:
+            self._dirty[line] = None
+
+    def expire(self, now: float) -> None:
+        """Unsubscribe from what nobody has wished for since the linger."""
+        while self._lingering:
+            key, deadline = next(iter(self._lingering.items()))
+            if deadline > now:
+                return
+            del self._lingering[key]
+            del self._desired[key]
+            for line in self._lines.values():
+                line.uncovered.discard(key)
+                line.covered = line.covered or not line.uncovered
+                self._enqueue(line, key)
+
+    def next_deadline(self) -> float:
+        """Return when `expire` has something to do; infinity when idle."""
+        return next(iter(self._lingering.values()), float("inf"))
+
+    def batches(self) -> list[Batch]:
+        """Return the commands to send now; they count as sent."""
+        found: list[Batch] = []
+        dirty, self._dirty = self._dirty, {}
+        for line in dirty:
+            self._fill(line, found)
+        return found
+
+    def confirmed(self) -> list[Ticket]:
+        """Return the tickets that nothing holds back any more, each once."""
+        if self._recheck:
+            self._recheck = False
+            for key in list(self._waiting):
+                self._confirm(key)
+        done, self._done = self._done, []
+        return done
+
+    def _confirm(self, key: Name) -> None:
+        if key not in self._waiting or not self._confirmed(key):
+            return
+        for ticket in self._waiting.pop(key):
+            ticket.missing -= 1
+            if ticket.missing == 0:
+                self._done.append(ticket)
+
+    def _enqueue(self, line: Line, key: Name) -> None:
+        line.queue.append(key)
+        self._dirty[line] = None
+
+    def _confirmed(self, key: Name) -> bool:
+        lines = self._lines
+        for node in self._required:
+            line = lines.get(node)
+            if line is None or not line.has(*key):
+                return False
+        return all(line.has(*key) for line in lines.values() if line.covered)
+
+    def _fill(self, line: Line, found: list[Batch]) -> None:
+        """Turn the queue of a line into batches, as far as the window allows."""
+        stages, queue = line.stages, line.queue
+        groups: dict[tuple[bool, Kind], list[bytes]] = {}
+        while queue and line.unanswered < UNANSWERED_MAX:
+            key = queue.popleft()
+            stage = stages.get(key)
+            subscribe = key in self._desired
+            if stage is None and subscribe:
+                stages[key] = _Stage.SUBSCRIBING
+            elif stage is _Stage.SUBSCRIBED and not subscribe:
+                stages[key] = _Stage.UNSUBSCRIBING
+            else:
+                continue  # as wished already, or decided when the answer comes
+            line.unanswered += 1
+            names = groups.setdefault((subscribe, key[0]), [])
+            names.append(key[1])
+            if len(names) == BATCH_MAX:
+                found.append(Batch(line, subscribe, key[0], tuple(names)))
+                names.clear()
+        for (subscribe, kind), names in groups.items():
+            if names:
+                found.append(Batch(line, subscribe, kind, tuple(names)))

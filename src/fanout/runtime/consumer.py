@@ -1,0 +1,218 @@
+"""One local client: what it asked for, what it is subscribed to, and the bytes on their way to it.
+
+The two doors differ in how they read requests and write replies; what a request does is here.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import attrs
+import structlog
+import trio
+
+from fanout.core.outbox import Outbox
+from fanout.core.subscriptions import Name, Ticket
+from fanout.core.turns import Turn, Turns
+from fanout.runtime.hub import Hub
+from fanout.runtime.sender import Sender
+from fanout.runtime.transport import CONNECTION_ERRORS, Transport
+from fanout.values import (
+    Action,
+    Close,
+    Encoding,
+    Outcome,
+    Publish,
+    Reply,
+    Reset,
+    Subscribe,
+    Unsubscribe,
+)
+
+log = structlog.get_logger()
+
+TURNS_MAX = 16_384
+"""Requests of one client that wait for their replies; past it, its requests are left unread."""
+
+FAREWELL_SECONDS = 1.0
+"""How long a client that is being disconnected may take to read the reason."""
+
+
+@attrs.frozen(slots=True)
+class Door:
+    """How one kind of client is answered."""
+
+    name: str
+    outcome: Callable[[Any, Outcome], bytes]  # (tag of the publish, outcome) -> reply
+    farewell: Callable[[str, str], bytes]  # (code, reason) -> last bytes before the close
+
+
+class Consumer:
+    """One local client of the sidecar."""
+
+    def __init__(self, hub: Hub, transport: Transport, door: Door, encoding: Encoding) -> None:
+        limits = hub.config.limits
+        self.encoding = encoding
+        self.outbox = Outbox(limits.outbox_bytes_max)
+        self.name = f"{door.name} client {transport.peer}"
+        self._hub = hub
+        self._transport = transport
+        self._door = door
+        self._turns = Turns(self.send)
+        self._sender = Sender(
+            transport,
+            self.outbox,
+            stall_seconds=limits.write_timeout_seconds,
+            on_stalled=partial(
+                self.cut,
+                "slow_consumer",
+                f"took no bytes for {limits.write_timeout_seconds:g} seconds",
+            ),
+        )
+        self._active: dict[Name, None] = {}  # what the fan-out delivers to this client
+        self._tickets: dict[Ticket, None] = {}  # subscribes not yet confirmed to it
+        self._scope = trio.CancelScope()
+        self._room = trio.Event()
+        self._closing = False  # no more requests are read
+        self._gone = False
+
+    @property
+    def closing(self) -> bool:
+        """Whether no more of this client's requests should be read."""
+        return self._closing
+
+    async def serve(self, read: Callable[[], Any]) -> None:
+        """Run `read`, the door's loop over requests, then say goodbye and forget the client."""
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    self._sender.start(nursery)
+                    try:
+                        await read()
+                        await self._until_turns(0)
+                    except CONNECTION_ERRORS:
+                        pass  # the client went away; nothing is left to tell it
+                    nursery.cancel_scope.cancel()
+        finally:
+            self._forget()
+            with trio.move_on_after(FAREWELL_SECONDS, shield=True):
+                try:
+                    await self._sender.drain()
+                except CONNECTION_ERRORS:
+                    pass
+            self._transport.close()
+
+    def perform(self, action: Action) -> None:
+        """Do what one request asks. Its reply is written in its turn, sooner or later."""
+        match action:
+            case Publish(channel, payload, tag):
+                turn = self._turns.reserve()
+                self._hub.publisher.publish(channel, payload, partial(self._published, turn, tag))
+            case Reply(data):
+                self._turns.reply(data)
+            case Subscribe():
+                self._subscribe(action)
+            case Unsubscribe():
+                self._turns.reply(partial(self._unsubscribe, action))
+            case Reset():
+                self._turns.reply(partial(self._reset, action))
+            case Close(reply):
+                self._closing = True
+                self._turns.reply(reply)
+
+    async def room(self) -> None:
+        """Wait until the client's earlier requests are answered far enough to read more."""
+        await self._until_turns(TURNS_MAX)
+
+    def send(self, data: bytes) -> None:
+        """Queue bytes for the client; they leave with the hub's next flush."""
+        if self._gone:
+            return
+        if not self.outbox.append(data):
+            self.overflow()
+        self._hub.touch(self)
+        if len(self._turns) <= TURNS_MAX:
+            self._room.set()
+
+    def flush(self) -> None:
+        """Hand the queued bytes to the network."""
+        self._sender.flush()
+
+    def overflow(self) -> None:
+        """Cut off this slow consumer: its outbox is full."""
+        limit = self.outbox.bytes_max
+        self.cut("slow_consumer", f"more than {limit} bytes waited for the client")
+
+    def cut(self, code: str, reason: str) -> None:
+        """Disconnect the client; it is told why if it still reads. Idempotent."""
+        if self._gone or self._scope.cancel_called:
+            return
+        log.warning("consumer_disconnected", consumer=self.name, code=code, reason=reason)
+        self.outbox.truncate(self._door.farewell(code, reason))
+        self._scope.cancel()
+
+    async def _until_turns(self, most: int) -> None:
+        while len(self._turns) > most:
+            self._room = trio.Event()
+            await self._room.wait()
+
+    def _published(self, turn: Turn, tag: Any, outcome: Outcome) -> None:
+        self._turns.complete(turn, self._door.outcome(tag, outcome))
+
+    def _subscribe(self, action: Subscribe) -> None:
+        if not action.names:
+            self._turns.reply(action.reply)
+            return
+        turn = self._turns.reserve()
+        tickets: list[Ticket] = []
+
+        def confirmed() -> None:
+            if not self._gone:
+                self._turns.complete(turn, partial(self._begin, tickets[0], action))
+
+        ticket = self._hub.subscriptions.acquire(action.kind, action.names, confirmed)
+        tickets.append(ticket)
+        self._tickets[ticket] = None
+
+    def _begin(self, ticket: Ticket, action: Subscribe) -> bytes:
+        """Start delivering: called when the confirmation is written, not a message earlier."""
+        if self._tickets.pop(ticket, ticket) is not None:
+            return b""  # the client left meanwhile and its wishes are released
+        for name in action.names:
+            self._hub.dispatch.add(action.kind, name, self)
+            self._active[action.kind, name] = None
+        return action.reply
+
+    def _unsubscribe(self, action: Unsubscribe) -> bytes:
+        for name in action.names:
+            self._hub.dispatch.discard(action.kind, name, self)
+            del self._active[action.kind, name]
+        self._hub.release(action.kind, action.names)
+        return action.reply
+
+    def _reset(self, action: Reset) -> bytes:
+        for kind, name in self._active:
+            self._hub.dispatch.discard(kind, name, self)
+        self.encoding = action.encoding
+        if action.unsubscribe:
+            self._release_active()
+        for kind, name in self._active:
+            self._hub.dispatch.add(kind, name, self)
+        return action.reply
+
+    def _release_active(self) -> None:
+        active, self._active = self._active, {}
+        for kind, name in active:
+            self._hub.release(kind, (name,))
+
+    def _forget(self) -> None:
+        """Give up everything this client wished for."""
+        self._gone = True
+        for kind, name in self._active:
+            self._hub.dispatch.discard(kind, name, self)
+        self._release_active()
+        tickets, self._tickets = self._tickets, {}
+        for ticket in tickets:
+            self._hub.subscriptions.abandon(ticket)
+            for kind, name in ticket.names:
+                self._hub.release(kind, (name,))

@@ -1,0 +1,239 @@
+"""Owns the cores of a sidecar and runs what they decide.
+
+Everything here is synchronous, hence atomic between checkpoints: a task puts something in (a
+batch from a node, requests of a client, news from discovery) and then calls `flush`, which sends
+what has become due in one go.
+"""
+
+import random
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import structlog
+import trio
+
+from fanout.config import SidecarConfig
+from fanout.core.dispatch import Dispatch, Encoders
+from fanout.core.membership import (
+    Effect,
+    Membership,
+    NodeChanged,
+    NodeJoined,
+    NodeLeft,
+)
+from fanout.core.outbox import Outbox
+from fanout.core.subscriptions import Line, Subscriptions
+from fanout.runtime.node_link import NodeLink
+from fanout.runtime.publisher import Publisher
+from fanout.runtime.transport import Network
+from fanout.values import (
+    CONTROL_CHANNEL,
+    PRESENCE_CHANNEL,
+    RESERVED_PREFIX,
+    Encoding,
+    End,
+    Kind,
+    NodeId,
+    NodeState,
+    Snapshot,
+)
+from fanout.wire import bridge, resp
+from fanout.wire.records import decode_control
+
+log = structlog.get_logger()
+
+ENCODERS = {
+    Encoding.RESP2: Encoders(resp.message2, resp.pmessage2),
+    Encoding.RESP3: Encoders(resp.message3, resp.pmessage3),
+    Encoding.JSON: Encoders(bridge.message_frame, bridge.pmessage_frame),
+}
+
+
+class LocalClient(Protocol):
+    """What the hub does with a local client."""
+
+    @property
+    def encoding(self) -> Encoding:
+        """How the client reads deliveries."""
+
+    @property
+    def outbox(self) -> Outbox:
+        """Where its deliveries go."""
+
+    def flush(self) -> None:
+        """Hand the outbox to the network."""
+
+    def overflow(self) -> None:
+        """Cut off the client, whose outbox is full."""
+
+
+class Hub:
+    """The sidecar's membership, subscriptions, fan-out and publishing, behind one door."""
+
+    def __init__(
+        self,
+        config: SidecarConfig,
+        network: Network,
+        rng: random.Random,
+        nursery: trio.Nursery,
+    ) -> None:
+        self.config = config
+        self.network = network
+        self.rng = rng
+        self.membership = Membership(config.cluster, instances=len(config.discovery))
+        self.subscriptions = Subscriptions()
+        self.dispatch: Dispatch[LocalClient] = Dispatch(ENCODERS)
+        self.publisher = Publisher(
+            self.dispatch, timeout_seconds=config.timings.publish_timeout_seconds
+        )
+        self.nodes: dict[NodeId, NodeLink] = {}
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when what this sidecar tells discovery about itself may have changed."""
+        self.probe_channel = RESERVED_PREFIX + b"probe:" + config.id.encode()
+        self._nursery = nursery
+        self._touched: dict[LocalClient, None] = {}
+        self._deadline_moved = trio.Event()
+        own = (PRESENCE_CHANNEL, CONTROL_CHANNEL, self.probe_channel)
+        self.subscriptions.acquire(Kind.CHANNEL, own, lambda: None)
+
+    # What the doors use.
+
+    def touch(self, client: LocalClient) -> None:
+        """Have a client's outbox sent with the next flush."""
+        self._touched[client] = None
+
+    def release(self, kind: Kind, names: tuple[bytes, ...]) -> None:
+        """Give up one wish for each of `names`."""
+        self.subscriptions.release(kind, names, trio.current_time())
+        self._deadline_moved.set()
+
+    def flush(self) -> None:
+        """Send everything that has become due: deliveries, commands to nodes, replies."""
+        fed, slow = self.dispatch.flush()
+        for ticket in self.subscriptions.confirmed():
+            ticket.on_confirmed()
+        for batch in self.subscriptions.batches():
+            self.nodes[batch.line.node].subscribe(batch)
+        self.publisher.flush()
+        for client in fed:
+            client.flush()
+        touched, self._touched = self._touched, {}
+        for client in touched:
+            client.flush()
+        for client in slow:
+            client.overflow()
+
+    # What the links to the nodes report.
+
+    def on_push(self, line: Line, push: list[Any]) -> None:
+        """Take one push of a node: mostly a message to fan out."""
+        kind = push[0]
+        if kind == b"message":
+            channel = push[1]
+            if channel.startswith(RESERVED_PREFIX):
+                self._on_control(line.node, channel, push[2])
+            else:
+                self.dispatch.message(channel, push[2])
+        elif kind == b"pmessage":
+            if not push[2].startswith(RESERVED_PREFIX):
+                self.dispatch.pmessage(push[1], push[2], push[3])
+        elif kind in (b"subscribe", b"psubscribe", b"unsubscribe", b"punsubscribe"):
+            self.subscriptions.acknowledge(
+                line,
+                subscribed=kind in (b"subscribe", b"psubscribe"),
+                kind=Kind.PATTERN if kind[0] == b"p"[0] else Kind.CHANNEL,
+                name=push[1],
+            )
+
+    def _on_control(self, node: NodeId, channel: bytes, payload: bytes) -> None:
+        if channel == self.probe_channel:
+            self.nodes[node].probe_returned(payload)
+        elif channel == CONTROL_CHANNEL:
+            message = decode_control(payload)
+            if isinstance(message, End):
+                self.nodes[node].ended(message)
+
+    def links_changed(self) -> None:
+        """Follow a change of a link or a state: who is published to, and who must confirm."""
+        nodes = self.nodes
+        active = {
+            name: node for name, node in nodes.items() if node.record.state is NodeState.ACTIVE
+        }
+        self.publisher.use({name: node for name, node in active.items() if node.usable})
+        self.subscriptions.require(
+            frozenset(name for name, node in active.items() if not node.deaf)
+        )
+        self.on_change()
+
+    # What discovery reports.
+
+    def on_snapshot(self, instance: int, snapshot: Snapshot) -> None:
+        """Take what one discovery instance knows."""
+        self._apply(self.membership.read(instance, snapshot, trio.current_time()))
+
+    def on_unreachable(self, instance: int) -> None:
+        """Take that one discovery instance cannot be read."""
+        self._apply(self.membership.unreachable(instance, trio.current_time()))
+
+    def _apply(self, effects: tuple[Effect, ...]) -> None:
+        for effect in effects:
+            match effect:
+                case NodeJoined(record):
+                    log.info("member_joined", node=record.node, state=record.state.value)
+                    self.nodes[record.node] = NodeLink(self, record)
+                    self._nursery.start_soon(self.nodes[record.node].run)
+                case NodeChanged(record, before):
+                    if record.state is not before.state or record.incarnation > before.incarnation:
+                        log.info("member_changed", node=record.node, state=record.state.value)
+                    self.nodes[record.node].observe(record)
+                case NodeLeft(record, reason):
+                    log.info("member_left", node=record.node, reason=reason)
+                    self.nodes.pop(record.node).leave()
+                case _:
+                    pass  # the other sidecars matter once they are deaf to a node
+        if effects:
+            self.links_changed()
+            self.flush()
+        self._deadline_moved.set()
+
+    # What time brings.
+
+    async def keep_time(self) -> None:
+        """Run the cores' deadlines; never returns."""
+        cores = (self.membership, self.subscriptions, self.publisher)
+        while True:
+            self._deadline_moved = trio.Event()
+            deadline = min(core.next_deadline() for core in cores)
+            with trio.move_on_at(deadline):
+                await self._deadline_moved.wait()
+            now = trio.current_time()
+            self.subscriptions.expire(now)
+            self.publisher.expire(now)
+            self._apply(self.membership.advance(now))
+            self.flush()
+
+    # What it looks like from outside.
+
+    @property
+    def active(self) -> Mapping[NodeId, NodeLink]:
+        """The nodes that carry publishes."""
+        return {
+            name: node
+            for name, node in self.nodes.items()
+            if node.record.state is NodeState.ACTIVE
+        }
+
+    def unready(self) -> str:
+        """Say why this sidecar cannot serve its purpose now; empty when it can."""
+        active = self.active
+        if not active:
+            return "no active node is known"
+        uncovered = sorted(name for name, node in active.items() if not node.covered)
+        if uncovered:
+            return f"not subscribed on {', '.join(uncovered)}"
+        closed = sorted(name for name, node in active.items() if not node.usable)
+        if closed:
+            return f"cannot publish to {', '.join(closed)}"
+        return ""
+
+

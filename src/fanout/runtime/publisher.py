@@ -1,0 +1,177 @@
+"""Publishes each message to one node and learns what became of it.
+
+Three outcomes: executed; certainly not executed; unknown, when the connection broke with the
+publish in flight. What was certainly not executed is tried on the next node until the deadline.
+What is unknown is never tried again: a second copy would be a duplicate.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Protocol
+
+import attrs
+import trio
+
+from fanout.core.placement import place
+from fanout.core.subscriptions import Line
+from fanout.errors import LinkLost
+from fanout.runtime.link import Answer, Link
+from fanout.values import Kind, NodeId, NodeRecord, NotPublished, Outcome, OutcomeUnknown, Published
+from fanout.wire.replies import ReplyError, error_text, pack
+
+CHOICES_MAX = 100_000
+"""Channels whose node is remembered; forgetting them costs only a new ranking."""
+
+PARKED_BYTES_MAX = 16 * 1024 * 1024
+"""Publishes held back while no node can take them; past it they are refused at once."""
+
+
+class Receivers(Protocol):
+    """What the publisher asks the dispatch table."""
+
+    def receivers(self, channel: bytes) -> int:
+        """Count the local receivers of a channel."""
+
+    def matching(self, channel: bytes) -> tuple[bytes, ...]:
+        """Return the local patterns that match a channel."""
+
+
+class PublishNode(Protocol):
+    """What the publisher asks a node it may publish to."""
+
+    @property
+    def record(self) -> NodeRecord:
+        """What discovery says of the node."""
+
+    @property
+    def data(self) -> Link | None:
+        """The link for publishes."""
+
+    @property
+    def line(self) -> Line | None:
+        """The subscriptions of this sidecar on the node."""
+
+
+@attrs.define(eq=False, slots=True)
+class _Attempt:
+    """One publish on its way."""
+
+    channel: bytes
+    command: bytes
+    done: Callable[[Outcome], None]
+    deadline: float
+    tried: dict[NodeId, str] = attrs.field(factory=dict)  # nodes that refused it, and why
+
+
+class Publisher:
+    """Chooses the node of each message among those that may be published to."""
+
+    def __init__(self, receivers: Receivers, *, timeout_seconds: float) -> None:
+        self._receivers = receivers
+        self._timeout_seconds = timeout_seconds
+        self._nodes: Mapping[NodeId, PublishNode] = {}
+        self._choices: dict[bytes, PublishNode] = {}
+        self._parked: deque[_Attempt] = deque()
+        self._parked_bytes = 0
+        self._dirty: dict[Link, None] = {}
+
+    def use(self, nodes: Mapping[NodeId, PublishNode]) -> None:
+        """Publish to these nodes from now on; each has a data link."""
+        self._nodes = dict(nodes)
+        self._choices.clear()
+        if nodes:
+            parked, self._parked = self._parked, deque()
+            self._parked_bytes = 0
+            for attempt in parked:
+                self._submit(attempt)
+
+    def publish(self, channel: bytes, payload: bytes, done: Callable[[Outcome], None]) -> None:
+        """Publish; `done` is called exactly once, synchronously, now or later."""
+        deadline = trio.current_time() + self._timeout_seconds
+        self._submit(_Attempt(channel, pack(b"PUBLISH", channel, payload), done, deadline))
+
+    def flush(self) -> None:
+        """Send what was submitted since the last flush."""
+        dirty, self._dirty = self._dirty, {}
+        for link in dirty:
+            link.flush()
+
+    def expire(self, now: float) -> None:
+        """Refuse what has waited for a node past its deadline."""
+        while self._parked and self._parked[0].deadline <= now:
+            attempt = self._parked.popleft()
+            self._parked_bytes -= len(attempt.command)
+            attempt.done(self._failure(attempt))
+
+    def next_deadline(self) -> float:
+        """Return when `expire` has something to do; infinity when idle."""
+        return self._parked[0].deadline if self._parked else float("inf")
+
+    def _choose(self, attempt: _Attempt) -> PublishNode | None:
+        if attempt.tried:
+            left = self._nodes.keys() - attempt.tried.keys()
+            chosen = place(attempt.channel, left).publish
+            return self._nodes[chosen] if chosen is not None else None
+        chosen = place(attempt.channel, self._nodes).publish
+        if chosen is None:
+            return None
+        if len(self._choices) >= CHOICES_MAX:
+            self._choices.clear()
+        node = self._choices[attempt.channel] = self._nodes[chosen]
+        return node
+
+    def _submit(self, attempt: _Attempt) -> None:
+        node = None if attempt.tried else self._choices.get(attempt.channel)
+        node = node or self._choose(attempt)
+        link = node.data if node is not None else None
+        if node is None or link is None or link.lost or self._parked:
+            self._park(attempt)
+            return
+        link.submit(attempt.command, partial(self._answered, attempt, node))
+        self._dirty[link] = None
+
+    def _park(self, attempt: _Attempt) -> None:
+        """Hold a publish until a node can take it, in order, for as long as its deadline."""
+        size = len(attempt.command)
+        if self._parked_bytes + size > PARKED_BYTES_MAX:
+            attempt.done(NotPublished("no_node", "no node can be published to, and too many wait"))
+            return
+        self._parked.append(attempt)
+        self._parked_bytes += size
+
+    def _answered(self, attempt: _Attempt, node: PublishNode, answer: Answer) -> None:
+        if type(answer) is int:
+            attempt.done(Published(self._count(attempt.channel, node, answer)))
+        elif isinstance(answer, LinkLost) and answer.written:
+            attempt.done(OutcomeUnknown(f"the node was lost with the message: {answer.reason}"))
+        elif isinstance(answer, LinkLost):
+            self._submit(attempt)  # parked until the choice of nodes follows the loss
+        elif isinstance(answer, ReplyError):
+            self._refused(attempt, node, error_text(answer))
+        else:
+            attempt.done(OutcomeUnknown(f"the node answered {answer!r:.64}"))
+
+    def _refused(self, attempt: _Attempt, node: PublishNode, why: str) -> None:
+        """Try elsewhere what a node refused; fail when no node is left or the time is over."""
+        attempt.tried[node.record.node] = why
+        if attempt.deadline <= trio.current_time() or not self._nodes.keys() - attempt.tried.keys():
+            attempt.done(self._failure(attempt))
+        else:
+            self._submit(attempt)
+
+    @staticmethod
+    def _failure(attempt: _Attempt) -> NotPublished:
+        if attempt.tried:
+            reasons = "; ".join(f"{node}: {why}" for node, why in attempt.tried.items())
+            return NotPublished("publish_failed", f"no node took the message ({reasons})")
+        return NotPublished("no_node", "no node can be published to")
+
+    def _count(self, channel: bytes, node: PublishNode, counted: int) -> int:
+        """Replace this sidecar in the node's count by its local receivers."""
+        own = 0
+        line = node.line
+        if line is not None:
+            own = int(line.has(Kind.CHANNEL, channel))
+            own += sum(line.has(Kind.PATTERN, name) for name in self._receivers.matching(channel))
+        return max(0, counted - own) + self._receivers.receivers(channel)
