@@ -243,3 +243,7 @@ class End:
 
     node: NodeId
     incarnation: int
+
+
+CONTROL_CHANNEL = RESERVED_PREFIX + b"control"
+"""Channel on every node for what agents and sidecars tell all sidecars."""

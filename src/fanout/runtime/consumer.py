@@ -70,7 +70,7 @@ class Consumer:
             ),
         )
         self._active: dict[Name, None] = {}  # what the fan-out delivers to this client
-        self._tickets: dict[Ticket, None] = {}  # subscribes not yet confirmed to it
+        self._tickets: dict[Turn, Ticket] = {}  # subscribes not yet confirmed to it
         self._scope = trio.CancelScope()
         self._room = trio.Event()
         self._closing = False  # no more requests are read
@@ -164,26 +164,27 @@ class Consumer:
             self._turns.reply(action.reply)
             return
         turn = self._turns.reserve()
-        tickets: list[Ticket] = []
+        self._tickets[turn] = self._hub.subscriptions.acquire(
+            action.kind, action.names, partial(self._confirmed, turn, action)
+        )
 
-        def confirmed() -> None:
-            if not self._gone:
-                self._turns.complete(turn, partial(self._begin, tickets[0], action))
+    def _confirmed(self, turn: Turn, action: Subscribe) -> None:
+        if not self._gone:
+            self._turns.complete(turn, partial(self._begin, turn, action))
 
-        ticket = self._hub.subscriptions.acquire(action.kind, action.names, confirmed)
-        tickets.append(ticket)
-        self._tickets[ticket] = None
-
-    def _begin(self, ticket: Ticket, action: Subscribe) -> bytes:
+    def _begin(self, turn: Turn, action: Subscribe) -> bytes:
         """Start delivering: called when the confirmation is written, not a message earlier."""
-        if self._tickets.pop(ticket, ticket) is not None:
-            return b""  # the client left meanwhile and its wishes are released
+        if self._gone:
+            return b""
+        del self._tickets[turn]
         for name in action.names:
             self._hub.dispatch.add(action.kind, name, self)
             self._active[action.kind, name] = None
         return action.reply
 
     def _unsubscribe(self, action: Unsubscribe) -> bytes:
+        if self._gone:
+            return b""
         for name in action.names:
             self._hub.dispatch.discard(action.kind, name, self)
             del self._active[action.kind, name]
@@ -191,6 +192,8 @@ class Consumer:
         return action.reply
 
     def _reset(self, action: Reset) -> bytes:
+        if self._gone:
+            return b""
         for kind, name in self._active:
             self._hub.dispatch.discard(kind, name, self)
         self.encoding = action.encoding
@@ -212,7 +215,7 @@ class Consumer:
             self._hub.dispatch.discard(kind, name, self)
         self._release_active()
         tickets, self._tickets = self._tickets, {}
-        for ticket in tickets:
+        for ticket in tickets.values():
             self._hub.subscriptions.abandon(ticket)
             for kind, name in ticket.names:
                 self._hub.release(kind, (name,))

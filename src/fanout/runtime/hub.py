@@ -113,7 +113,9 @@ class Hub:
         for ticket in self.subscriptions.confirmed():
             ticket.on_confirmed()
         for batch in self.subscriptions.batches():
-            self.nodes[batch.line.node].subscribe(batch)
+            node = self.nodes.get(batch.line.node)
+            if node is not None:
+                node.subscribe(batch)
         self.publisher.flush()
         for client in fed:
             client.flush()
@@ -146,12 +148,15 @@ class Hub:
             )
 
     def _on_control(self, node: NodeId, channel: bytes, payload: bytes) -> None:
+        link = self.nodes.get(node)
+        if link is None:
+            return
         if channel == self.probe_channel:
-            self.nodes[node].probe_returned(payload)
+            link.probe_returned()
         elif channel == CONTROL_CHANNEL:
             message = decode_control(payload)
             if isinstance(message, End):
-                self.nodes[node].ended(message)
+                link.ended(message)
 
     def links_changed(self) -> None:
         """Follow a change of a link or a state: who is published to, and who must confirm."""

@@ -1,0 +1,114 @@
+"""Redis' pattern matching, byte for byte.
+
+Follows `stringmatchlen` in Redis' src/util.c, quirks included: `[` without `]` takes the rest of
+the pattern as the class; a range may be reversed; bytes above 0x7f compare as signed chars in a
+range; a backslash at the very end stands for itself; nothing but the empty pattern matches the
+empty string.
+
+Every part of a pattern but `*` matches exactly one byte. So a pattern is a row of pieces of fixed
+length between stars, and matching is: the first piece at the start, the last at the end, the
+others from left to right, each at the first place where it fits. That is linear in practice and
+never worse than pattern times text, whatever the pattern.
+"""
+
+import re
+from collections.abc import Callable
+
+Matcher = Callable[[bytes], bool]
+
+_STAR, _ANY, _OPEN, _CLOSE, _ESCAPE, _NOT, _DASH = b"*?[]\\^-"
+
+
+def compile_pattern(pattern: bytes) -> Matcher:
+    """Return a function that tells whether a channel matches `pattern`."""
+    pieces = _parse(pattern)
+    if len(pieces) == 1:
+        whole = re.compile(pieces[0][0], re.DOTALL).fullmatch
+        if not pattern:
+            return lambda text: not text
+        return lambda text: bool(text) and whole(text) is not None
+    if len(pieces) == 2 and pattern[:-1] == re.sub(rb"[*?\[\\]", b"", pattern[:-1]):  # noqa: PLR2004
+        prefix = pattern[:-1]
+        return lambda text: bool(text) and text.startswith(prefix)
+    return _starred(pieces)
+
+
+def _starred(pieces: list[tuple[bytes, int]]) -> Matcher:
+    (first, first_length), *middle, (last, last_length) = pieces
+    first_match = re.compile(first, re.DOTALL).match
+    last_match = re.compile(last, re.DOTALL).match
+    searches = [re.compile(source, re.DOTALL).search for source, length in middle if length]
+    shortest = first_length + last_length
+
+    def match(text: bytes) -> bool:
+        end = len(text) - last_length
+        if not text or len(text) < shortest or first_match(text) is None:
+            return False
+        position = first_length
+        for search in searches:
+            found = search(text, position, end)
+            if found is None:
+                return False
+            position = found.end()
+        return position <= end and last_match(text, end) is not None
+
+    return match
+
+
+def _parse(pattern: bytes) -> list[tuple[bytes, int]]:
+    """Split at the stars; return each piece as a regular expression and its length in bytes."""
+    pieces: list[tuple[bytes, int]] = []
+    source, length = bytearray(), 0
+    at = 0
+    while at < len(pattern):
+        byte = pattern[at]
+        at += 1
+        if byte == _STAR:
+            pieces.append((bytes(source), length))
+            source, length = bytearray(), 0
+            continue
+        if byte == _ANY:
+            source += b"."
+        elif byte == _OPEN:
+            wanted, at = _parse_class(pattern, at)
+            source += _class_source(wanted)
+        else:
+            if byte == _ESCAPE and at < len(pattern):
+                byte = pattern[at]
+                at += 1
+            source += re.escape(bytes((byte,)))
+        length += 1
+    pieces.append((bytes(source), length))
+    return pieces
+
+
+def _parse_class(pattern: bytes, at: int) -> tuple[frozenset[int], int]:
+    """Read a class behind its `[`; return the bytes it matches and where the pattern goes on."""
+    inverted = pattern[at : at + 1] == b"^"
+    at += inverted
+    wanted: set[int] = set()
+    while at < len(pattern) and pattern[at] != _CLOSE:
+        left = len(pattern) - at
+        if pattern[at] == _ESCAPE and left >= 2:  # noqa: PLR2004
+            at += 1
+            wanted.add(pattern[at])
+        elif left >= 3 and pattern[at + 1] == _DASH:  # noqa: PLR2004
+            low, high = sorted((_signed(pattern[at]), _signed(pattern[at + 2])))
+            wanted.update(value & 0xFF for value in range(low, high + 1))
+            at += 2
+        else:
+            wanted.add(pattern[at])
+        at += 1
+    if inverted:
+        wanted = set(range(256)) - wanted
+    return frozenset(wanted), at + 1
+
+
+def _class_source(wanted: frozenset[int]) -> bytes:
+    if not wanted:
+        return b"(?!)."  # matches nothing, as long as every other piece: one byte
+    return b"[" + b"".join(rb"\x%02x" % value for value in sorted(wanted)) + b"]"
+
+
+def _signed(byte: int) -> int:
+    return byte - 256 if byte > 0x7F else byte  # noqa: PLR2004

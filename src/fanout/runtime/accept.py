@@ -1,0 +1,63 @@
+"""Takes the connections of one door."""
+
+import errno
+from collections.abc import Awaitable, Callable
+
+import structlog
+import trio
+
+from fanout.runtime.transport import CONNECTION_ERRORS, Listener, Transport
+
+log = structlog.get_logger()
+
+ACCEPT_PAUSE_FIRST_SECONDS = 0.01
+ACCEPT_PAUSE_MAX_SECONDS = 1.0
+"""Out of file descriptors, waiting is all one can do: clients there keep being served."""
+
+_OVERLOAD = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
+
+
+async def accept_clients(
+    listener: Listener,
+    handle: Callable[[Transport], Awaitable[None]],
+    *,
+    clients_max: int,
+    refusal: bytes,
+) -> None:
+    """Serve each connection with `handle`; past `clients_max` send `refusal` and close.
+
+    Runs until cancelled; cancelling it ends the clients as well.
+    """
+    clients = 0
+    pause = ACCEPT_PAUSE_FIRST_SECONDS
+
+    async def serve(transport: Transport) -> None:
+        nonlocal clients
+        clients += 1
+        try:
+            await handle(transport)
+        finally:
+            clients -= 1
+            transport.close()
+
+    async with trio.open_nursery() as nursery:
+        while True:
+            try:
+                transport = await listener.accept()
+            except OSError as error:
+                if error.errno not in _OVERLOAD:
+                    continue  # that one connection ended before it was taken
+                log.warning("accept_paused", reason=error.strerror, listener=str(listener.endpoint))
+                await trio.sleep(pause)
+                pause = min(2 * pause, ACCEPT_PAUSE_MAX_SECONDS)
+                continue
+            pause = ACCEPT_PAUSE_FIRST_SECONDS
+            if clients < clients_max:
+                nursery.start_soon(serve, transport)
+                continue
+            log.warning("client_refused", peer=transport.peer, clients_max=clients_max)
+            try:
+                transport.send_nowait(refusal)
+            except CONNECTION_ERRORS:
+                pass
+            transport.close()

@@ -1,0 +1,279 @@
+"""One node as this sidecar sees it: two connections, each kept on its own, and a probe.
+
+`ctl` carries subscriptions, control messages and probes; `data` carries publishes only. They fail
+and recover independently. After every connect the node must prove by its identity key that it is
+the Redis that discovery speaks of: an address may meanwhile belong to another one.
+
+PING is no proof of delivery, so when nothing was heard for a while a probe is published to a
+channel of our own; if it does not come back the connection is given up.
+"""
+
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import structlog
+import trio
+
+from fanout.config import RedisAddress, SidecarConfig
+from fanout.core.backoff import Backoff, jittered
+from fanout.core.subscriptions import Batch, Line, Subscriptions
+from fanout.errors import CommandFailed, LinkLost, RemoteProtocolError
+from fanout.runtime.link import Link, use_link
+from fanout.runtime.transport import Network
+from fanout.values import IDENTITY_KEY, End, Kind, NodeRecord, NodeState
+from fanout.wire.records import decode_identity
+from fanout.wire.replies import pack
+
+log = structlog.get_logger()
+
+_VERBS = {
+    (True, Kind.CHANNEL): b"SUBSCRIBE",
+    (True, Kind.PATTERN): b"PSUBSCRIBE",
+    (False, Kind.CHANNEL): b"UNSUBSCRIBE",
+    (False, Kind.PATTERN): b"PUNSUBSCRIBE",
+}
+
+
+class WrongIdentity(LinkLost):
+    """The Redis at a node's address is not the one discovery speaks of."""
+
+
+class Owner(Protocol):
+    """What a node's link needs of the hub."""
+
+    config: SidecarConfig
+    network: Network
+    rng: random.Random
+    subscriptions: Subscriptions
+    probe_channel: bytes
+
+    def on_push(self, line: Line, push: list[Any]) -> None:
+        """Take one push of the node."""
+
+    def links_changed(self) -> None:
+        """Follow a change of a link or of a node's state."""
+
+    def flush(self) -> None:
+        """Send everything that has become due."""
+
+
+def _ignore(_answer: Any) -> None:
+    """Do nothing with the answer of a probe: it counts when it comes back as a message."""
+
+
+class NodeLink:
+    """The connections of this sidecar to one node."""
+
+    def __init__(self, hub: Owner, record: NodeRecord) -> None:
+        timings = hub.config.timings
+        self.record = record
+        self.data: Link | None = None
+        """The link to publish on, once the node has proved its identity."""
+        self.line: Line | None = None
+        """What is subscribed on the node by the present connection."""
+        self.deaf = False
+        """Whether an attempt to hear this node has failed since it was last heard."""
+        self._hub = hub
+        self._timings = timings
+        self._backoff = Backoff(
+            first_seconds=timings.reconnect_first_seconds,
+            max_seconds=timings.reconnect_max_seconds,
+        )
+        self._ctl: Link | None = None
+        self._scope = trio.CancelScope()
+        self._probe_back = trio.Event()
+        self._was_covered = False
+        self._heard = False  # whether the present or last connection could subscribe
+        self._ended: int | None = None  # the incarnation whose END was read
+        self._renewed = trio.Event()
+
+    @property
+    def covered(self) -> bool:
+        """Whether everything local clients want is subscribed on the node."""
+        return self.line is not None and self.line.covered
+
+    @property
+    def usable(self) -> bool:
+        """Whether publishes can be sent to the node."""
+        return self.data is not None and not self.data.lost
+
+    @property
+    def stopped(self) -> bool:
+        """Whether this sidecar has left a draining node and all its publishes are answered."""
+        draining = self.record.state is NodeState.DRAINING
+        return draining and not (self.data is not None and self.data.in_flight)
+
+    def observe(self, record: NodeRecord) -> None:
+        """Follow news of discovery; a new life or address needs new connections."""
+        before, self.record = self.record, record
+        if (record.incarnation, record.endpoint) != (before.incarnation, before.endpoint):
+            for link in (self._ctl, self.data):
+                if link is not None:
+                    link.close("the node began a new life")
+            self._renewed.set()
+
+    def leave(self) -> None:
+        """Give up both connections for good."""
+        self._scope.cancel()
+
+    def subscribe(self, batch: Batch) -> None:
+        """Send a batch of subscriptions, if it belongs to the present connection."""
+        if self._ctl is not None and batch.line is self.line:
+            self._ctl.submit_subscription(_VERBS[batch.subscribe, batch.kind], batch.names)
+            self._ctl.flush()
+
+    def probe_returned(self) -> None:
+        """Take a probe that came back."""
+        self._probe_back.set()
+
+    def ended(self, end: End) -> None:
+        """Leave after the node's last message: everything before it was received."""
+        if (end.node, end.incarnation) != (self.record.node, self.record.incarnation):
+            return
+        self._ended = end.incarnation
+        for link in (self._ctl, self.data):
+            if link is not None:
+                link.close("the node has ended")
+
+    async def run(self) -> None:
+        """Keep both connections until `leave`."""
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._keep, "ctl", self._control)
+                nursery.start_soon(self._keep, "data", self._publishing)
+
+    async def _keep(self, name: str, session: Callable[[Link], Awaitable[None]]) -> None:
+        """Connect, run `session` until the link ends, wait, and so on."""
+        attempt = 0
+        bound = log.bind(node=self.record.node, link=name)
+        while True:
+            while self._ended == self.record.incarnation:
+                self._renewed = trio.Event()
+                await self._renewed.wait()
+            began = trio.current_time()
+            try:
+                await use_link(
+                    self._hub.network,
+                    RedisAddress(endpoint=self.record.endpoint),
+                    session,
+                    timeout_seconds=self._timings.connect_timeout_seconds,
+                )
+            except (LinkLost, CommandFailed) as lost:
+                bound.warning("link_lost", reason=str(lost))
+            if name == "ctl":
+                # A connection that was lost may come right back; a failed attempt is deafness.
+                self._set_deaf(deaf=self.deaf or not self._heard)
+                self._heard = False
+            if trio.current_time() - began > self._backoff.max_seconds:
+                attempt = 0
+            await trio.sleep(self._backoff.delay_seconds(attempt, self._hub.rng))
+            attempt += 1
+
+    async def _identify(self, link: Link) -> None:
+        """Check that this Redis is the node. Raises WrongIdentity, LinkLost, CommandFailed."""
+        with trio.move_on_after(self._timings.connect_timeout_seconds) as scope:
+            raw = await link.call("GET", IDENTITY_KEY)
+            info = await link.call("INFO", "server")
+        if scope.cancelled_caught:
+            raise LinkLost("the node does not answer")
+        record = self.record
+        if raw is None:
+            raise WrongIdentity(f"the Redis at {record.endpoint} does not say which node it is")
+        try:
+            found = decode_identity(raw)
+        except RemoteProtocolError as error:
+            raise WrongIdentity(f"the Redis at {record.endpoint}: {error}") from error
+        same = (record.cluster, record.node, record.incarnation, record.run_id)
+        if (found.cluster, found.node, found.incarnation, found.run_id) != same:
+            raise WrongIdentity(
+                f"the Redis at {record.endpoint} is {found.node} of cluster {found.cluster} "
+                f"in life {found.incarnation}, not {record.node} in life {record.incarnation}"
+            )
+        if f"run_id:{record.run_id}".encode() not in info:
+            raise WrongIdentity(f"the Redis at {record.endpoint} restarted; its agent will say so")
+
+    async def _control(self, link: Link) -> None:
+        """Subscribe on the node, fan out what it delivers, and probe it."""
+        await self._identify(link)
+        self._heard = True
+        hub = self._hub
+        line = self.line = hub.subscriptions.open(self.record.node)
+        self._ctl = link
+        self._was_covered = False
+        link.on_push = lambda push: hub.on_push(line, push)
+        link.on_batch = self._batch_done
+        try:
+            hub.links_changed()
+            hub.flush()
+            await self._watch_ctl(link)
+        finally:
+            hub.subscriptions.close(line)
+            self.line = self._ctl = None
+            hub.links_changed()
+            hub.flush()
+
+    def _batch_done(self) -> None:
+        """End a batch of pushes: fan out, confirm, and notice that the node is covered."""
+        if self.covered and not self._was_covered:
+            self._was_covered = True
+            self._set_deaf(deaf=False)
+            self._hub.links_changed()
+        self._hub.flush()
+
+    async def _watch_ctl(self, link: Link) -> None:
+        """Probe the node whenever nothing was heard from it for an interval."""
+        timings, hub = self._timings, self._hub
+        while True:
+            await trio.sleep(jittered(timings.probe_interval_seconds / 2, hub.rng))
+            idle = trio.current_time() - link.received_at
+            if idle < timings.probe_interval_seconds and not link.in_flight:
+                continue
+            self._probe_back = trio.Event()
+            link.submit(pack(b"PUBLISH", hub.probe_channel, b""), _ignore)
+            link.flush()
+            with trio.move_on_after(timings.probe_timeout_seconds) as scope:
+                await self._probe_back.wait()
+            if scope.cancelled_caught:
+                self._heard = False
+                raise LinkLost("a probe published on the node did not come back")
+
+    async def _publishing(self, link: Link) -> None:
+        """Offer the link to the publisher and notice when publishes are not answered."""
+        await self._identify(link)
+        hub = self._hub
+        self.data = link
+        link.on_batch = self._publishes_answered
+        try:
+            hub.links_changed()
+            hub.flush()
+            await self._watch_data(link)
+        finally:
+            self.data = None
+            hub.links_changed()
+            hub.flush()
+
+    def _publishes_answered(self) -> None:
+        """End a batch of answers; the last one of a draining node is news for its agent."""
+        if self.stopped:
+            self._hub.links_changed()
+        self._hub.flush()
+
+    async def _watch_data(self, link: Link) -> None:
+        """Give the link up when no publish is answered for the time a publish may take."""
+        limit = self._timings.publish_timeout_seconds
+        answered, since = link.answered, trio.current_time()
+        while True:
+            await trio.sleep(limit / 8)
+            if link.answered != answered or not link.in_flight:
+                answered, since = link.answered, trio.current_time()
+            elif trio.current_time() - since >= limit:
+                raise LinkLost(f"a publish was not answered within {limit:g} seconds")
+
+    def _set_deaf(self, *, deaf: bool) -> None:
+        if deaf is not self.deaf:
+            self.deaf = deaf
+            event = "node_deaf" if deaf else "node_heard"
+            log.warning(event, node=self.record.node, state=self.record.state.value)
+            self._hub.links_changed()
+            self._hub.flush()

@@ -1,0 +1,63 @@
+"""What this sidecar tells discovery about itself, at every heartbeat and at every change."""
+
+import random
+
+import attrs
+import trio
+
+from fanout.config import Timings
+from fanout.core.backoff import jittered
+from fanout.runtime.hub import Hub
+from fanout.runtime.registry import Registry
+from fanout.values import NodeId, SidecarId, SidecarRecord
+
+
+class Presence:
+    """The writer of one sidecar's record."""
+
+    def __init__(self, hub: Hub, registry: Registry, incarnation: int, rng: random.Random) -> None:
+        self._hub = hub
+        self._registry = registry
+        self._timings: Timings = hub.config.timings
+        self._rng = rng
+        self._record = SidecarRecord(
+            cluster=hub.config.cluster,
+            sidecar=SidecarId(hub.config.id),
+            incarnation=incarnation,
+            version=0,
+            lease_seconds=self._timings.lease_seconds,
+        )
+        self._changed = trio.Event()
+        hub.on_change = self._look
+
+    async def announce(self) -> int:
+        """Write the record as it is now; return how many instances took it."""
+        self._changed = trio.Event()
+        record = self._record = attrs.evolve(
+            self._record, version=self._record.version + 1, **self._facts()
+        )
+        return await self._registry.write(record)
+
+    async def run(self) -> None:
+        """Write at every change and every heartbeat until cancelled."""
+        while True:
+            with trio.move_on_after(
+                jittered(self._timings.heartbeat_interval_seconds, self._rng)
+            ):
+                await self._changed.wait()
+            await self.announce()
+
+    def _look(self) -> None:
+        """Notice whether what discovery should know has changed since the last write."""
+        record = self._record
+        told = {"covered": record.covered, "stopped": record.stopped, "deaf": record.deaf}
+        if self._facts() != told:
+            self._changed.set()
+
+    def _facts(self) -> dict[str, dict[NodeId, int]]:
+        nodes = self._hub.nodes
+        return {
+            "covered": {name: n.record.incarnation for name, n in nodes.items() if n.covered},
+            "stopped": {name: n.record.incarnation for name, n in nodes.items() if n.stopped},
+            "deaf": {name: n.record.incarnation for name, n in nodes.items() if n.deaf},
+        }

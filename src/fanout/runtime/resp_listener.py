@@ -1,0 +1,71 @@
+"""The door for Redis clients."""
+
+import itertools
+from typing import Any
+
+from fanout.errors import RemoteProtocolError
+from fanout.runtime.accept import accept_clients
+from fanout.runtime.consumer import Consumer, Door
+from fanout.runtime.hub import Hub
+from fanout.runtime.transport import Listener, Transport
+from fanout.values import Close, Encoding, NotPublished, Outcome, Published
+from fanout.wire import resp
+from fanout.wire.requests import RequestDecoder, RequestLimits
+from fanout.wire.session import Session
+
+RECEIVE_BYTES_MAX = 65_536
+"""One turn of one client; a client with more to say waits for the others."""
+
+PAYLOAD_MARGIN_BYTES = 65_536
+"""A payload somewhat over the limit is read whole and refused politely; beyond, we hang up."""
+
+
+def _outcome(_tag: Any, outcome: Outcome) -> bytes:
+    if isinstance(outcome, Published):
+        return resp.integer(outcome.receivers)
+    if isinstance(outcome, NotPublished):
+        return resp.error(f"NOTPUBLISHED {outcome.code}: {outcome.message}")
+    return resp.error(f"OUTCOMEUNKNOWN {outcome.message}")
+
+
+def _farewell(code: str, reason: str) -> bytes:
+    return resp.error(f"ERR {code}: {reason}")
+
+
+DOOR = Door(name="resp", outcome=_outcome, farewell=_farewell)
+
+
+async def serve_resp(hub: Hub, listener: Listener) -> None:
+    """Serve Redis clients until cancelled."""
+    limits = hub.config.limits
+    request_limits = RequestLimits(bulk_bytes_max=limits.payload_bytes_max + PAYLOAD_MARGIN_BYTES)
+    numbers = itertools.count(1)
+
+    async def serve_client(transport: Transport) -> None:
+        consumer = Consumer(hub, transport, DOOR, Encoding.RESP2)
+        session = Session(
+            next(numbers),
+            payload_bytes_max=limits.payload_bytes_max,
+            name_bytes_max=limits.channel_bytes_max,
+        )
+        decoder = RequestDecoder(request_limits)
+
+        async def read() -> None:
+            while not consumer.closing and (data := await transport.receive_some(RECEIVE_BYTES_MAX)):
+                decoder.feed(data)
+                try:
+                    while not consumer.closing and (request := decoder.next_request()) is not None:
+                        consumer.perform(session.handle(request))
+                except RemoteProtocolError as error:
+                    consumer.perform(Close(error.reply, reason=str(error)))
+                hub.flush()
+                await consumer.room()
+
+        await consumer.serve(read)
+
+    await accept_clients(
+        listener,
+        serve_client,
+        clients_max=limits.clients_max,
+        refusal=resp.error("ERR max number of clients reached"),
+    )

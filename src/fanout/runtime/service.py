@@ -1,0 +1,144 @@
+"""The sidecar as a whole: what is started in which order, and how it leaves."""
+
+import random
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+
+import structlog
+import trio
+
+from fanout.config import SidecarConfig
+from fanout.errors import ConfigError
+from fanout.runtime.admin import serve_admin
+from fanout.runtime.hub import Hub
+from fanout.runtime.presence import Presence
+from fanout.runtime.registry import Registry
+from fanout.runtime.resp_listener import serve_resp
+from fanout.runtime.signals import Stop, open_signal_stop
+from fanout.runtime.transport import Listener, Network, SocketNetwork
+from fanout.runtime.ws_listener import serve_ws
+from fanout.values import Endpoint
+
+log = structlog.get_logger()
+
+READY_POLL_SECONDS = 0.05
+"""How often a starting sidecar looks whether it covers every active node."""
+
+FAREWELL_SECONDS = 2.0
+"""How long a leaving sidecar waits for discovery to take its goodbye."""
+
+
+def print_line(line: str) -> None:
+    """Write a line for the program that started us, at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+async def run_sidecar(
+    config: SidecarConfig,
+    *,
+    network: Network | None = None,
+    stop: Stop | None = None,
+    announce: Callable[[str], None] = print_line,
+) -> int:
+    """Run a sidecar until it is told to stop; return the exit code.
+
+    Without `stop` the first SIGTERM or SIGINT makes it leave and a second one ends it at once.
+
+    Raises:
+        ConfigError: an address cannot be bound.
+
+    """
+    if stop is None:
+        async with open_signal_stop() as stop:
+            return await run_sidecar(config, network=network, stop=stop, announce=announce)
+    with structlog.contextvars.bound_contextvars(cluster=config.cluster, sidecar=config.id):
+        return await _run(config, network or SocketNetwork(), stop, announce)
+
+
+async def _run(
+    config: SidecarConfig, network: Network, stop: Stop, announce: Callable[[str], None]
+) -> int:
+    rng = random.Random()  # noqa: S311 - jitter needs no secrecy
+    async with trio.open_nursery() as nursery:
+        hub = Hub(config, network, rng, nursery)
+        registry = Registry(
+            network,
+            config.discovery,
+            config.cluster,
+            on_snapshot=hub.on_snapshot,
+            on_unreachable=hub.on_unreachable,
+            timings=config.timings,
+            rng=rng,
+        )
+        presence = Presence(hub, registry, incarnation=time.time_ns() // 1_000_000, rng=rng)
+        resp = await _bind(network, config.resp, "resp")
+        ws = await _bind(network, config.ws, "ws")
+        nursery.start_soon(_stop_at_once, stop, nursery.cancel_scope)
+        admin = await _start_admin(nursery, config, hub)
+        nursery.start_soon(registry.run)
+        nursery.start_soon(hub.keep_time)
+        nursery.start_soon(presence.run)
+        async with trio.open_nursery() as doors:
+            doors.start_soon(_leave_on, stop, doors.cancel_scope)
+            await _until_ready(hub)
+            for listener in (resp, ws):
+                listener.listen()
+            doors.start_soon(serve_resp, hub, resp)
+            doors.start_soon(serve_ws, hub, ws)
+            announce(
+                f"ready resp={resp.endpoint} ws=ws://{ws.endpoint}/ "
+                f"admin=http://{admin}/ nodes={len(hub.active)}"
+            )
+            log.info("sidecar_ready", nodes=len(hub.active))
+        resp.close()
+        ws.close()
+        log.info("sidecar_leaving")
+        with trio.move_on_after(FAREWELL_SECONDS):
+            await presence.say_goodbye()
+        nursery.cancel_scope.cancel()
+    log.info("sidecar_left")
+    return 1 if stop.now.is_set() else 0
+
+
+async def _bind(network: Network, endpoint: Endpoint, option: str) -> Listener:
+    try:
+        return await network.bind(endpoint)
+    except OSError as error:
+        raise ConfigError(
+            f"--{option}: cannot listen on {endpoint}: {error.strerror or error}; "
+            "choose a free address, or port 0 for any free port"
+        ) from error
+
+
+async def _start_admin(nursery: trio.Nursery, config: SidecarConfig, hub: Hub) -> Endpoint:
+    try:
+        endpoint: Endpoint = await nursery.start(partial(serve_admin, config.admin, hub.unready))
+    except OSError as error:
+        raise ConfigError(
+            f"--admin: cannot listen on {config.admin}: {error.strerror or error}"
+        ) from error
+    return endpoint
+
+
+async def _until_ready(hub: Hub) -> None:
+    """Wait until the sidecar covers every active node; say why it waits when that takes long."""
+    said = ""
+    began = trio.current_time()
+    while reason := hub.unready():
+        if reason != said and trio.current_time() - began > 1:
+            log.warning("sidecar_waiting", reason=reason)
+            said = reason
+        await trio.sleep(READY_POLL_SECONDS)
+
+
+async def _leave_on(stop: Stop, scope: trio.CancelScope) -> None:
+    await stop.requested.wait()
+    scope.cancel()
+
+
+async def _stop_at_once(stop: Stop, scope: trio.CancelScope) -> None:
+    await stop.now.wait()
+    scope.cancel()

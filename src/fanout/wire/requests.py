@@ -1,0 +1,167 @@
+"""The server side of Redis' protocol: what clients send, decoded within bounds.
+
+Unlike hiredis this decoder trusts nothing a client announces: every number is checked against a
+limit before anything is allocated or waited for. Error texts are Redis' own.
+"""
+
+import re
+
+import attrs
+
+from fanout.errors import RemoteProtocolError
+from fanout.wire import resp
+
+_HEADER_BYTES_MAX = 32
+"""A `*` or `$` line is a number; a longer one is no number we would accept."""
+
+_PUBLISH = re.compile(rb"\*3\r\n\$7\r\n(?:PUBLISH|publish)\r\n\$([0-9]{1,7})\r\n")
+_HTTP = re.compile(rb"(?:GET|POST|HEAD|PUT|DELETE|OPTIONS|PATCH|CONNECT|TRACE) |host:", re.IGNORECASE)
+_INLINE = frozenset((b"PING", b"QUIT"))
+
+
+@attrs.frozen(kw_only=True)
+class RequestLimits:
+    """What one request may hold."""
+
+    arguments_max: int = 1024
+    bulk_bytes_max: int = 1_114_112
+    inline_bytes_max: int = 1024
+
+
+class RequestDecoder:
+    """Feed bytes, take requests. After an error the connection must be closed."""
+
+    __slots__ = ("_arguments", "_at", "_buffer", "_bulk", "_expected", "_limits")
+
+    def __init__(self, limits: RequestLimits) -> None:
+        self._limits = limits
+        self._buffer = b""
+        self._at = 0  # where the undecoded bytes begin
+        self._arguments: list[bytes] = []  # of a request begun
+        self._expected = 0  # arguments it still lacks
+        self._bulk = -1  # announced length of the next argument; -1: not read yet
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes as they arrived."""
+        rest = self._buffer[self._at :] if self._at else self._buffer
+        self._buffer = rest + data if rest else data
+        self._at = 0
+
+    def next_request(self) -> list[bytes] | None:
+        """Return the next whole request, its verb first; None when more bytes are needed.
+
+        Raises:
+            RemoteProtocolError: the client broke the protocol or a limit; `reply` says how.
+
+        """
+        while True:
+            if not self._expected:
+                if self._at >= len(self._buffer):
+                    return None
+                if fast := self._fast_publish():
+                    return fast
+                if self._buffer[self._at] != 0x2A:  # `*`
+                    inline = self._inline()
+                    if inline is None or inline:
+                        return inline
+                    continue
+                if not self._begin():
+                    return None
+                continue  # `*0` announces nothing
+            if not self._take_arguments():
+                return None
+            request, self._arguments = self._arguments, []
+            return request
+
+    def _fast_publish(self) -> list[bytes] | None:
+        """Decode a whole buffered `PUBLISH channel payload` in few steps; None when it is not."""
+        buffer = self._buffer
+        head = _PUBLISH.match(buffer, self._at)
+        if head is None:
+            return None
+        limit = self._limits.bulk_bytes_max
+        start = head.end()
+        length = int(head[1])
+        end = start + length
+        if length > limit or buffer[end : end + 3] != b"\r\n$":
+            return None
+        line = buffer.find(b"\r\n", end + 3, end + 3 + _HEADER_BYTES_MAX)
+        digits = buffer[end + 3 : line]
+        if line < 0 or not digits.isdigit() or len(digits) > 9:  # noqa: PLR2004
+            return None
+        payload_start = line + 2
+        payload_end = payload_start + int(digits)
+        if int(digits) > limit or buffer[payload_end : payload_end + 2] != b"\r\n":
+            return None
+        self._at = payload_end + 2
+        return [b"PUBLISH", buffer[start:end], buffer[payload_start:payload_end]]
+
+    def _line(self, what: str) -> bytes | None:
+        """Take a header line without its end; None when it has not come whole."""
+        end = self._buffer.find(b"\r\n", self._at, self._at + _HEADER_BYTES_MAX)
+        if end < 0:
+            if len(self._buffer) - self._at >= _HEADER_BYTES_MAX:
+                raise _protocol_error(f"too big {what} count string")
+            return None
+        line = self._buffer[self._at + 1 : end]
+        self._at = end + 2
+        return line
+
+    def _begin(self) -> bool:
+        line = self._line("mbulk")
+        if line is None:
+            return False
+        count = _number(line)
+        if count is None or count > self._limits.arguments_max:
+            raise _protocol_error("invalid multibulk length")
+        self._expected = max(0, count)
+        return True
+
+    def _take_arguments(self) -> bool:
+        while self._expected:
+            if self._bulk < 0:
+                if self._at >= len(self._buffer):
+                    return False
+                first = self._buffer[self._at]
+                if first != 0x24:  # `$`
+                    raise _protocol_error(f"expected '$', got '{chr(first)}'")
+                line = self._line("bulk")
+                if line is None:
+                    return False
+                length = _number(line)
+                if length is None or not 0 <= length <= self._limits.bulk_bytes_max:
+                    raise _protocol_error("invalid bulk length")
+                self._bulk = length
+            end = self._at + self._bulk
+            if len(self._buffer) < end + 2:
+                return False
+            self._arguments.append(self._buffer[self._at : end])
+            self._at = end + 2
+            self._bulk = -1
+            self._expected -= 1
+        return True
+
+    def _inline(self) -> list[bytes] | None:
+        """Take a plain line: only PING and QUIT, and never HTTP, which a browser may send here."""
+        end = self._buffer.find(b"\n", self._at, self._at + self._limits.inline_bytes_max)
+        if end < 0:
+            if len(self._buffer) - self._at >= self._limits.inline_bytes_max:
+                raise _protocol_error("too big inline request")
+            return None
+        line = self._buffer[self._at : end]
+        self._at = end + 1
+        if _HTTP.match(line):
+            raise RemoteProtocolError("an HTTP request came to the RESP door")
+        words = line.split()
+        if words and words[0].upper() not in _INLINE:
+            raise _protocol_error("inline commands other than PING and QUIT are not accepted")
+        return words
+
+
+def _number(line: bytes) -> int | None:
+    digits = line[1:] if line.startswith(b"-") else line
+    return int(line) if digits.isdigit() and len(digits) <= 19 else None  # noqa: PLR2004
+
+
+def _protocol_error(text: str) -> RemoteProtocolError:
+    return RemoteProtocolError(text, resp.error(f"ERR Protocol error: {text}"))

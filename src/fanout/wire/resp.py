@@ -1,0 +1,78 @@
+"""What the RESP door writes: replies and deliveries in Redis' protocol, versions 2 and 3."""
+
+from collections.abc import Iterable
+
+OK = b"+OK\r\n"
+PONG = b"+PONG\r\n"
+NULL2 = b"$-1\r\n"
+NULL3 = b"_\r\n"
+
+
+def integer(number: int) -> bytes:
+    """Encode a number."""
+    return b":%d\r\n" % number
+
+
+def simple(text: bytes) -> bytes:
+    """Encode a short status without line breaks."""
+    return b"+%b\r\n" % text
+
+
+def error(text: str) -> bytes:
+    """Encode an error; line breaks, which would end it early, become spaces."""
+    line = text.encode("utf-8", "surrogateescape").replace(b"\r", b" ").replace(b"\n", b" ")
+    return b"-%b\r\n" % line
+
+
+def bulk(data: bytes) -> bytes:
+    """Encode any bytes."""
+    return b"$%d\r\n%b\r\n" % (len(data), data)
+
+
+def array(items: Iterable[bytes]) -> bytes:
+    """Encode a list of items that are already encoded."""
+    parts = list(items)
+    return b"*%d\r\n%b" % (len(parts), b"".join(parts))
+
+
+def mapping(items: Iterable[tuple[bytes, bytes]], *, resp3: bool) -> bytes:
+    """Encode pairs of encoded items: a map in RESP3, a flat list in RESP2."""
+    parts = [part for pair in items for part in pair]
+    if resp3:
+        return b"%%%d\r\n%b" % (len(parts) // 2, b"".join(parts))
+    return array(parts)
+
+
+def confirmation(verb: bytes, name: bytes | None, count: int, *, resp3: bool) -> bytes:
+    """Encode the confirmation of one (un)subscribed name; None where there was none to drop."""
+    null = NULL3 if resp3 else NULL2
+    head = b">3\r\n" if resp3 else b"*3\r\n"
+    return head + bulk(verb) + (null if name is None else bulk(name)) + integer(count)
+
+
+def message2(channel: bytes, payload: bytes) -> bytes:
+    """Encode the delivery of a message, RESP2."""
+    return b"*3\r\n$7\r\nmessage\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
+        len(channel), channel, len(payload), payload,
+    )  # fmt: skip
+
+
+def message3(channel: bytes, payload: bytes) -> bytes:
+    """Encode the delivery of a message, RESP3."""
+    return b">3\r\n$7\r\nmessage\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
+        len(channel), channel, len(payload), payload,
+    )  # fmt: skip
+
+
+def pmessage2(pattern: bytes, channel: bytes, payload: bytes) -> bytes:
+    """Encode the delivery of a message to a pattern's subscriber, RESP2."""
+    return b"*4\r\n$8\r\npmessage\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
+        len(pattern), pattern, len(channel), channel, len(payload), payload,
+    )  # fmt: skip
+
+
+def pmessage3(pattern: bytes, channel: bytes, payload: bytes) -> bytes:
+    """Encode the delivery of a message to a pattern's subscriber, RESP3."""
+    return b">4\r\n$8\r\npmessage\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
+        len(pattern), pattern, len(channel), channel, len(payload), payload,
+    )  # fmt: skip

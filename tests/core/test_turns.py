@@ -1,0 +1,46 @@
+"""Turns: replies in the order of requests."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fanout.core.turns import Turns
+
+
+@given(st.permutations(range(8)), st.sets(st.integers(0, 7)))
+def test_replies_keep_the_order_of_requests(order: list[int], lazy: set[int]) -> None:
+    """In whatever order replies become ready, they leave in the order of the turns."""
+    emitted: list[bytes] = []
+    turns = Turns(emitted.append)
+    reserved = [turns.reserve() for _ in range(8)]
+    for number in order:
+        data = b"%d" % number
+        turns.complete(reserved[number], (lambda data=data: data) if number in lazy else data)
+
+    assert emitted == [b"%d" % number for number in range(8)]
+    assert len(turns) == 0
+
+
+def test_a_function_is_called_only_in_its_turn() -> None:
+    """What a reply does when it is written does not happen before the replies in front of it."""
+    happened: list[str] = []
+    turns = Turns(lambda data: happened.append(data.decode()))
+    first = turns.reserve()
+    turns.reply(lambda: happened.append("begins") or b"second")  # type: ignore[func-returns-value]
+
+    assert happened == []
+
+    turns.complete(first, b"first")
+
+    assert happened == ["first", "begins", "second"]
+
+
+def test_completing_twice_is_an_error() -> None:
+    """One request has one reply."""
+    turns = Turns(lambda _: None)
+    turns.reserve()
+    second = turns.reserve()
+    turns.complete(second, b"x")
+
+    with pytest.raises(RuntimeError):
+        turns.complete(second, b"y")
