@@ -1,0 +1,179 @@
+"""Discovery records and control messages as JSON: tolerant of new fields, strict in the rest."""
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import attrs
+
+from fanout.errors import ConfigError, RemoteProtocolError
+from fanout.values import (
+    End,
+    Endpoint,
+    FenceMode,
+    Identity,
+    NodeId,
+    NodeRecord,
+    NodeState,
+    SidecarId,
+    SidecarRecord,
+)
+
+RECORD_BYTES_MAX = 65_536
+_NUMBER_MAX = 2**63
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NODES_MAX = 1024
+_T = TypeVar("_T")
+
+
+def node_key(cluster: str, node: str) -> str:
+    """Return the key of a node's record. The braces keep a fleet on one Redis Cluster slot."""
+    return f"fanout:{{{cluster}}}:node:{node}"
+
+
+def sidecar_key(cluster: str, sidecar: str) -> str:
+    """Return the key of a sidecar's record."""
+    return f"fanout:{{{cluster}}}:sidecar:{sidecar}"
+
+
+def index_key(cluster: str, kind: str) -> str:
+    """Return the key of the set of ids of a kind: `nodes` or `sidecars`."""
+    return f"fanout:{{{cluster}}}:{kind}"
+
+
+def hint_channel(cluster: str) -> str:
+    """Return the channel that says: something has changed, look now."""
+    return f"fanout:{{{cluster}}}:hint"
+
+
+def encode_record(record: NodeRecord | SidecarRecord | Identity) -> bytes:
+    """Encode a record; fields of a newer build that were read are written back."""
+    data: dict[str, Any] = dict(getattr(record, "extra", {}))
+    for field in attrs.fields(type(record)):
+        value = getattr(record, field.name)
+        if field.name == "extra":
+            continue
+        if isinstance(value, (NodeState, FenceMode)):
+            value = value.value
+        elif isinstance(value, Endpoint):
+            value = str(value)
+        elif isinstance(value, Mapping):
+            value = dict(value)
+        data[field.name] = value
+    return json.dumps(data, separators=(",", ":"), sort_keys=True).encode()
+
+
+def decode_node(raw: bytes) -> NodeRecord:
+    """Decode a node's record. Raises RemoteProtocolError naming the field at fault."""
+    return _decode(NodeRecord, raw)
+
+
+def decode_sidecar(raw: bytes) -> SidecarRecord:
+    """Decode a sidecar's record. Raises RemoteProtocolError naming the field at fault."""
+    return _decode(SidecarRecord, raw)
+
+
+def decode_identity(raw: bytes) -> Identity:
+    """Decode a node's identity. Raises RemoteProtocolError naming the field at fault."""
+    return _decode(Identity, raw)
+
+
+def encode_control(message: End) -> bytes:
+    """Encode a control message."""
+    return json.dumps(
+        {"type": "end", "node": message.node, "incarnation": message.incarnation}
+    ).encode()
+
+
+def decode_control(raw: bytes) -> End | None:
+    """Decode a control message; None for one this build does not know."""
+    try:
+        data = _object(raw)
+        if data.get("type") != "end":
+            return None
+        return End(NodeId(_name(data.get("node"))), _integer(data.get("incarnation")))
+    except (RemoteProtocolError, ValueError):
+        return None
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    if len(raw) > RECORD_BYTES_MAX:
+        raise RemoteProtocolError(f"a record of {len(raw)} bytes is over {RECORD_BYTES_MAX}")
+    try:
+        data = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise RemoteProtocolError("a record is not JSON") from error
+    if not isinstance(data, dict):
+        raise RemoteProtocolError("a record is not a JSON object")
+    return data
+
+
+def _decode(kind: type[_T], raw: bytes) -> _T:
+    data = _object(raw)
+    values: dict[str, Any] = {}
+    for field in attrs.fields(kind):  # type: ignore[arg-type]
+        if field.name == "extra" or (field.name not in data and field.default is not attrs.NOTHING):
+            continue
+        try:
+            values[field.name] = _READERS[field.name](data.pop(field.name, None))
+        except (ValueError, ConfigError) as error:
+            raise RemoteProtocolError(f"field {field.name} of a record: {error}") from None
+    if hasattr(attrs.fields(kind), "extra"):  # type: ignore[arg-type]
+        values["extra"] = data
+    return kind(**values)
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise ValueError("not a name")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > 256 or not value.isprintable():  # noqa: PLR2004
+        raise ValueError("not a short text")
+    return value
+
+
+def _integer(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < _NUMBER_MAX:
+        raise ValueError("not a whole number")
+    return value
+
+
+def _seconds(value: Any) -> float:
+    if type(value) not in (int, float) or not 0 < value < math.inf:
+        raise ValueError("not a time in seconds")
+    return float(value)
+
+
+def _nodes(value: Any) -> dict[NodeId, int]:
+    if not isinstance(value, dict) or len(value) > _NODES_MAX:
+        raise ValueError("not a table of nodes")
+    return {NodeId(_name(name)): _integer(number) for name, number in value.items()}
+
+
+def _endpoint(value: Any) -> Endpoint:
+    return Endpoint.parse(_text(value))
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "cluster": _name,
+    "node": lambda value: NodeId(_name(value)),
+    "sidecar": lambda value: SidecarId(_name(value)),
+    "incarnation": _integer,
+    "version": _integer,
+    "owner": _text,
+    "state": NodeState,
+    "endpoint": _endpoint,
+    "run_id": _text,
+    "lease_seconds": _seconds,
+    "fence": FenceMode,
+    "protocol_min": _integer,
+    "protocol_max": _integer,
+    "covered": _nodes,
+    "stopped": _nodes,
+    "deaf": _nodes,
+}
