@@ -42,7 +42,6 @@ class _Instance:
     number: int
     address: DiscoveryAddress
     writer: Link | None = None
-    reader: Link | None = None
     hinted: trio.Event = attrs.field(factory=trio.Event)
     trouble: str = ""  # why the last write failed
 

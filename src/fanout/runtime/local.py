@@ -1,0 +1,75 @@
+"""A whole fleet on this machine: discovery, nodes with their agents, and a sidecar."""
+
+from functools import partial
+
+import attrs
+import trio
+
+from fanout.config import DiscoveryAddress, NodeConfig, RedisAddress, SidecarConfig
+from fanout.runtime.console import print_line
+from fanout.runtime.node_service import run_node
+from fanout.runtime.redis_server import spawn_redis
+from fanout.runtime.service import run_sidecar
+from fanout.runtime.signals import Stop, open_signal_stop
+from fanout.values import Endpoint
+
+ANY_PORT = Endpoint(host="127.0.0.1", port=0)
+
+
+async def run_local(config: SidecarConfig) -> int:
+    """Run a fleet of `config.local` nodes and a sidecar until told to stop.
+
+    Returns the exit code. Nothing is left behind: the agents run in this process, the Redis
+    servers write no files and end with it.
+
+    Raises:
+        ConfigError: no redis-server is found, or an address cannot be bound.
+
+    """
+    async with open_signal_stop() as stop, spawn_redis(ANY_PORT) as discovery:
+        print_line(f"discovery redis={discovery.endpoint}")
+        address = DiscoveryAddress(RedisAddress(discovery.endpoint))
+        nodes_stop = Stop()
+        code = 0
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_relay, stop.now, nodes_stop.now)
+            async with trio.open_nursery() as nodes:
+                for number in range(1, config.local + 1):
+                    node = NodeConfig(
+                        id=f"node-{number}",
+                        cluster=config.cluster,
+                        discovery=(address,),
+                        spawn=ANY_PORT,
+                        timings=config.timings,
+                    )
+                    nodes.start_soon(partial(run_node, node, stop=nodes_stop))
+                sidecar = attrs.evolve(config, local=0, discovery=(address,))
+                code = await run_sidecar(
+                    sidecar, stop=stop, nodes_min=config.local, announce=_announce
+                )
+                # The sidecar has left, so the nodes have nobody to wait for.
+                nodes_stop.requested.set()
+            nursery.cancel_scope.cancel()
+        return code
+
+
+def _announce(ready: str) -> None:
+    """Print the ready line and how to try it."""
+    fields = dict(field.split("=", 1) for field in ready.split()[1:])
+    print_line(ready)
+    host, _, port = fields["resp"].rpartition(":")
+    redis_cli = f"redis-cli -s {port}" if host == "unix" else f"redis-cli -h {host} -p {port}"
+    print_line("")
+    print_line("Try it, in two other terminals:")
+    print_line(f"  {redis_cli} SUBSCRIBE news")
+    print_line(f"  {redis_cli} PUBLISH news hello")
+    print_line("or from Python (pip install trio-websocket):")
+    print_line(
+        f"  python3 -m fanout.examples.ws {fields['ws']} news"
+    )
+    print_line("Ctrl-C ends everything.")
+
+
+async def _relay(first: trio.Event, second: trio.Event) -> None:
+    await first.wait()
+    second.set()
