@@ -234,23 +234,62 @@ class Limits:
     )  # fmt: skip
 
 
-_CLUSTER = ("default", _name, "NAME", "Fleet to belong to. Fleets on one discovery do not see each other.")
-_LOG_LEVEL = ("info", _choice("debug", "info", "warning", "error"), "LEVEL", "Least important event that is logged.")
-_LOG_FORMAT = ("auto", _choice("auto", "console", "json"), "FORMAT", "console, json, or auto: console on a terminal.")
-_DISCOVERY = ((), _discovery, "URL[,URL...]", "A discovery Redis, then its read replicas. Repeat it for each independent instance.")
+_CLUSTER = (
+    "default",
+    _name,
+    "NAME",
+    "Fleet to belong to. Fleets on one discovery do not see each other.",
+)
+_LOG_LEVEL = (
+    "info",
+    _choice("debug", "info", "warning", "error"),
+    "LEVEL",
+    "Least important event that is logged.",
+)
+_LOG_FORMAT = (
+    "auto",
+    _choice("auto", "console", "json"),
+    "FORMAT",
+    "console, json, or auto: console on a terminal.",
+)
+_DISCOVERY = (
+    (),
+    _discovery,
+    "URL[,URL...]",
+    "A discovery Redis, then its read replicas. Repeat it for each independent instance.",
+)
 
 
 @attrs.frozen(kw_only=True)
 class SidecarConfig:
     """Settings of fanout-sidecar."""
 
-    id: str = option("", _name, "NAME", "Name of this sidecar. Default: made of host name and process id.")
+    id: str = option(
+        "", _name, "NAME", "Name of this sidecar. Default: made of host name and process id."
+    )
     cluster: str = option(*_CLUSTER)
     discovery: tuple[DiscoveryAddress, ...] = option(*_DISCOVERY)
-    local: int = option(0, _count(0, LOCAL_NODES_MAX), "NODES", "Start a whole fleet of this many nodes on this machine, with discovery. Every node is one process more.")
-    resp: Endpoint = option(Endpoint("127.0.0.1", 6380), _endpoint, "ADDRESS", "Where Redis clients connect: HOST:PORT or unix:PATH; port 0 takes a free one.")
-    ws: Endpoint = option(Endpoint("127.0.0.1", 7380), _tcp_endpoint, "HOST:PORT", "Where websocket clients connect.")
-    admin: Endpoint = option(Endpoint("127.0.0.1", 9380), _tcp_endpoint, "HOST:PORT", "Where /healthz and /readyz are served.")
+    local: int = option(
+        0,
+        _count(0, LOCAL_NODES_MAX),
+        "NODES",
+        "Start a whole fleet of this many nodes on this machine, with discovery. Every node is one process more.",
+    )
+    resp: Endpoint = option(
+        Endpoint("127.0.0.1", 6380),
+        _endpoint,
+        "ADDRESS",
+        "Where Redis clients connect: HOST:PORT or unix:PATH; port 0 takes a free one.",
+    )
+    ws: Endpoint = option(
+        Endpoint("127.0.0.1", 7380), _tcp_endpoint, "HOST:PORT", "Where websocket clients connect."
+    )
+    admin: Endpoint = option(
+        Endpoint("127.0.0.1", 9380),
+        _tcp_endpoint,
+        "HOST:PORT",
+        "Where /healthz and /readyz are served.",
+    )
     timings: Timings = attrs.field(factory=Timings)
     limits: Limits = attrs.field(factory=Limits)
     log_level: str = option(*_LOG_LEVEL)
@@ -270,12 +309,27 @@ class SidecarConfig:
 class NodeConfig:
     """Settings of fanout-node."""
 
-    id: str = option("", _name, "NAME", "Name of this node, unique in its fleet. Default: made of host name and port.")
+    id: str = option(
+        "",
+        _name,
+        "NAME",
+        "Name of this node, unique in its fleet. Default: made of host name and port.",
+    )
     cluster: str = option(*_CLUSTER)
     discovery: tuple[DiscoveryAddress, ...] = option(*_DISCOVERY)
     redis: RedisAddress | None = option(None, _redis, "URL", "Attach to this running Redis.")
-    spawn: Endpoint | None = option(None, _tcp_endpoint, "HOST:PORT", "Start and supervise a Redis there; port 0 takes a free one.")
-    advertise: Endpoint | None = option(None, _tcp_endpoint, "HOST:PORT", "Address that sidecars reach the node at. Default: that of --redis or --spawn.")
+    spawn: Endpoint | None = option(
+        None,
+        _tcp_endpoint,
+        "HOST:PORT",
+        "Start and supervise a Redis there; port 0 takes a free one.",
+    )
+    advertise: Endpoint | None = option(
+        None,
+        _tcp_endpoint,
+        "HOST:PORT",
+        "Address that sidecars reach the node at. Default: that of --redis or --spawn.",
+    )
     timings: Timings = attrs.field(factory=Timings)
     log_level: str = option(*_LOG_LEVEL)
     log_format: str = option(*_LOG_FORMAT)

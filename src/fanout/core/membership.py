@@ -151,9 +151,7 @@ class Membership:
 
     def advance(self, now: float) -> tuple[Effect, ...]:
         """Let leases run out."""
-        self._tombstones = {
-            node: mark for node, mark in self._tombstones.items() if mark[1] > now
-        }
+        self._tombstones = {node: mark for node, mark in self._tombstones.items() if mark[1] > now}
         if self.frozen:
             return ()
         silent = [name for name, entry in self._nodes.items() if self._lapsed(entry, now)]

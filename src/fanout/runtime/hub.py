@@ -223,9 +223,7 @@ class Hub:
     def active(self) -> Mapping[NodeId, NodeLink]:
         """The nodes that carry publishes."""
         return {
-            name: node
-            for name, node in self.nodes.items()
-            if node.record.state is NodeState.ACTIVE
+            name: node for name, node in self.nodes.items() if node.record.state is NodeState.ACTIVE
         }
 
     def unready(self) -> str:
@@ -240,5 +238,3 @@ class Hub:
         if closed:
             return f"cannot publish to {', '.join(closed)}"
         return ""
-
-

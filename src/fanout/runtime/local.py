@@ -64,9 +64,7 @@ def _announce(ready: str) -> None:
     print_line(f"  {redis_cli} SUBSCRIBE news")
     print_line(f"  {redis_cli} PUBLISH news hello")
     print_line("or from Python (pip install trio-websocket):")
-    print_line(
-        f"  python3 -m fanout.examples.ws {fields['ws']} news"
-    )
+    print_line(f"  python3 -m fanout.examples.ws {fields['ws']} news")
     print_line("Ctrl-C ends everything.")
 
 

@@ -181,9 +181,9 @@ class _NodeService:
         link.on_push = self._on_push
         link.submit_subscription(b"SUBSCRIBE", (self._probe_channel,))
         info = await link.call("INFO", "server")
-        run_id = dict(
-            line.split(":", 1) for line in info.decode().splitlines() if ":" in line
-        )["run_id"]
+        run_id = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)[
+            "run_id"
+        ]
         endpoint = self._config.advertise or address.endpoint
         while True:
             await self._probe(link)

@@ -41,11 +41,13 @@ class Presence:
     async def run(self) -> None:
         """Write at every change and every heartbeat until cancelled."""
         while True:
-            with trio.move_on_after(
-                jittered(self._timings.heartbeat_interval_seconds, self._rng)
-            ):
+            with trio.move_on_after(jittered(self._timings.heartbeat_interval_seconds, self._rng)):
                 await self._changed.wait()
             await self.announce()
+
+    async def say_goodbye(self) -> None:
+        """Take the record back: nobody needs to wait for this sidecar any more."""
+        await self._registry.erase(self._record)
 
     def _look(self) -> None:
         """Notice whether what discovery should know has changed since the last write."""

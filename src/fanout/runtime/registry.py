@@ -167,9 +167,7 @@ class Registry:
     async def _keep_reader(self, instance: _Instance) -> None:
         async def session(link: Link) -> None:
             link.on_push = lambda push: instance.hinted.set() if push[0] == b"message" else None
-            link.submit_subscription(
-                b"SUBSCRIBE", (records.hint_channel(self._cluster).encode(),)
-            )
+            link.submit_subscription(b"SUBSCRIBE", (records.hint_channel(self._cluster).encode(),))
             while True:
                 instance.hinted = trio.Event()
                 try:

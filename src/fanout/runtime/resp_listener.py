@@ -51,7 +51,9 @@ async def serve_resp(hub: Hub, listener: Listener) -> None:
         decoder = RequestDecoder(request_limits)
 
         async def read() -> None:
-            while not consumer.closing and (data := await transport.receive_some(RECEIVE_BYTES_MAX)):
+            while not consumer.closing and (
+                data := await transport.receive_some(RECEIVE_BYTES_MAX)
+            ):
                 decoder.feed(data)
                 try:
                     while not consumer.closing and (request := decoder.next_request()) is not None:

@@ -1,7 +1,6 @@
 """The sidecar as a whole: what is started in which order, and how it leaves."""
 
 import random
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -12,6 +11,7 @@ import trio
 from fanout.config import SidecarConfig
 from fanout.errors import ConfigError
 from fanout.runtime.admin import serve_admin
+from fanout.runtime.console import print_line
 from fanout.runtime.hub import Hub
 from fanout.runtime.presence import Presence
 from fanout.runtime.registry import Registry
@@ -30,21 +30,17 @@ FAREWELL_SECONDS = 2.0
 """How long a leaving sidecar waits for discovery to take its goodbye."""
 
 
-def print_line(line: str) -> None:
-    """Write a line for the program that started us, at once."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
-
-
 async def run_sidecar(
     config: SidecarConfig,
     *,
     network: Network | None = None,
     stop: Stop | None = None,
     announce: Callable[[str], None] = print_line,
+    nodes_min: int = 1,
 ) -> int:
     """Run a sidecar until it is told to stop; return the exit code.
 
+    It is ready once it covers every active node, and at least `nodes_min` of them.
     Without `stop` the first SIGTERM or SIGINT makes it leave and a second one ends it at once.
 
     Raises:
@@ -52,14 +48,20 @@ async def run_sidecar(
 
     """
     if stop is None:
-        async with open_signal_stop() as stop:
-            return await run_sidecar(config, network=network, stop=stop, announce=announce)
+        async with open_signal_stop() as signals:
+            return await run_sidecar(
+                config, network=network, stop=signals, announce=announce, nodes_min=nodes_min
+            )
     with structlog.contextvars.bound_contextvars(cluster=config.cluster, sidecar=config.id):
-        return await _run(config, network or SocketNetwork(), stop, announce)
+        return await _run(config, network or SocketNetwork(), stop, announce, nodes_min)
 
 
 async def _run(
-    config: SidecarConfig, network: Network, stop: Stop, announce: Callable[[str], None]
+    config: SidecarConfig,
+    network: Network,
+    stop: Stop,
+    announce: Callable[[str], None],
+    nodes_min: int,
 ) -> int:
     rng = random.Random()  # noqa: S311 - jitter needs no secrecy
     async with trio.open_nursery() as nursery:
@@ -83,7 +85,7 @@ async def _run(
         nursery.start_soon(presence.run)
         async with trio.open_nursery() as doors:
             doors.start_soon(_leave_on, stop, doors.cancel_scope)
-            await _until_ready(hub)
+            await _until_ready(hub, nodes_min)
             for listener in (resp, ws):
                 listener.listen()
             doors.start_soon(serve_resp, hub, resp)
@@ -123,11 +125,11 @@ async def _start_admin(nursery: trio.Nursery, config: SidecarConfig, hub: Hub) -
     return endpoint
 
 
-async def _until_ready(hub: Hub) -> None:
+async def _until_ready(hub: Hub, nodes_min: int) -> None:
     """Wait until the sidecar covers every active node; say why it waits when that takes long."""
     said = ""
     began = trio.current_time()
-    while reason := hub.unready():
+    while (reason := hub.unready()) or len(hub.active) < nodes_min:
         if reason != said and trio.current_time() - began > 1:
             log.warning("sidecar_waiting", reason=reason)
             said = reason

@@ -91,7 +91,7 @@ class _Client:
                 return
 
     async def _ping(self) -> bool:
-        self._consumer.send(self._server.ping(b""))
+        self._consumer.send(self._server.ping())
         self._hub.flush()
         with trio.move_on_after(PONG_SECONDS) as silent:
             return await self._turn()

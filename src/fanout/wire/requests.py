@@ -15,7 +15,9 @@ _HEADER_BYTES_MAX = 32
 """A `*` or `$` line is a number; a longer one is no number we would accept."""
 
 _PUBLISH = re.compile(rb"\*3\r\n\$7\r\n(?:PUBLISH|publish)\r\n\$([0-9]{1,7})\r\n")
-_HTTP = re.compile(rb"(?:GET|POST|HEAD|PUT|DELETE|OPTIONS|PATCH|CONNECT|TRACE) |host:", re.IGNORECASE)
+_HTTP = re.compile(
+    rb"(?:GET|POST|HEAD|PUT|DELETE|OPTIONS|PATCH|CONNECT|TRACE) |host:", re.IGNORECASE
+)
 _INLINE = frozenset((b"PING", b"QUIT"))
 
 
