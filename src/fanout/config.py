@@ -41,7 +41,7 @@ class RedisAddress:
         if not text.startswith(("redis://", "unix://")):
             raise ConfigError(f"{shown!r} is no Redis URL; write redis://HOST:PORT or unix:///PATH")
         try:
-            parts = parse_url(text)
+            parts = parse_url(text)  # type: ignore[no-untyped-call]
         except ValueError as error:
             raise ConfigError(f"{shown!r} is no Redis URL: {error}") from None
         if text.startswith("unix://"):
@@ -377,6 +377,6 @@ def _build(config: type[_T], values: Mapping[str, Any]) -> _T:
     parts = {
         part: kind(**{name: converted.pop(name) for name in options(kind) if name in converted})
         for part, kind in _PARTS.items()
-        if hasattr(attrs.fields(config), part)
+        if hasattr(attrs.fields(config), part)  # type: ignore[arg-type]
     }
     return config(**converted, **parts)

@@ -1,5 +1,6 @@
 """Takes the connections of one door."""
 
+import contextlib
 import errno
 from collections.abc import Awaitable, Callable
 
@@ -56,8 +57,6 @@ async def accept_clients(
                 nursery.start_soon(serve, transport)
                 continue
             log.warning("client_refused", peer=transport.peer, clients_max=clients_max)
-            try:
+            with contextlib.suppress(*CONNECTION_ERRORS):
                 transport.send_nowait(refusal)
-            except CONNECTION_ERRORS:
-                pass
             transport.close()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any, cast
 
 import trio
 from hypercorn.config import Config
@@ -46,7 +47,7 @@ async def serve_admin(
     config.errorlog = config.accesslog = None
     config.graceful_timeout = GRACE_SECONDS
     async with trio.open_nursery() as nursery:
-        binds = await nursery.start(partial(serve, app, config, mode="asgi"))
+        binds = await nursery.start(partial(serve, cast("Any", app), config, mode="asgi"))
         if endpoint.path:
             task_status.started(endpoint)
         else:

@@ -3,6 +3,7 @@
 The two doors differ in how they read requests and write replies; what a request does is here.
 """
 
+import contextlib
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -87,19 +88,16 @@ class Consumer:
             with self._scope:
                 async with trio.open_nursery() as nursery:
                     self._sender.start(nursery)
-                    try:
+                    # A client that went away needs no goodbye.
+                    with contextlib.suppress(*CONNECTION_ERRORS):
                         await read()
                         await self._until_turns(0)
-                    except CONNECTION_ERRORS:
-                        pass  # the client went away; nothing is left to tell it
                     nursery.cancel_scope.cancel()
         finally:
             self._forget()
             with trio.move_on_after(FAREWELL_SECONDS, shield=True):
-                try:
+                with contextlib.suppress(*CONNECTION_ERRORS):
                     await self._sender.drain()
-                except CONNECTION_ERRORS:
-                    pass
             self._transport.close()
 
     def perform(self, action: Action) -> None:

@@ -267,7 +267,7 @@ async def use_link(
             with trio.move_on_after(timeout_seconds) as scope:
                 await greet(link, address)
             if scope.cancelled_caught:
-                raise LinkLost(f"{address.endpoint} did not answer HELLO")  # noqa: TRY301
+                raise LinkLost(f"{address.endpoint} did not answer HELLO")
             await body(link)
         except (LinkLost, CommandFailed) as failure:
             failures.append(failure)

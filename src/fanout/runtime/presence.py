@@ -1,6 +1,7 @@
 """What this sidecar tells discovery about itself, at every heartbeat and at every change."""
 
 import random
+from typing import Any
 
 import attrs
 import trio
@@ -9,7 +10,7 @@ from fanout.config import Timings
 from fanout.core.backoff import jittered
 from fanout.runtime.hub import Hub
 from fanout.runtime.registry import Registry
-from fanout.values import NodeId, SidecarId, SidecarRecord
+from fanout.values import SidecarId, SidecarRecord
 
 
 class Presence:
@@ -56,7 +57,7 @@ class Presence:
         if self._facts() != told:
             self._changed.set()
 
-    def _facts(self) -> dict[str, dict[NodeId, int]]:
+    def _facts(self) -> dict[str, Any]:
         nodes = self._hub.nodes
         return {
             "covered": {name: n.record.incarnation for name, n in nodes.items() if n.covered},

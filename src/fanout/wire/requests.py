@@ -18,6 +18,7 @@ _PUBLISH = re.compile(rb"\*3\r\n\$7\r\n(?:PUBLISH|publish)\r\n\$([0-9]{1,7})\r\n
 _HTTP = re.compile(
     rb"(?:GET|POST|HEAD|PUT|DELETE|OPTIONS|PATCH|CONNECT|TRACE) |host:", re.IGNORECASE
 )
+_ARRAY, _BULK = b"*$"
 _INLINE = frozenset((b"PING", b"QUIT"))
 
 
@@ -62,7 +63,7 @@ class RequestDecoder:
                     return None
                 if fast := self._fast_publish():
                     return fast
-                if self._buffer[self._at] != 0x2A:  # `*`
+                if self._buffer[self._at] != _ARRAY:
                     inline = self._inline()
                     if inline is None or inline:
                         return inline
@@ -125,7 +126,7 @@ class RequestDecoder:
                 if self._at >= len(self._buffer):
                     return False
                 first = self._buffer[self._at]
-                if first != 0x24:  # `$`
+                if first != _BULK:
                     raise _protocol_error(f"expected '$', got '{chr(first)}'")
                 line = self._line("bulk")
                 if line is None:
