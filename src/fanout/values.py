@@ -114,6 +114,7 @@ class SidecarRecord:
     covered: Mapping[NodeId, int] = attrs.field(factory=dict)  # node -> incarnation subscribed on
     stopped: Mapping[NodeId, int] = attrs.field(factory=dict)  # no longer published to
     deaf: Mapping[NodeId, int] = attrs.field(factory=dict)  # cannot be heard
+    gone: bool = False  # said goodbye: nobody needs to wait for it
     protocol_min: int = PROTOCOL_VERSION
     protocol_max: int = PROTOCOL_VERSION
     extra: Mapping[str, Any] = attrs.field(factory=dict)

@@ -220,6 +220,11 @@ class Membership:
 
     def _observe_sidecar(self, record: SidecarRecord, now: float) -> bool:
         entry = self._sidecars.get(record.sidecar)
+        if record.gone:
+            known = entry is not None and record.incarnation >= entry.record.incarnation
+            if known:
+                del self._sidecars[record.sidecar]
+            return known
         if entry is None:
             if len(self._sidecars) >= SIDECARS_MAX:
                 return False

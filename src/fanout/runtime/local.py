@@ -1,5 +1,7 @@
 """A whole fleet on this machine: discovery, nodes with their agents, and a sidecar."""
 
+import shutil
+import sys
 from functools import partial
 
 import attrs
@@ -8,10 +10,17 @@ import trio
 from fanout.config import DiscoveryAddress, NodeConfig, RedisAddress, SidecarConfig
 from fanout.runtime.console import print_line
 from fanout.runtime.node_service import run_node
-from fanout.runtime.redis_server import spawn_redis
+from fanout.runtime.redis_server import find_redis_server, spawn_redis
 from fanout.runtime.service import run_sidecar
 from fanout.runtime.signals import Stop, open_signal_stop
 from fanout.values import Endpoint
+
+WEBSOCKET_EXAMPLE = """import json, trio, trio_websocket as w
+async def main():
+    async with w.open_websocket_url("{url}") as ws:
+        await ws.send_message(json.dumps(dict(op="subscribe", channels=["news"], id=1)))
+        while True: print(await ws.get_message())
+trio.run(main)"""
 
 ANY_PORT = Endpoint(host="127.0.0.1", port=0)
 
@@ -58,13 +67,14 @@ def _announce(ready: str) -> None:
     fields = dict(field.split("=", 1) for field in ready.split()[1:])
     print_line(ready)
     host, _, port = fields["resp"].rpartition(":")
-    redis_cli = f"redis-cli -s {port}" if host == "unix" else f"redis-cli -h {host} -p {port}"
+    binary = shutil.which("redis-cli") or find_redis_server().replace("redis-server", "redis-cli")
+    redis_cli = f"{binary} -s {port}" if host == "unix" else f"{binary} -h {host} -p {port}"
     print_line("")
     print_line("Try it, in two other terminals:")
     print_line(f"  {redis_cli} SUBSCRIBE news")
     print_line(f"  {redis_cli} PUBLISH news hello")
-    print_line("or from Python (pip install trio-websocket):")
-    print_line(f"  python3 -m fanout.examples.ws {fields['ws']} news")
+    print_line("and over the websocket bridge:")
+    print_line(f"  {sys.executable} -c '{WEBSOCKET_EXAMPLE.format(url=fields['ws'])}'")
     print_line("Ctrl-C ends everything.")
 
 

@@ -48,7 +48,8 @@ class Presence:
 
     async def say_goodbye(self) -> None:
         """Take the record back: nobody needs to wait for this sidecar any more."""
-        await self._registry.erase(self._record)
+        record = attrs.evolve(self._record, version=self._record.version + 1, gone=True)
+        await self._registry.write(record)
 
     def _look(self) -> None:
         """Notice whether what discovery should know has changed since the last write."""

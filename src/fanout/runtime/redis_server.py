@@ -102,7 +102,7 @@ async def spawn_redis(endpoint: Endpoint) -> AsyncIterator[RedisServer]:
     attempts = 1 if endpoint.port else ATTEMPTS_MAX
     server = None
     for attempt in range(attempts):
-        port = endpoint.port or _free_port(endpoint.host)
+        port = endpoint.port or free_port(endpoint.host)
         server = _start(binary, Endpoint(host=endpoint.host, port=port))
         try:
             await _until_answers(server)
@@ -121,7 +121,7 @@ async def spawn_redis(endpoint: Endpoint) -> AsyncIterator[RedisServer]:
         await _end(server)
 
 
-def _free_port(host: str) -> int:
+def free_port(host: str) -> int:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as trial:
         trial.bind((host, 0))

@@ -88,19 +88,6 @@ class Registry:
         self._last = record
         return await self._everywhere(lambda instance, link: self._write(instance, link, record))
 
-    async def erase(self, record: SidecarRecord) -> int:
-        """Remove a sidecar's record from every connected instance; return how many did."""
-        self._last = None
-        key = records.sidecar_key(record.cluster, record.sidecar)
-        index = records.index_key(record.cluster, "sidecars")
-
-        async def erase(_instance: _Instance, link: Link) -> None:
-            await link.call("DEL", key)
-            await link.call("SREM", index, record.sidecar)
-            await link.call("PUBLISH", records.hint_channel(record.cluster), "")
-
-        return await self._everywhere(erase)
-
     async def refresh(self) -> int:
         """Read every connected primary now; return how many answered."""
         return await self._everywhere(self._read)

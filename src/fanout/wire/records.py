@@ -143,6 +143,12 @@ def _integer(value: Any) -> int:
     return value
 
 
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("not true or false")  # noqa: TRY004 - a wrong value of a peer
+    return value
+
+
 def _seconds(value: Any) -> float:
     if type(value) not in (int, float) or not 0 < value < math.inf:
         raise ValueError("not a time in seconds")
@@ -176,4 +182,5 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "covered": _nodes,
     "stopped": _nodes,
     "deaf": _nodes,
+    "gone": _flag,
 }

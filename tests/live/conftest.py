@@ -1,0 +1,149 @@
+"""Real fleets from the installed commands: every process is ended by its id."""
+
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+import pytest
+
+from fanout.runtime.redis_server import find_redis_server, free_port
+
+START_SECONDS = 30.0
+FAST = (
+    "--heartbeat-interval-seconds=0.3",
+    "--lease-seconds=1.5",
+    "--poll-interval-seconds=0.3",
+    "--probe-interval-seconds=0.3",
+    "--probe-timeout-seconds=1",
+    "--reconnect-max-seconds=0.5",
+)
+"""Times that make crashes quick to notice; what is promised does not depend on them."""
+
+
+def command(name: str) -> str:
+    """Return the installed command beside the running Python."""
+    return str(Path(sys.executable).with_name(name))
+
+
+@attrs.define(eq=False)
+class Process:
+    """One started command."""
+
+    popen: subprocess.Popen[bytes]
+    ready: dict[str, str] = attrs.field(factory=dict)
+    said: bytes = b""
+    log: Path = Path()
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self.popen.pid
+
+    def wait_line(self, start: str) -> str:
+        """Wait for a line of standard output that begins with `start`."""
+        assert self.popen.stdout is not None
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            for line in self.said.decode().splitlines(keepends=True):
+                if line.startswith(start) and line.endswith("\n"):
+                    self.ready = dict(re.findall(r"(\w+)=(\S+)", line))
+                    return line
+            left = deadline - time.monotonic()
+            ready, _, _ = select.select([self.popen.stdout], [], [], max(0, left))
+            data = os.read(self.popen.stdout.fileno(), 65536) if ready else b""
+            if not data:
+                pytest.fail(f"no line {start!r}; said {self.said!r}; log {self.log.read_text()}")
+            self.said += data
+
+    def port(self, door: str) -> int:
+        """Return the port of a door named in the ready line."""
+        return int(self.ready[door].rstrip("/").rpartition(":")[2])
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal and wait for the end; return the exit code."""
+        if self.popen.poll() is None:
+            self.popen.send_signal(number)
+        return self.popen.wait(START_SECONDS)
+
+
+class Fleet:
+    """Starts the parts of a fleet and ends them all."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._processes: list[Process] = []
+        self.discovery: list[str] = []
+
+    def start(self, *arguments: str, env: dict[str, str] | None = None) -> Process:
+        """Start a command; its log goes to a file of its own."""
+        log = self._folder / f"{len(self._processes)}.log"
+        with log.open("wb") as stderr:
+            popen = subprocess.Popen(
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                env={**os.environ, **(env or {})},
+            )
+        process = Process(popen, log=log)
+        self._processes.append(process)
+        return process
+
+    def add_discovery(self) -> Process:
+        """Start a discovery Redis."""
+
+        port = free_port("127.0.0.1")
+        server = self.start(
+            find_redis_server(), "--port", str(port), "--bind", "127.0.0.1", "--save", "",
+            "--dir", str(self._folder),
+        )  # fmt: skip
+        self.discovery.append(f"redis://127.0.0.1:{port}")
+        return server
+
+    def node(self, name: str, *extra: str) -> Process:
+        """Start a node with a Redis of its own and wait until it is active."""
+        node = self.start(
+            command("fanout-node"), "--id", name, "--spawn", "127.0.0.1:0",
+            *self._discovery_flags(), *FAST, *extra,
+        )  # fmt: skip
+        node.wait_line("ready ")
+        return node
+
+    def sidecar(self, name: str, *extra: str) -> Process:
+        """Start a sidecar and wait until it is ready."""
+        sidecar = self.start(
+            command("fanout-sidecar"), "--id", name, "--resp", "127.0.0.1:0", "--ws",
+            "127.0.0.1:0", "--admin", "127.0.0.1:0", *self._discovery_flags(), *FAST, *extra,
+        )  # fmt: skip
+        sidecar.wait_line("ready ")
+        return sidecar
+
+    def _discovery_flags(self) -> list[str]:
+        return [flag for url in self.discovery for flag in ("--discovery", url)]
+
+    def end(self) -> None:
+        """End whatever still runs."""
+        for process in reversed(self._processes):
+            if process.popen.poll() is None:
+                process.popen.send_signal(signal.SIGCONT)
+                process.popen.kill()
+            process.popen.wait()
+            if process.popen.stdout is not None:
+                process.popen.stdout.close()
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    """A fleet without members."""
+    fleet = Fleet(tmp_path)
+    try:
+        yield fleet
+    finally:
+        fleet.end()
