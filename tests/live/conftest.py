@@ -98,7 +98,6 @@ class Fleet:
 
     def add_discovery(self) -> Process:
         """Start a discovery Redis."""
-
         port = free_port("127.0.0.1")
         server = self.start(
             find_redis_server(), "--port", str(port), "--bind", "127.0.0.1", "--save", "",

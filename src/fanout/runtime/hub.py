@@ -160,10 +160,10 @@ class Hub:
 
     def links_changed(self) -> None:
         """Follow a change of a link or a state: who is published to, and who must confirm."""
-        nodes = self.nodes
-        active = {
-            name: node for name, node in nodes.items() if node.record.state is NodeState.ACTIVE
-        }
+        for name, node in self.nodes.items():
+            self.membership.alive(name, alive=node.line is not None or node.usable)
+        self._deadline_moved.set()
+        active = self.active
         self.publisher.use({name: node for name, node in active.items() if node.usable})
         self.subscriptions.require(
             frozenset(name for name, node in active.items() if not node.deaf)
