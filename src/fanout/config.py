@@ -2,6 +2,8 @@
 
 A field's metadata says what it means, in which unit, and what raising it costs. Nothing here reads
 the environment; the commands collect a mapping of texts and numbers and hand it over.
+
+Long because every option explains itself where it is defined, and nowhere else.
 """
 
 import difflib

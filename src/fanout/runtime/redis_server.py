@@ -122,6 +122,7 @@ async def spawn_redis(endpoint: Endpoint) -> AsyncIterator[RedisServer]:
 
 
 def free_port(host: str) -> int:
+    """Return a port that is free now; somebody else may take it before it is used."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as trial:
         trial.bind((host, 0))

@@ -1,0 +1,185 @@
+"""The reconciler: after all answers, what is subscribed is what is wished for."""
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from fanout.core.subscriptions import BATCH_MAX, UNANSWERED_MAX, Line, Subscriptions, Ticket
+from fanout.values import Kind, NodeId
+
+names = st.sampled_from([b"a", b"b", b"c", b"d"])
+kinds = st.sampled_from(list(Kind))
+nodes = st.sampled_from([NodeId("n1"), NodeId("n2"), NodeId("n3")])
+
+
+class SubscriptionsMachine(RuleBasedStateMachine):
+    """Model: wishes are counted; each node is a queue of commands and the set it has executed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.subscriptions = Subscriptions(linger_seconds=1.0)
+        self.wishes: dict[tuple[Kind, bytes], int] = {}
+        self.lines: dict[NodeId, Line] = {}
+        self.old: list[Line] = []
+        self.sent: dict[Line, list[tuple[bool, Kind, bytes]]] = {}
+        self.held: dict[Line, set[tuple[Kind, bytes]]] = {}
+        self.acknowledged: dict[Line, set[tuple[Kind, bytes]]] = {}
+        self.tickets: list[Ticket] = []
+        self.confirmed: set[tuple[Kind, bytes]] = set()
+        self.required: frozenset[NodeId] = frozenset()
+
+    def pump(self) -> None:
+        """Send the batches and take the confirmed tickets, as the shell does."""
+        for batch in self.subscriptions.batches():
+            assert 0 < len(batch.names) <= BATCH_MAX
+            for name in batch.names:
+                self.sent[batch.line].append((batch.subscribe, batch.kind, name))
+        for ticket in self.subscriptions.confirmed():
+            self.tickets.remove(ticket)
+            for key in ticket.names:
+                for node in self.required:
+                    assert key in self.acknowledged[self.lines[node]]
+                for line in self.lines.values():
+                    assert not line.covered or key in self.acknowledged[line]
+
+    @rule(kind=kinds, wanted=st.sets(names, min_size=1))
+    def acquire(self, kind: Kind, wanted: set[bytes]) -> None:
+        """Some client subscribes."""
+        self.tickets.append(self.subscriptions.acquire(kind, sorted(wanted), lambda: None))
+        for name in wanted:
+            self.wishes[kind, name] = self.wishes.get((kind, name), 0) + 1
+        self.pump()
+
+    @rule(kind=kinds, name=names)
+    def release(self, kind: Kind, name: bytes) -> None:
+        """Some client unsubscribes."""
+        if self.wishes.get((kind, name)):
+            self.subscriptions.release(kind, (name,), self.now)
+            self.wishes[kind, name] -= 1
+            self.pump()
+
+    @rule(node=nodes)
+    def connect(self, node: NodeId) -> None:
+        """A node is connected, perhaps anew."""
+        if node in self.lines:
+            self.old.append(self.lines[node])
+        line = self.lines[node] = self.subscriptions.open(node)
+        self.sent[line], self.held[line], self.acknowledged[line] = [], set(), set()
+        self.pump()
+
+    @rule(node=nodes)
+    def disconnect(self, node: NodeId) -> None:
+        """A connection is lost."""
+        if node in self.lines:
+            line = self.lines.pop(node)
+            self.old.append(line)
+            self.required -= {node}
+            self.subscriptions.require(self.required)
+            self.subscriptions.close(line)
+            self.pump()
+
+    @rule(data=st.data())
+    def require(self, data: st.DataObject) -> None:
+        """Other nodes are active now."""
+        self.required = frozenset(
+            data.draw(st.sets(st.sampled_from(sorted(self.lines)))) if self.lines else ()
+        )
+        self.subscriptions.require(self.required)
+        self.pump()
+
+    @rule(data=st.data(), count=st.integers(1, 10))
+    @precondition(lambda self: any(self.sent[line] for line in self.lines.values()))
+    def answer(self, data: st.DataObject, count: int) -> None:
+        """A node executes commands in order and confirms them."""
+        line = data.draw(st.sampled_from([line for line in self.lines.values() if self.sent[line]]))
+        for subscribe, kind, name in self.sent[line][:count]:
+            (self.held[line].add if subscribe else self.held[line].discard)((kind, name))
+            (self.acknowledged[line].add if subscribe else self.acknowledged[line].discard)(
+                (kind, name)
+            )
+            self.subscriptions.acknowledge(line, subscribed=subscribe, kind=kind, name=name)
+        del self.sent[line][:count]
+        self.pump()
+
+    @rule(subscribed=st.booleans(), kind=kinds, name=names)
+    @precondition(lambda self: self.old)
+    def late_answer(self, *, subscribed: bool, kind: Kind, name: bytes) -> None:
+        """An answer of an old connection arrives late; it changes nothing."""
+        before = self.subscriptions.batches()
+        self.subscriptions.acknowledge(self.old[-1], subscribed=subscribed, kind=kind, name=name)
+        assert before == []
+        assert self.subscriptions.batches() == []
+
+    @rule(seconds=st.sampled_from([0.3, 1.0]))
+    def pass_time(self, seconds: float) -> None:
+        """Time passes; deadlines are met."""
+        self.now += seconds
+        while self.subscriptions.next_deadline() <= self.now:
+            self.subscriptions.expire(self.now)
+        self.pump()
+
+    @invariant()
+    def nothing_wished_for_is_dropped(self) -> None:
+        """What was acknowledged and is still wished for stays subscribed."""
+        for line in self.lines.values():
+            if line.covered:
+                queued = {(kind, name) for sub, kind, name in self.sent[line] if not sub}
+                wished = {key for key, count in self.wishes.items() if count}
+                assert not queued & wished & self.confirmed
+
+    @rule()
+    def settle(self) -> None:
+        """When everything is answered and every linger is over, the nodes hold the wishes."""
+        self.now += 2.0
+        self.subscriptions.expire(self.now)
+        self.pump()
+        while any(self.sent[line] for line in self.lines.values()):
+            for line in list(self.lines.values()):
+                for subscribe, kind, name in self.sent[line][:]:
+                    self.sent[line].pop(0)
+                    (self.held[line].add if subscribe else self.held[line].discard)((kind, name))
+                    (self.acknowledged[line].add if subscribe else self.acknowledged[line].discard)(
+                        (kind, name)
+                    )
+                    self.subscriptions.acknowledge(line, subscribed=subscribe, kind=kind, name=name)
+            self.pump()
+        wished = {key for key, count in self.wishes.items() if count}
+        for line in self.lines.values():
+            assert self.held[line] == wished
+            assert line.covered
+        assert not self.tickets
+
+
+TestSubscriptions = SubscriptionsMachine.TestCase
+
+
+def test_the_window_is_bounded() -> None:
+    """However many names are wished for, only so many are unanswered on a line."""
+    subscriptions = Subscriptions()
+    line = subscriptions.open(NodeId("n"))
+    wanted = [b"%d" % number for number in range(3 * UNANSWERED_MAX)]
+    subscriptions.acquire(Kind.CHANNEL, wanted, lambda: None)
+    sent = [name for batch in subscriptions.batches() for name in batch.names]
+
+    assert len(sent) == UNANSWERED_MAX
+    assert subscriptions.batches() == []
+
+    subscriptions.acknowledge(line, subscribed=True, kind=Kind.CHANNEL, name=sent[0])
+
+    assert [len(batch.names) for batch in subscriptions.batches()] == [1]
+
+
+def test_a_joining_node_holds_no_subscriber_back() -> None:
+    """A line that is not covered is not waited for, unless its node is active."""
+    subscriptions = Subscriptions()
+    subscriptions.acquire(Kind.CHANNEL, [b"old"], lambda: None)
+    subscriptions.confirmed()
+    subscriptions.open(NodeId("joining"))
+    ticket = subscriptions.acquire(Kind.CHANNEL, [b"new"], lambda: None)
+
+    assert subscriptions.confirmed() == [ticket]
+
+    subscriptions.require(frozenset([NodeId("joining")]))
+    subscriptions.acquire(Kind.CHANNEL, [b"newer"], lambda: None)
+
+    assert subscriptions.confirmed() == []
