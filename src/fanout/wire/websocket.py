@@ -101,16 +101,23 @@ class WebSocketServer:
         """Take bytes and return what they mean."""
         if self._over:
             return ()
-        if not self._opened:
-            self._head += data
-            end = self._head.find(b"\r\n\r\n")
-            if end < 0 and len(self._head) <= HEAD_BYTES_MAX:
-                return ()
-            if end < 0 or end > HEAD_BYTES_MAX:
-                return self._reject(431, "the request head is too large")
-            if not self._head.split(b"\r\n", 1)[0].endswith(b" HTTP/1.1"):
-                return self._reject(400, "this is a websocket endpoint; use HTTP/1.1")
-            data, self._head = self._head, b""
+        return self._feed(data) if self._opened else self._handshake(data)
+
+    def _handshake(self, data: bytes) -> tuple[Event, ...]:
+        """Collect the request head and answer it; frames may follow it at once."""
+        self._head += data
+        end = self._head.find(b"\r\n\r\n")
+        if end < 0 and len(self._head) <= HEAD_BYTES_MAX:
+            return ()
+        if end < 0 or end > HEAD_BYTES_MAX:
+            return self._reject(431, "the request head is too large")
+        head, rest, self._head = self._head[: end + 4], self._head[end + 4 :], b""
+        if not head.split(b"\r\n", 1)[0].endswith(b" HTTP/1.1"):
+            return self._reject(400, "this is a websocket endpoint; use HTTP/1.1")
+        found = self._feed(head)
+        return (*found, *self.receive(rest)) if rest else found
+
+    def _feed(self, data: bytes) -> tuple[Event, ...]:
         try:
             self._connection.receive_data(data)
         except RemoteProtocolError as error:
