@@ -1,7 +1,7 @@
 """The reconciler: after all answers, what is subscribed is what is wished for."""
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from fanout.core.subscriptions import BATCH_MAX, UNANSWERED_MAX, Line, Subscriptions, Ticket
 from fanout.values import Kind, NodeId
@@ -25,7 +25,6 @@ class SubscriptionsMachine(RuleBasedStateMachine):
         self.held: dict[Line, set[tuple[Kind, bytes]]] = {}
         self.acknowledged: dict[Line, set[tuple[Kind, bytes]]] = {}
         self.tickets: list[Ticket] = []
-        self.confirmed: set[tuple[Kind, bytes]] = set()
         self.required: frozenset[NodeId] = frozenset()
 
     def pump(self) -> None:
@@ -33,6 +32,8 @@ class SubscriptionsMachine(RuleBasedStateMachine):
         for batch in self.subscriptions.batches():
             assert 0 < len(batch.names) <= BATCH_MAX
             for name in batch.names:
+                # Nothing that somebody wishes for is ever unsubscribed.
+                assert batch.subscribe or not self.wishes[batch.kind, name]
                 self.sent[batch.line].append((batch.subscribe, batch.kind, name))
         for ticket in self.subscriptions.confirmed():
             self.tickets.remove(ticket)
@@ -52,11 +53,24 @@ class SubscriptionsMachine(RuleBasedStateMachine):
 
     @rule(kind=kinds, name=names)
     def release(self, kind: Kind, name: bytes) -> None:
-        """Some client unsubscribes."""
-        if self.wishes.get((kind, name)):
+        """Some client unsubscribes from what was confirmed to it."""
+        pending = sum((kind, name) in ticket.names for ticket in self.tickets)
+        if self.wishes.get((kind, name), 0) > pending:
             self.subscriptions.release(kind, (name,), self.now)
             self.wishes[kind, name] -= 1
             self.pump()
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.tickets)
+    def leave(self, data: st.DataObject) -> None:
+        """A client leaves before its subscription is confirmed."""
+        ticket = data.draw(st.sampled_from(self.tickets))
+        self.tickets.remove(ticket)
+        self.subscriptions.abandon(ticket)
+        for kind, name in ticket.names:
+            self.subscriptions.release(kind, (name,), self.now)
+            self.wishes[kind, name] -= 1
+        self.pump()
 
     @rule(node=nodes)
     def connect(self, node: NodeId) -> None:
@@ -117,15 +131,6 @@ class SubscriptionsMachine(RuleBasedStateMachine):
         while self.subscriptions.next_deadline() <= self.now:
             self.subscriptions.expire(self.now)
         self.pump()
-
-    @invariant()
-    def nothing_wished_for_is_dropped(self) -> None:
-        """What was acknowledged and is still wished for stays subscribed."""
-        for line in self.lines.values():
-            if line.covered:
-                queued = {(kind, name) for sub, kind, name in self.sent[line] if not sub}
-                wished = {key for key, count in self.wishes.items() if count}
-                assert not queued & wished & self.confirmed
 
     @rule()
     def settle(self) -> None:

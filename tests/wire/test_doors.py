@@ -2,6 +2,7 @@
 
 import base64
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -32,7 +33,7 @@ requests = st.lists(st.lists(st.binary(max_size=20), min_size=1, max_size=4), ma
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     """Cut bytes at places counted modulo their length."""
     ends = sorted({place % (len(data) + 1) for place in places} | {0, len(data)})
-    return [data[start:end] for start, end in zip(ends, ends[1:], strict=False)]
+    return [data[start:end] for start, end in pairwise(ends)]
 
 
 def decode(pieces: list[bytes], limits: RequestLimits) -> tuple[list[list[bytes]], bytes | None]:
