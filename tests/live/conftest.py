@@ -4,6 +4,7 @@ import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -104,7 +105,15 @@ class Fleet:
             "--dir", str(self._folder),
         )  # fmt: skip
         self.discovery.append(f"redis://127.0.0.1:{port}")
-        return server
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+            except ConnectionRefusedError:
+                assert time.monotonic() < deadline, "the discovery Redis did not start"
+                time.sleep(0.01)
+            else:
+                return server
 
     def node(self, name: str, *extra: str) -> Process:
         """Start a node with a Redis of its own and wait until it is active."""
