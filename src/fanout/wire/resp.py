@@ -7,8 +7,6 @@ PONG = b"+PONG\r\n"
 NULL2 = b"$-1\r\n"
 NULL3 = b"_\r\n"
 
-_LINE_BREAKS_TO_SPACES = bytes.maketrans(b"\r\n", b"  ")
-
 
 def integer(number: int) -> bytes:
     """Encode a number."""
@@ -20,19 +18,14 @@ def simple(text: bytes) -> bytes:
     return b"+%b\r\n" % text
 
 
-def error(text: str | bytes) -> bytes:
-    """Encode an error; line breaks, which would end it early, become spaces.
-
-    Bytes stay as they are, for errors that repeat what a client sent.
-    """
-    line = text.encode("utf-8", "backslashreplace") if isinstance(text, str) else text
-    return b"-%b\r\n" % line.translate(_LINE_BREAKS_TO_SPACES)
+def error(text: str) -> bytes:
+    """Encode an error; line breaks, which would end it early, become spaces."""
+    line = text.encode("utf-8", "surrogateescape").replace(b"\r", b" ").replace(b"\n", b" ")
+    return b"-%b\r\n" % line
 
 
-def bulk(data: bytes | None, *, resp3: bool = False) -> bytes:
-    """Encode any bytes; None as the null of the protocol."""
-    if data is None:
-        return NULL3 if resp3 else NULL2
+def bulk(data: bytes) -> bytes:
+    """Encode any bytes."""
     return b"$%d\r\n%b\r\n" % (len(data), data)
 
 
@@ -40,12 +33,6 @@ def array(items: Iterable[bytes]) -> bytes:
     """Encode a list of items that are already encoded."""
     parts = list(items)
     return b"*%d\r\n%b" % (len(parts), b"".join(parts))
-
-
-def collection(items: Iterable[bytes], *, resp3: bool) -> bytes:
-    """Encode items without an order: a set in RESP3, a list in RESP2."""
-    parts = list(items)
-    return b"%b%d\r\n%b" % (b"~" if resp3 else b"*", len(parts), b"".join(parts))
 
 
 def mapping(items: Iterable[tuple[bytes, bytes]], *, resp3: bool) -> bytes:
@@ -58,8 +45,9 @@ def mapping(items: Iterable[tuple[bytes, bytes]], *, resp3: bool) -> bytes:
 
 def confirmation(verb: bytes, name: bytes | None, count: int, *, resp3: bool) -> bytes:
     """Encode the confirmation of one (un)subscribed name; None where there was none to drop."""
+    null = NULL3 if resp3 else NULL2
     head = b">3\r\n" if resp3 else b"*3\r\n"
-    return head + bulk(verb) + bulk(name, resp3=resp3) + integer(count)
+    return head + bulk(verb) + (null if name is None else bulk(name)) + integer(count)
 
 
 def message2(channel: bytes, payload: bytes) -> bytes:

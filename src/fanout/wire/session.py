@@ -3,16 +3,9 @@
 Pure: it keeps the client's subscriptions as of the requests handled so far, so that replies with
 the right counts can be made at once. The shell writes them in the order of the requests, that of a
 SUBSCRIBE once every node has confirmed it.
-
-Replies are those of Redis, byte for byte, with these exceptions: there is one database, `SELECT 0`;
-`CLIENT SETINFO` of Redis 7.2 is taken and forgotten; COMMAND tells of what is served here and
-leaves out ACL categories and documentation; reserved names and what is over a limit are refused.
 """
 
-from collections.abc import Callable, Mapping
-from typing import ClassVar
-
-import attrs
+from collections.abc import Callable
 
 from fanout.values import (
     RESERVED_PREFIX,
@@ -27,39 +20,40 @@ from fanout.values import (
     Unsubscribe,
 )
 from fanout.wire import resp
-from fanout.wire.requests import parse_integer
 
 REDIS_VERSION = b"7.0.15"
 """The Redis whose pub/sub behaviour clients get; they read it to choose their features."""
 
-_SHOWN_BYTES_MAX = 128
-"""How much of a wrong verb, and of its arguments together, an error repeats."""
+_INFO = (
+    b"# Server\r\nredis_version:%b\r\nredis_mode:standalone\r\narch_bits:64\r\n\r\n"
+    b"# Persistence\r\nloading:0\r\n\r\n# Replication\r\nrole:master\r\n\r\n"
+    b"# Cluster\r\ncluster_enabled:0\r\n"
+) % REDIS_VERSION
+"""What clients ask before they consider a server ready."""
 
+_ERROR_ARGUMENTS_BYTES_MAX = 128
 _IN_SUBSCRIBED_MODE = frozenset(
     (b"subscribe", b"unsubscribe", b"psubscribe", b"punsubscribe", b"ping", b"quit", b"reset")
 )
-_BAD_CLIENT_NAME = b"ERR Client names cannot contain spaces, newlines or special characters."
-_NOT_INTEGER = b"ERR value is not an integer or out of range"
-
-
-@attrs.frozen(slots=True)
-class _Verb:
-    """A verb as the COMMAND request describes it, and what it does."""
-
-    name: bytes  # of a subcommand: `client|id`
-    arity: int  # as Redis counts: the verb included, negative for at least so many
-    flags: bytes
-    handle: "Callable[[Session, list[bytes]], Action] | None"  # None: it has subcommands only
-    subcommands: "Mapping[bytes, _Verb]" = attrs.field(factory=dict)
+_ARITY = {  # as Redis counts: the verb included, negative for at least so many
+    b"publish": 3,
+    b"subscribe": -2,
+    b"unsubscribe": -1,
+    b"psubscribe": -2,
+    b"punsubscribe": -1,
+    b"ping": -1,
+    b"hello": -1,
+    b"client": -2,
+    b"select": 2,
+    b"reset": 1,
+    b"quit": -1,
+    b"command": -1,
+    b"info": -1,
+}
 
 
 class Session:
     """The session of one client."""
-
-    __slots__ = (
-        "_channels", "_client_id", "_name", "_name_bytes_max", "_patterns", "_payload_bytes_max",
-        "_resp3",
-    )  # fmt: skip
 
     def __init__(
         self, client_id: int, *, payload_bytes_max: int = 1_048_576, name_bytes_max: int = 1024
@@ -71,6 +65,21 @@ class Session:
         self._name = b""
         self._channels: dict[bytes, None] = {}
         self._patterns: dict[bytes, None] = {}
+        self._handlers: dict[bytes, Callable[[list[bytes]], Action]] = {
+            b"subscribe": lambda request: self._subscribe(Kind.CHANNEL, request),
+            b"psubscribe": lambda request: self._subscribe(Kind.PATTERN, request),
+            b"unsubscribe": lambda request: self._unsubscribe(Kind.CHANNEL, request),
+            b"punsubscribe": lambda request: self._unsubscribe(Kind.PATTERN, request),
+            b"publish": self._publish,
+            b"ping": self._ping,
+            b"hello": self._hello,
+            b"client": self._client,
+            b"select": self._select,
+            b"reset": self._reset,
+            b"quit": lambda _: Close(resp.OK, "the client quit"),
+            b"command": self._command,
+            b"info": lambda _: Reply(resp.bulk(_INFO)),
+        }
 
     @property
     def encoding(self) -> Encoding:
@@ -85,172 +94,154 @@ class Session:
     def handle(self, request: list[bytes]) -> Action:
         """Return what one request asks for. Never raises for anything a client can send."""
         if (
-            request[0] in (b"PUBLISH", b"publish")
+            request[0] == b"PUBLISH"
             and len(request) == 3  # noqa: PLR2004
-            and (self._resp3 or not (self._channels or self._patterns))
+            and (self._resp3 or not self.subscribed)
         ):
             return self._publish(request)  # the same as below, sooner
-        verb = self._VERBS.get(request[0].lower())
-        if verb is None:
-            return _unknown_command(request)
-        if verb.subcommands and len(request) > 1:
-            group, verb = verb, verb.subcommands.get(request[1].lower())
-            if verb is None:
-                shown = _shown(request[1], _SHOWN_BYTES_MAX)
-                return _error(
-                    b"ERR unknown subcommand '%b'. Try %b HELP." % (shown, group.name.upper())
-                )
-        count, arity = len(request), verb.arity
-        if verb.handle is None or (count < -arity if arity < 0 else count != arity):
-            return _wrong_arity(verb.name)
-        if self.subscribed and not self._resp3 and verb.name not in _IN_SUBSCRIBED_MODE:
+        verb = request[0].lower()
+        handler = self._handlers.get(verb)
+        if handler is None:
+            return _error(_unknown_command(request))
+        arity = _ARITY[verb]
+        if len(request) != arity if arity > 0 else len(request) < -arity:
+            return _error(f"ERR wrong number of arguments for '{_text(verb)}' command")
+        if self.subscribed and not self._resp3 and verb not in _IN_SUBSCRIBED_MODE:
             return _error(
-                b"ERR Can't execute '%b': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / "
-                b"PING / QUIT / RESET are allowed in this context" % verb.name
+                f"ERR Can't execute '{_text(verb)}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / "
+                "PING / QUIT / RESET are allowed in this context"
             )
-        return verb.handle(self, request)
+        return handler(request)
 
     def _publish(self, request: list[bytes]) -> Action:
         _, channel, payload = request
-        if channel.startswith(RESERVED_PREFIX) or len(channel) > self._name_bytes_max:
-            return self._name_refusal(channel)
+        if refusal := self._name_refusal(channel):
+            return _error(refusal)
         if len(payload) > self._payload_bytes_max:
-            return _over_limit(b"message", payload, self._payload_bytes_max)
+            return _error(
+                f"ERR message of {len(payload)} bytes is over the limit of "
+                f"{self._payload_bytes_max} bytes"
+            )
         return Publish(channel, payload)
 
-    def _name_refusal(self, name: bytes) -> Reply:
+    def _name_refusal(self, name: bytes) -> str:
         if name.startswith(RESERVED_PREFIX):
-            return _error(b"ERR channel names below '%b' are reserved" % RESERVED_PREFIX)
-        return _over_limit(b"channel name", name, self._name_bytes_max)
+            return f"ERR channel names below '{_text(RESERVED_PREFIX)}' are reserved"
+        if len(name) > self._name_bytes_max:
+            return (
+                f"ERR channel name of {len(name)} bytes is over the limit of "
+                f"{self._name_bytes_max} bytes"
+            )
+        return ""
 
-    def _subscribe(self, request: list[bytes]) -> Action:
-        return self._take(Kind.CHANNEL, b"subscribe", request)
-
-    def _psubscribe(self, request: list[bytes]) -> Action:
-        return self._take(Kind.PATTERN, b"psubscribe", request)
-
-    def _unsubscribe(self, request: list[bytes]) -> Action:
-        return self._give_up(Kind.CHANNEL, b"unsubscribe", request)
-
-    def _punsubscribe(self, request: list[bytes]) -> Action:
-        return self._give_up(Kind.PATTERN, b"punsubscribe", request)
-
-    def _take(self, kind: Kind, verb: bytes, request: list[bytes]) -> Action:
-        """Subscribe to all names or, if one is refused, to none."""
+    def _subscribe(self, kind: Kind, request: list[bytes]) -> Action:
         names = request[1:]
         for name in names:
-            if name.startswith(RESERVED_PREFIX) or len(name) > self._name_bytes_max:
-                return self._name_refusal(name)
-        held = self._held(kind)
+            if refusal := self._name_refusal(name):
+                return _error(refusal)
+        held = self._channels if kind is Kind.CHANNEL else self._patterns
+        verb = b"subscribe" if kind is Kind.CHANNEL else b"psubscribe"
         new: list[bytes] = []
-        replies: list[bytes] = []
+        reply = b""
         for name in names:
             if name not in held:
                 held[name] = None
                 new.append(name)
-            replies.append(resp.confirmation(verb, name, self._count(), resp3=self._resp3))
-        return Subscribe(kind, tuple(new), b"".join(replies))
+            reply += resp.confirmation(verb, name, self._count(), resp3=self._resp3)
+        return Subscribe(kind, tuple(new), reply)
 
-    def _give_up(self, kind: Kind, verb: bytes, request: list[bytes]) -> Action:
-        """Unsubscribe from names, or from all in the order they were subscribed."""
-        held = self._held(kind)
+    def _unsubscribe(self, kind: Kind, request: list[bytes]) -> Action:
+        """Give up names, or all in the order they were subscribed; each is confirmed."""
+        held = self._channels if kind is Kind.CHANNEL else self._patterns
+        verb = b"unsubscribe" if kind is Kind.CHANNEL else b"punsubscribe"
         dropped: list[bytes] = []
-        replies: list[bytes] = []
-        for name in request[1:] or list(held) or (None,):
-            if name is not None and name in held:
+        reply = b""
+        for name in request[1:] or list(held):
+            if name in held:
                 del held[name]
                 dropped.append(name)
-            replies.append(resp.confirmation(verb, name, self._count(), resp3=self._resp3))
-        return Unsubscribe(kind, tuple(dropped), b"".join(replies))
-
-    def _held(self, kind: Kind) -> dict[bytes, None]:
-        return self._channels if kind is Kind.CHANNEL else self._patterns
+            reply += resp.confirmation(verb, name, self._count(), resp3=self._resp3)
+        if not reply:
+            reply = resp.confirmation(verb, None, self._count(), resp3=self._resp3)
+        return Unsubscribe(kind, tuple(dropped), reply)
 
     def _count(self) -> int:
         return len(self._channels) + len(self._patterns)
 
     def _ping(self, request: list[bytes]) -> Action:
         if len(request) > 2:  # noqa: PLR2004
-            return _wrong_arity(b"ping")
+            return _error("ERR wrong number of arguments for 'ping' command")
         argument = request[1] if len(request) > 1 else None
         if self.subscribed and not self._resp3:
             return Reply(resp.array((resp.bulk(b"pong"), resp.bulk(argument or b""))))
         return Reply(resp.PONG if argument is None else resp.bulk(argument))
 
     def _hello(self, request: list[bytes]) -> Action:
-        version = 3 if self._resp3 else 2
+        resp3 = self._resp3
         if len(request) > 1:
-            asked = parse_integer(request[1])
-            if asked is None:
-                return _error(b"ERR Protocol version is not an integer or out of range")
-            if asked not in (2, 3):
-                return _error(b"NOPROTO unsupported protocol version")
-            version = asked
+            if not request[1].lstrip(b"-").isdigit():
+                return _error("ERR Protocol version is not an integer or out of range")
+            if request[1] not in (b"2", b"3"):
+                return _error("NOPROTO unsupported protocol version")
+            resp3 = request[1] == b"3"
         name = self._name
         rest = request[2:]
         while rest:
             option = rest[0].lower()
             if option == b"auth" and len(rest) >= 3:  # noqa: PLR2004
-                # As in a Redis without passwords: its one user may give any.
                 if rest[1] != b"default":
-                    return _error(b"WRONGPASS invalid username-password pair or user is disabled.")
+                    return _error("WRONGPASS invalid username-password pair or user is disabled.")
                 rest = rest[3:]
             elif option == b"setname" and len(rest) >= 2:  # noqa: PLR2004
                 name = rest[1]
-                if refusal := self._client_name_refusal(name):
-                    return refusal
+                if not _is_client_name(name):
+                    return _error(_BAD_CLIENT_NAME)
                 rest = rest[2:]
             else:
-                shown = _shown(rest[0], len(rest[0]))
-                return _error(b"ERR Syntax error in HELLO option '%b'" % shown)
+                return _error(f"ERR Syntax error in HELLO option '{_text(rest[0])}'")
         self._name = name
-        before, self._resp3 = self._resp3, version == 3  # noqa: PLR2004
+        changed, self._resp3 = resp3 is not self._resp3, resp3
         reply = resp.mapping(
             (
                 (resp.bulk(b"server"), resp.bulk(b"redis")),
                 (resp.bulk(b"version"), resp.bulk(REDIS_VERSION)),
-                (resp.bulk(b"proto"), resp.integer(version)),
+                (resp.bulk(b"proto"), resp.integer(3 if resp3 else 2)),
                 (resp.bulk(b"id"), resp.integer(self._client_id)),
                 (resp.bulk(b"mode"), resp.bulk(b"standalone")),
                 (resp.bulk(b"role"), resp.bulk(b"master")),
                 (resp.bulk(b"modules"), resp.array(())),
             ),
-            resp3=self._resp3,
+            resp3=resp3,
         )
-        if self._resp3 is before:
+        if not changed:
             return Reply(reply)
         return Reset(self.encoding, unsubscribe=False, reply=reply)
 
-    def _client_name_refusal(self, name: bytes) -> Reply | None:
-        if len(name) > self._name_bytes_max:
-            return _over_limit(b"client name", name, self._name_bytes_max)
-        printable = all(0x21 <= byte <= 0x7E for byte in name)  # noqa: PLR2004
-        return None if printable else _error(_BAD_CLIENT_NAME)
-
-    def _client_id_(self, _request: list[bytes]) -> Action:
-        return Reply(resp.integer(self._client_id))
-
-    def _client_getname(self, _request: list[bytes]) -> Action:
-        return Reply(resp.bulk(self._name or None, resp3=self._resp3))
-
-    def _client_setname(self, request: list[bytes]) -> Action:
-        if refusal := self._client_name_refusal(request[2]):
-            return refusal
-        self._name = request[2]
-        return Reply(resp.OK)
-
-    def _client_setinfo(self, _request: list[bytes]) -> Action:
-        return Reply(resp.OK)
+    def _client(self, request: list[bytes]) -> Action:
+        command = request[1].lower()
+        arguments = request[2:]
+        if command == b"id" and not arguments:
+            return Reply(resp.integer(self._client_id))
+        if command == b"getname" and not arguments:
+            if not self._name:
+                return Reply(resp.NULL3 if self._resp3 else resp.NULL2)
+            return Reply(resp.bulk(self._name))
+        if command == b"setname" and len(arguments) == 1:
+            if not _is_client_name(arguments[0]):
+                return _error(_BAD_CLIENT_NAME)
+            self._name = arguments[0]
+            return Reply(resp.OK)
+        if command == b"setinfo" and len(arguments) == 2:  # noqa: PLR2004
+            return Reply(resp.OK)
+        if command in (b"id", b"getname", b"setname", b"setinfo"):
+            return _error(f"ERR wrong number of arguments for 'client|{_text(command)}' command")
+        return _error(f"ERR unknown subcommand '{_text(request[1][:128])}'. Try CLIENT HELP.")
 
     def _select(self, request: list[bytes]) -> Action:
-        index = parse_integer(request[1])
-        if index is None:
-            return _error(_NOT_INTEGER)
-        if not -(1 << 31) <= index < 1 << 31:
-            return _error(
-                b"ERR value is out of range, value must between -2147483648 and 2147483647"
-            )
-        return _error(b"ERR DB index is out of range") if index else Reply(resp.OK)
+        digits = request[1].lstrip(b"-")
+        if not digits.isdigit():
+            return _error("ERR value is not an integer or out of range")
+        return Reply(resp.OK) if int(digits) == 0 else _error("ERR DB index is out of range")
 
     def _reset(self, _request: list[bytes]) -> Action:
         self._channels.clear()
@@ -259,32 +250,48 @@ class Session:
         self._name = b""
         return Reset(Encoding.RESP2, unsubscribe=True, reply=resp.simple(b"RESET"))
 
-    def _quit(self, _request: list[bytes]) -> Action:
-        return Close(resp.OK, "the client quit")
-
     def _command(self, request: list[bytes]) -> Action:
-        """Describe the verbs named behind `COMMAND INFO`; without names, all of them."""
-        wanted = [self._VERBS.get(name.lower()) for name in request[2:]]
-        return Reply(
-            resp.array(_describe(verb, self._resp3) for verb in wanted or self._VERBS.values())
-        )
-
-    def _command_count(self, _request: list[bytes]) -> Action:
-        return Reply(resp.integer(len(self._VERBS)))
-
-    def _command_docs(self, _request: list[bytes]) -> Action:
-        return Reply(resp.mapping((), resp3=self._resp3))
-
-    _PUBSUB = b"pubsub noscript loading stale"
-    _CONNECTION = b"noscript loading stale"
-    _ALWAYS = b"noscript loading stale fast no_auth allow_busy"
-    _VERBS: ClassVar[dict[bytes, _Verb]] = {
-        verb.name: verb
-        for verb in (
-            _Verb(b"publish", 3, b"pubsub loading stale fast", _publish),
-        )
-    }
+        """Describe what is served, in the form of Redis' COMMAND."""
+        command = request[1].lower() if len(request) > 1 else b""
+        if command == b"count":
+            return Reply(resp.integer(len(_ARITY)))
+        if command == b"docs":
+            return Reply(resp.mapping((), resp3=self._resp3))
+        if command not in (b"", b"info"):
+            return _error(f"ERR unknown subcommand '{_text(request[1][:128])}'. Try COMMAND HELP.")
+        null = resp.NULL3 if self._resp3 else b"*-1\r\n"
+        wanted = [name.lower() for name in request[2:]] or list(_ARITY)
+        return Reply(resp.array(_describe(name) if name in _ARITY else null for name in wanted))
 
 
-def _describe(verb: _Verb | None, resp3: bool) -> bytes:
-    ...
+_BAD_CLIENT_NAME = "ERR Client names cannot contain spaces, newlines or special characters."
+
+
+def _describe(verb: bytes) -> bytes:
+    numbers = [resp.integer(number) for number in (0, 0, 0)]
+    empty = resp.array(())
+    return resp.array(
+        (resp.bulk(verb), resp.integer(_ARITY[verb]), empty, *numbers, empty, empty, empty, empty)
+    )
+
+
+def _is_client_name(name: bytes) -> bool:
+    return all(0x21 <= byte <= 0x7E for byte in name)  # noqa: PLR2004
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _error(text: str) -> Reply:
+    return Reply(resp.error(text))
+
+
+def _unknown_command(request: list[bytes]) -> str:
+    """Name the command and the first arguments, as much of them as Redis shows."""
+    shown = ""
+    for argument in request[1:]:
+        if len(shown) >= _ERROR_ARGUMENTS_BYTES_MAX:
+            break
+        shown += f"'{_text(argument[: _ERROR_ARGUMENTS_BYTES_MAX - len(shown)])}' "
+    return f"ERR unknown command '{_text(request[0][:128])}', with args beginning with: {shown}"
