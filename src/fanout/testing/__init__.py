@@ -1,1 +1,0 @@
-"""Fakes that ship with fanout: a Redis and a network in memory."""
