@@ -1,129 +1,176 @@
-"""Options of both commands: flag before environment before file before default."""
+"""Options of both commands: flag before environment before file before default.
+
+The table is `fanout.config`: a setting added there is a flag, a variable, a key and a line of help.
+"""
 
 import os
+import re
 import sys
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import click
-import trio
 
-from fanout.config import NodeConfig, SidecarConfig, options
-from fanout.errors import ConfigError, FanoutError
-from fanout.runtime.logs import configure_logging
+from fanout.config import NodeConfig, SidecarConfig, flag, groups, mask, options, split_urls
+from fanout.errors import ConfigError, FanoutError, SettingError
 
-REPEATABLE = ("discovery",)
-SECRET_URLS = ("discovery", "redis")
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells count it: 128 and the signal's number."""
+
+HOST_CHARACTERS_MAX = 48
+"""How much of the host name goes into a default id: the process id must fit beside it."""
 
 C = TypeVar("C", SidecarConfig, NodeConfig)
 
 
-def add_options(config: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command an option for every setting of `config`."""
+class Service(click.Group):
+    """A command that runs a service when it is called without a subcommand."""
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        for name, field in reversed(options(config).items()):
-            default = field.default
-            shown = "" if default in (None, "", (), 0) else f"  [default: {default}]"
-            command = click.option(
-                f"--{name.replace('_', '-')}",
-                name,
+    def __init__(self, config: type, params: list[click.Parameter], **attributes: Any) -> None:
+        self._groups = groups(config)
+        settings = [
+            click.Option(
+                [f"--{flag(name)}", name],
                 metavar=field.metadata["metavar"],
-                multiple=name in REPEATABLE,
-                help=f"{field.metadata['help']}{shown}",
-            )(command)
-        return click.option(
-            "--config",
-            "config_file",
+                multiple=field.metadata["repeatable"],
+                help=_help(name, field),
+            )
+            for name, field in options(config).items()
+        ]
+        file = click.Option(
+            ["--config", "config_file"],
             metavar="FILE",
-            help="TOML file with the same names, underscores for dashes.",
-        )(command)
+            help="TOML file of these settings, underscores for dashes.  [env: FANOUT_CONFIG]",
+        )
+        super().__init__(
+            params=[*settings, file, *params],
+            invoke_without_command=True,
+            context_settings={"max_content_width": 100},
+            **attributes,
+        )
 
-    return decorate
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """Speak of subcommands only where there are some."""
+        return super().collect_usage_pieces(ctx) if self.commands else [self.options_metavar or ""]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the options under their headings."""
+        heading = {name: title for title, group in self._groups.items() for name in group}
+        sections: dict[str, list[tuple[str, str]]] = {title: [] for title in self._groups}
+        for parameter in self.get_params(ctx):
+            if (record := parameter.get_help_record(ctx)) is not None:
+                title = heading.get(parameter.name or "", "General")
+                sections.setdefault(title, []).append(record)
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+        self.format_commands(ctx, formatter)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a subcommand; a URL in its place is not repeated with its password."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            raise click.UsageError(mask(error.message)[1:-1], ctx) from None
+
+
+def variable(name: str) -> str:
+    """Return the environment's name of a setting."""
+    return f"FANOUT_{name.upper()}"
 
 
 def gather(config: type[C], flags: Mapping[str, Any], config_file: str | None) -> C:
     """Build the configuration from all its sources. Raises ConfigError naming the source."""
-    known = options(config)
-    values: dict[str, Any] = {}
+    given = {name: value for name, value in flags.items() if value not in (None, ())}
+    _refuse_secrets({**given, "config": config_file or ""})
+    values: dict[str, object] = {}
     sources: dict[str, str] = {}
-    path = config_file or os.environ.get("FANOUT_CONFIG")
-    if path:
+    if path := config_file or os.environ.get("FANOUT_CONFIG"):
         for name, value in _read_file(path).items():
-            values[name], sources[name] = value, f"file {path}"
-    for name in known:
-        variable = f"FANOUT_{name.upper()}"
-        if variable in os.environ:
-            values[name], sources[name] = os.environ[variable], f"environment variable {variable}"
-    for name, value in flags.items():
-        if value is not None and value != ():
-            if name in SECRET_URLS:
-                _refuse_secrets(name, value)
-            values[name], sources[name] = value, "command line"
-    values.setdefault("id", _default_id())
+            values[name], sources[name] = value, f"{name} in file {path}"
+    for name in options(config):
+        if (text := os.environ.get(variable(name))) is not None:
+            values[name], sources[name] = text, f"environment variable {variable(name)}"
+    for name, value in given.items():
+        values[name], sources[name] = value, f"flag --{flag(name)}"
     try:
-        return config.from_mapping(values)
+        return config.from_mapping({"id": _default_id(), **values})
+    except SettingError as error:
+        blamed = " and ".join(sources[name] for name in error.names if name in sources)
+        raise ConfigError(f"{error} (from {blamed})" if blamed else str(error)) from None
+
+
+def configured(config: type[C], flags: Mapping[str, Any], config_file: str | None) -> C:
+    """Gather the configuration, or report what is wrong with it and end with exit code 2."""
+    try:
+        return gather(config, flags, config_file)
     except ConfigError as error:
-        name = str(error).split(":", 1)[0].replace("-", "_")
-        source = f" (from {sources[name]})" if name in sources else ""
-        raise ConfigError(f"{error}{source}") from None
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(2)
 
 
-def run(main: Callable[..., Any], config: SidecarConfig | NodeConfig) -> None:
+def run(main: Callable[[C], Awaitable[int]], config: C) -> None:
     """Run a service and end the process with its exit code; errors become one line each."""
+    import trio  # noqa: PLC0415 - a wrong setting is reported before the runtime is loaded
+
+    from fanout.runtime.logs import configure_logging  # noqa: PLC0415 - likewise
+
     configure_logging(config.log_level, config.log_format)
     try:
         code = trio.run(main, config)
     except BaseException as error:
-        failures = _failures(error)
-        if not failures:
+        leaves = _leaves(error)
+        if not all(isinstance(leaf, FanoutError | KeyboardInterrupt) for leaf in leaves):
             raise
+        failures = [leaf for leaf in leaves if isinstance(leaf, FanoutError)]
         for failure in failures:
-            click.echo(f"Error: {failure}", err=True)
-        code = 2 if any(isinstance(failure, ConfigError) for failure in failures) else 1
+            click.echo(f"Error: {' '.join(str(failure).split())}", err=True)
+        code = 1 if failures else INTERRUPTED
+        if any(isinstance(failure, ConfigError) for failure in failures):
+            code = 2
     sys.exit(code)
 
 
-def fail(error: ConfigError) -> None:
-    """Report a wrong setting and end with exit code 2."""
-    click.echo(f"Error: {error}", err=True)
-    sys.exit(2)
+def _help(name: str, field: Any) -> str:
+    shown = f"{field.default:g}" if isinstance(field.default, float) else str(field.default)
+    default = "" if field.default in (None, "", ()) else f"; default: {shown}"
+    return f"{field.metadata['help']}  [env: {variable(name)}{default}]"
 
 
-def _failures(error: BaseException) -> list[FanoutError]:
-    """Return the fanout errors that an exception consists of; none if it holds anything else."""
-    if isinstance(error, FanoutError):
-        return [error]
+def _leaves(error: BaseException) -> list[BaseException]:
+    """Return the exceptions that a group consists of, however deep."""
     if not isinstance(error, BaseExceptionGroup):
-        return []
-    found = [_failures(each) for each in error.exceptions]
-    return [failure for each in found for failure in each] if all(found) else []
+        return [error]
+    return [leaf for each in error.exceptions for leaf in _leaves(each)]
 
 
 def _read_file(path: str) -> dict[str, Any]:
     try:
-        with Path(path).open("rb") as file:
-            return tomllib.load(file)
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"config: cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"config: {path} is not UTF-8 at byte {error.start}") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"config: {path} is not TOML: {error}") from None
 
 
-def _refuse_secrets(name: str, value: str | tuple[str, ...]) -> None:
-    texts = (value,) if isinstance(value, str) else value
-    for text in texts:
-        for url in text.split(","):
-            if "@" in url and (":" in urlsplit(url).netloc.rpartition("@")[0]):
+def _refuse_secrets(given: Mapping[str, str | tuple[str, ...]]) -> None:
+    """Refuse passwords in any flag: also in one that would not take a URL."""
+    for name, value in given.items():
+        for text in (value,) if isinstance(value, str) else value:
+            if any(re.search(r"//[^@]*:.*@", url, re.DOTALL) for url in split_urls(text)):
                 raise ConfigError(
-                    f"{name}: a password on the command line can be read by every user of this "
-                    f"machine; give the URL in FANOUT_{name.upper()} or in a file by --config"
+                    f"{flag(name)}: a password on the command line can be read by every user of "
+                    f"this machine; give the URL in {variable(name)} or in a file by --config "
+                    f"(from flag --{flag(name)})"
                 )
 
 
 def _default_id() -> str:
-    host = "".join(c if c.isascii() and c.isalnum() else "-" for c in os.uname().nodename)
-    return f"{host.strip('-') or 'host'}-{os.getpid()}"[:64]
+    host = re.sub(r"[^A-Za-z0-9]+", "-", os.uname().nodename)[:HOST_CHARACTERS_MAX].strip("-")
+    return f"{host or 'host'}-{os.getpid()}"

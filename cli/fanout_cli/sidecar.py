@@ -6,29 +6,28 @@ import click
 
 import fanout
 from fanout.config import SidecarConfig
-from fanout.errors import ConfigError
-from fanout.runtime.local import run_local
-from fanout.runtime.service import run_sidecar
-from fanout_cli.options import add_options, fail, gather, run
+from fanout_cli.options import Service, configured, run
 
 
 @click.command(
-    context_settings={"max_content_width": 100},
-    epilog="Try it: fanout-sidecar --local 3",
+    "fanout-sidecar",
+    cls=Service,
+    config=SidecarConfig,
+    epilog="Example: fanout-sidecar --local 3",
 )
-@add_options(SidecarConfig)
 @click.version_option(fanout.__version__)
-def main(config_file: str | None, **flags: Any) -> None:
+@click.pass_context
+def main(context: click.Context, /, config_file: str | None, **flags: Any) -> None:
     """Serve Redis and websocket clients with the pub/sub of a whole fleet of Redis nodes.
 
-    Every option is also read from the environment, as FANOUT_ and its name in capitals with
-    underscores, and from a TOML file. A flag is stronger than the environment, which is stronger
-    than the file. When everything is up one line is printed: "ready resp=... ws=... admin=...".
-    SIGTERM or Ctrl-C leaves in order; a second one ends at once.
+    A flag is stronger than the environment, which is stronger than the file. When everything is
+    up one line is printed: "ready resp=... ws=... admin=...". SIGTERM or Ctrl-C leaves in order;
+    a second one ends at once.
     """
-    try:
-        config = gather(SidecarConfig, flags, config_file)
-    except ConfigError as error:
-        fail(error)
+    if context.invoked_subcommand is not None:
         return
+    config = configured(SidecarConfig, flags, config_file)
+    from fanout.runtime.local import run_local  # noqa: PLC0415 - not needed for help
+    from fanout.runtime.service import run_sidecar  # noqa: PLC0415 - likewise
+
     run(run_local if config.local else run_sidecar, config)

@@ -11,15 +11,57 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Self, TypeVar
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import attrs
 from redis.connection import parse_url
 
-from fanout.errors import ConfigError
+from fanout.errors import ConfigError, SettingError
 from fanout.values import Endpoint
 
+_SCHEME = "(?:rediss?|unix)://"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 LOCAL_NODES_MAX = 16
+REDIS_PORT = 6379
+
+
+def mask(value: object) -> str:
+    """Return how `value` is shown in a message: without what may be a password.
+
+    Everything up to the last `@` goes, and the query of a URL: when a URL is wrong, nobody can
+    tell where its password was meant to end.
+    """
+    text = value if isinstance(value, str) else repr(value)
+    text = re.sub(rf"^([^@:]*?{_SCHEME})?.*@", r"\1***@", text, flags=re.DOTALL)
+    text = re.sub(r"\?.*", "?***", text, flags=re.DOTALL) if "://" in text else text
+    return repr(text) if isinstance(value, str) else text
+
+
+def split_urls(text: str, separator: str = ",") -> list[str]:
+    """Split `URL,URL...` where another URL begins: half a password is never taken for a URL."""
+    return re.split(rf"(?:{separator})(?={_SCHEME})", text)
+
+
+def _url_fault(text: str, url: SplitResult) -> str:
+    """Return what a Redis URL says that redis' own parser would pass over in silence."""
+    unix = url.scheme == "unix"
+    allowed = r"/.+" if unix else r"/?|/[0-9]+"
+    if not text.startswith(("redis://", "unix://")):
+        return "it does not begin so"
+    if re.search(r"\s", text):
+        return "it holds white space"
+    if unix is bool(url.hostname):
+        return "it names a host" if unix else "it names no host"
+    if url.port == 0:
+        return "port 0 cannot be connected to"
+    if not re.fullmatch(allowed, url.path):
+        return "it names no path" if unix else "its database is no number"
+    query = parse_qsl(url.query, keep_blank_values=True)
+    if url.fragment or (query and not unix) or any(key != "db" for key, _ in query):
+        return "it has a query or fragment that means nothing here"
+    if not all(number.isascii() and number.isdigit() for _, number in query):
+        return "its database is no number"
+    return ""
 
 
 @attrs.frozen
@@ -33,30 +75,34 @@ class RedisAddress:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `redis://[user:password@]host[:port][/db]` or `unix://path[?db=n]`.
+        """Read `redis://[user:password@]host[:port][/db]` or `unix://[user:password@]/path[?db=n]`.
 
         Raises:
             ConfigError: the text has another form. The message does not repeat a password.
 
         """
-        shown = re.sub(r"//[^@/]*@", "//***@", text)
-        if not text.startswith(("redis://", "unix://")):
-            raise ConfigError(f"{shown!r} is no Redis URL; write redis://HOST:PORT or unix:///PATH")
+        if text.startswith("rediss://"):
+            raise ConfigError(
+                f"{mask(text)} asks for TLS, which is not supported yet; use redis://"
+            )
         try:
-            parts = parse_url(text)  # type: ignore[no-untyped-call]
-        except ValueError as error:
-            raise ConfigError(f"{shown!r} is no Redis URL: {error}") from None
-        if text.startswith("unix://"):
-            endpoint = Endpoint(path=parts.get("path", ""))
-        else:
-            endpoint = Endpoint(host=parts.get("host", "127.0.0.1"), port=parts.get("port", 6379))
-        if not (endpoint.path or endpoint.host):
-            raise ConfigError(f"{shown!r} names no address")
+            url = urlsplit(text)
+            fault = _url_fault(text, url)
+        except ValueError:  # its message may repeat a piece of the password
+            fault = "it cannot be read"
+        if fault:
+            raise ConfigError(
+                f"{mask(text)} is no Redis URL: {fault}; write redis://HOST:PORT/DB or "
+                "unix:///PATH?db=DB, with / ? # @ in a password as %2F %3F %23 %40"
+            )
+        parts = parse_url(text)  # type: ignore[no-untyped-call]
         return cls(
-            endpoint=endpoint,
+            endpoint=Endpoint(path=parts["path"])
+            if url.scheme == "unix"
+            else Endpoint(parts["host"], parts.get("port", REDIS_PORT)),
             username=parts.get("username", ""),
             password=parts.get("password", ""),
-            database=int(parts.get("db", 0)),
+            database=parts.get("db", 0),
         )
 
     def __str__(self) -> str:
@@ -73,19 +119,21 @@ class DiscoveryAddress:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read `URL[,URL...]`: the primary, then its replicas. Raises ConfigError."""
-        primary, *replicas = [RedisAddress.parse(url) for url in text.split(",")]
+        primary, *replicas = [RedisAddress.parse(url) for url in split_urls(text)]
         return cls(primary, tuple(replicas))
 
 
 def _discovery(value: Any) -> tuple[DiscoveryAddress, ...]:
-    texts = value.split() if isinstance(value, str) else value
+    texts = split_urls(value.strip(), r"\s+") if isinstance(value, str) else value
+    if not isinstance(texts, list | tuple):
+        raise ConfigError(f"{mask(value)} is not allowed; give a URL or a list of URLs")
     return tuple(DiscoveryAddress.parse(str(text)) for text in texts)
 
 
 def _name(value: Any) -> str:
     if not _NAME.fullmatch(str(value)):
         raise ConfigError(
-            f"{value!r} is not allowed; use 1 to 64 letters, digits, '.', '_' or '-', "
+            f"{mask(value)} is not allowed; use 1 to 64 letters, digits, '.', '_' or '-', "
             "a letter or digit first"
         )
     return str(value)
@@ -93,11 +141,11 @@ def _name(value: Any) -> str:
 
 def _seconds(value: Any) -> float:
     try:
-        number = float(value)
-    except (TypeError, ValueError):
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not 0 < number < math.inf:
-        raise ConfigError(f"{value!r} is not allowed; give a number of seconds over 0")
+        raise ConfigError(f"{mask(value)} is not allowed; give a number of seconds over 0")
     return number
 
 
@@ -108,7 +156,9 @@ def _count(least: int, most: int) -> Callable[[Any], int]:
         except ValueError:
             number = least - 1
         if not least <= number <= most:
-            raise ConfigError(f"{value!r} is not allowed; give a whole number {least} to {most}")
+            raise ConfigError(
+                f"{mask(value)} is not allowed; give a whole number {least} to {most}"
+            )
         return number
 
     return convert
@@ -117,20 +167,30 @@ def _count(least: int, most: int) -> Callable[[Any], int]:
 def _choice(*allowed: str) -> Callable[[Any], str]:
     def convert(value: Any) -> str:
         if value not in allowed:
-            raise ConfigError(f"{value!r} is not allowed; choose {', '.join(allowed)}")
+            raise ConfigError(f"{mask(value)} is not allowed; choose {', '.join(allowed)}")
         return str(value)
 
     return convert
 
 
 def _endpoint(value: Any) -> Endpoint:
-    return Endpoint.parse(str(value))
+    text = str(value)
+    if not text.startswith("unix:") and ("//" in text or "@" in text):
+        raise ConfigError(f"{mask(value)} is not allowed; give HOST:PORT or unix:PATH, not a URL")
+    return Endpoint.parse(text)
 
 
 def _tcp_endpoint(value: Any) -> Endpoint:
-    endpoint = Endpoint.parse(str(value))
+    endpoint = _endpoint(value)
     if endpoint.path:
-        raise ConfigError(f"{value!r} is not allowed; give HOST:PORT")
+        raise ConfigError(f"{mask(value)} is not allowed; give HOST:PORT")
+    return endpoint
+
+
+def _fixed_endpoint(value: Any) -> Endpoint:
+    endpoint = _tcp_endpoint(value)
+    if not endpoint.port:
+        raise ConfigError(f"{mask(value)} is not allowed; port 0 cannot be connected to")
     return endpoint
 
 
@@ -138,11 +198,34 @@ def _redis(value: Any) -> RedisAddress:
     return RedisAddress.parse(str(value))
 
 
-def option(default: Any, convert: Callable[[Any], Any], metavar: str, text: str) -> Any:
-    """Return an attrs field that is an option: `convert` reads texts and raises ConfigError."""
-    return attrs.field(
-        default=default, metadata={"convert": convert, "metavar": metavar, "help": text}
-    )
+def option(
+    default: Any,
+    convert: Callable[[Any], Any],
+    metavar: str,
+    text: str,
+    *,
+    group: str = "Connection",
+    repeatable: bool = False,
+) -> Any:
+    """Return an attrs field that is an option.
+
+    Args:
+        default: its value when no source gives one.
+        convert: reads a text, number or list; raises ConfigError.
+        metavar: the form or the unit of the value, in capitals.
+        text: what it means, and what raising it costs.
+        group: heading of the help it stands under; a part's options stand under the part's name.
+        repeatable: whether it may be given several times; its value is then a tuple.
+
+    """
+    metadata = {
+        "convert": convert,
+        "metavar": metavar,
+        "help": text,
+        "group": group,
+        "repeatable": repeatable,
+    }
+    return attrs.field(default=default, metadata=metadata)
 
 
 _BYTES_MAX = 2**31 - 1
@@ -199,14 +282,18 @@ class Timings:
 
     def __attrs_post_init__(self) -> None:
         if self.lease_seconds < 2 * self.heartbeat_interval_seconds:
-            raise ConfigError(
+            raise SettingError(
                 f"lease-seconds: {self.lease_seconds:g} is not allowed; it must be at least twice "
-                f"heartbeat-interval-seconds ({self.heartbeat_interval_seconds:g})"
+                f"heartbeat-interval-seconds ({self.heartbeat_interval_seconds:g})",
+                "lease_seconds",
+                "heartbeat_interval_seconds",
             )
         if self.reconnect_max_seconds < self.reconnect_first_seconds:
-            raise ConfigError(
+            raise SettingError(
                 f"reconnect-max-seconds: {self.reconnect_max_seconds:g} is not allowed; it must be "
-                f"at least reconnect-first-seconds ({self.reconnect_first_seconds:g})"
+                f"at least reconnect-first-seconds ({self.reconnect_first_seconds:g})",
+                "reconnect_max_seconds",
+                "reconnect_first_seconds",
             )
 
 
@@ -236,30 +323,35 @@ class Limits:
     )  # fmt: skip
 
 
-_CLUSTER = (
-    "default",
-    _name,
-    "NAME",
-    "Fleet to belong to. Fleets on one discovery do not see each other.",
-)
-_LOG_LEVEL = (
-    "info",
-    _choice("debug", "info", "warning", "error"),
-    "LEVEL",
-    "Least important event that is logged.",
-)
-_LOG_FORMAT = (
-    "auto",
-    _choice("auto", "console", "json"),
-    "FORMAT",
-    "console, json, or auto: console on a terminal.",
-)
-_DISCOVERY = (
-    (),
-    _discovery,
-    "URL[,URL...]",
-    "A discovery Redis, then its read replicas. Repeat it for each independent instance.",
-)
+def _cluster() -> Any:
+    return option(
+        "default", _name, "NAME",
+        "Fleet to belong to. Fleets on one discovery do not see each other.",
+    )  # fmt: skip
+
+
+def _discovery_option() -> Any:
+    return option(
+        (), _discovery, "URL[,URL...]",
+        "A discovery Redis, then its read replicas. Repeat it for each independent instance.",
+        repeatable=True,
+    )  # fmt: skip
+
+
+def _log_level() -> Any:
+    return option(
+        "info", _choice("debug", "info", "warning", "error"), "LEVEL",
+        "Least important event that is logged: debug, info, warning or error.",
+        group="Logging",
+    )  # fmt: skip
+
+
+def _log_format() -> Any:
+    return option(
+        "auto", _choice("auto", "console", "json"), "FORMAT",
+        "console, json, or auto: console on a terminal, else json.",
+        group="Logging",
+    )  # fmt: skip
 
 
 @attrs.frozen(kw_only=True)
@@ -269,13 +361,13 @@ class SidecarConfig:
     id: str = option(
         "", _name, "NAME", "Name of this sidecar. Default: made of host name and process id."
     )
-    cluster: str = option(*_CLUSTER)
-    discovery: tuple[DiscoveryAddress, ...] = option(*_DISCOVERY)
+    cluster: str = _cluster()
+    discovery: tuple[DiscoveryAddress, ...] = _discovery_option()
     local: int = option(
         0,
         _count(0, LOCAL_NODES_MAX),
         "NODES",
-        "Start a whole fleet of this many nodes on this machine, with discovery. Every node is one process more.",
+        "Start a whole fleet of this many nodes on this machine, with discovery. Raising it costs a process a node.",
     )
     resp: Endpoint = option(
         Endpoint("127.0.0.1", 6380),
@@ -294,16 +386,31 @@ class SidecarConfig:
     )
     timings: Timings = attrs.field(factory=Timings)
     limits: Limits = attrs.field(factory=Limits)
-    log_level: str = option(*_LOG_LEVEL)
-    log_format: str = option(*_LOG_FORMAT)
+    log_level: str = _log_level()
+    log_format: str = _log_format()
 
     def __attrs_post_init__(self) -> None:
-        if bool(self.local) is bool(self.discovery):
-            raise ConfigError("discovery: give either --discovery URL or --local NODES")
+        _require_id(self.id)
+        if self.local and self.discovery:
+            raise SettingError(
+                f"local: {self.local} is not allowed beside --discovery; give only one of them",
+                "local",
+                "discovery",
+            )
+        if not self.local and not self.discovery:
+            raise SettingError(
+                "discovery: missing; give --discovery URL at least once, or --local NODES",
+                "discovery",
+            )
 
     @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> Self:
-        """Build it from option names and texts. Raises ConfigError."""
+    def from_mapping(cls, values: Mapping[str, object]) -> Self:
+        """Build it from option names, underscored, and texts, numbers or lists.
+
+        Raises:
+            SettingError: a value is not allowed, or there is no such setting.
+
+        """
         return _build(cls, values)
 
 
@@ -315,10 +422,11 @@ class NodeConfig:
         "",
         _name,
         "NAME",
-        "Name of this node, unique in its fleet. Default: made of host name and port.",
+        "Name of this node, unique in its fleet; give one to keep it over restarts. "
+        "Default: made of host name and process id.",
     )
-    cluster: str = option(*_CLUSTER)
-    discovery: tuple[DiscoveryAddress, ...] = option(*_DISCOVERY)
+    cluster: str = _cluster()
+    discovery: tuple[DiscoveryAddress, ...] = _discovery_option()
     redis: RedisAddress | None = option(None, _redis, "URL", "Attach to this running Redis.")
     spawn: Endpoint | None = option(
         None,
@@ -328,56 +436,87 @@ class NodeConfig:
     )
     advertise: Endpoint | None = option(
         None,
-        _tcp_endpoint,
+        _fixed_endpoint,
         "HOST:PORT",
         "Address that sidecars reach the node at. Default: that of --redis or --spawn.",
     )
     timings: Timings = attrs.field(factory=Timings)
-    log_level: str = option(*_LOG_LEVEL)
-    log_format: str = option(*_LOG_FORMAT)
+    log_level: str = _log_level()
+    log_format: str = _log_format()
 
     def __attrs_post_init__(self) -> None:
+        _require_id(self.id)
         if not self.discovery:
-            raise ConfigError("discovery: missing; give --discovery URL at least once")
-        if (self.redis is None) is (self.spawn is None):
-            raise ConfigError("redis: give either --redis URL or --spawn HOST:PORT")
+            raise SettingError(
+                "discovery: missing; give --discovery URL at least once", "discovery"
+            )
+        if self.redis is None and self.spawn is None:
+            raise SettingError("redis: missing; give --redis URL or --spawn HOST:PORT", "redis")
+        if self.redis is not None and self.spawn is not None:
+            raise SettingError(
+                f"redis: {self.redis} is not allowed beside --spawn {self.spawn}; give only one",
+                "redis",
+                "spawn",
+            )
 
     @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> Self:
-        """Build it from option names and texts. Raises ConfigError."""
+    def from_mapping(cls, values: Mapping[str, object]) -> Self:
+        """Build it from option names, underscored, and texts, numbers or lists.
+
+        Raises:
+            SettingError: a value is not allowed, or there is no such setting.
+
+        """
         return _build(cls, values)
-
-
-def options(config: type) -> dict[str, Any]:
-    """Return name and attrs field of every option, parts included, in order."""
-    found: dict[str, Any] = {}
-    for field in attrs.fields(config):
-        if field.name in _PARTS:
-            found.update(options(_PARTS[field.name]))
-        else:
-            found[field.name] = field
-    return found
 
 
 _PARTS: dict[str, type] = {"timings": Timings, "limits": Limits}
 _T = TypeVar("_T")
 
 
-def _build(config: type[_T], values: Mapping[str, Any]) -> _T:
+def groups(config: type) -> dict[str, dict[str, Any]]:
+    """Return, under each heading of the help, name and attrs field of its options, in order."""
+    found: dict[str, dict[str, Any]] = {}
+    for field in attrs.fields(config):
+        if field.name in _PARTS:
+            part = {each.name: each for each in attrs.fields(_PARTS[field.name])}
+            found[field.name.capitalize()] = part
+        else:
+            found.setdefault(field.metadata["group"], {})[field.name] = field
+    return found
+
+
+def options(config: type) -> dict[str, Any]:
+    """Return name and attrs field of every option, parts included, in order."""
+    return {name: field for group in groups(config).values() for name, field in group.items()}
+
+
+def flag(name: str) -> str:
+    """Return the command line's word for a setting, without its dashes in front."""
+    return name.replace("_", "-")
+
+
+def _require_id(name: str) -> None:
+    if not name:
+        raise SettingError("id: missing; give this member of the fleet a name", "id")
+
+
+def _build(config: type[_T], values: Mapping[str, object]) -> _T:
     known = options(config)
-    for name in values:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            raise ConfigError(f"{name}: no such setting{hint}")
     converted: dict[str, Any] = {}
     for name, value in values.items():
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
+            raise SettingError(f"{name}: no such setting{hint}", name)
         try:
             converted[name] = known[name].metadata["convert"](value)
         except ConfigError as error:
-            raise ConfigError(f"{name.replace('_', '-')}: {error}") from None
+            raise SettingError(f"{flag(name)}: {error}", name) from None
     parts = {
-        part: kind(**{name: converted.pop(name) for name in options(kind) if name in converted})
+        part: kind(
+            **{name: converted.pop(name) for name in attrs.fields_dict(kind) if name in converted}
+        )
         for part, kind in _PARTS.items()
         if hasattr(attrs.fields(config), part)  # type: ignore[arg-type]
     }

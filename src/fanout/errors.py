@@ -52,3 +52,11 @@ class CommandFailed(FanoutError):  # noqa: N818 - Redis answered; the failure is
 
 class RegistryUnavailable(FanoutError):  # noqa: N818 - a state of discovery, not a bug
     """No discovery Redis could be reached for the operation."""
+
+
+class SettingError(ConfigError):
+    """A wrong setting, by name: `names` are the settings the message is about, underscored."""
+
+    def __init__(self, message: str, *names: str) -> None:
+        super().__init__(message)
+        self.names = names

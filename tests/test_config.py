@@ -1,0 +1,252 @@
+"""The table of settings: what each takes, what it refuses, and that secrets stay secret."""
+
+from typing import Any
+from urllib.parse import quote
+
+import attrs
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from fanout.config import (
+    DiscoveryAddress,
+    NodeConfig,
+    RedisAddress,
+    SidecarConfig,
+    Timings,
+    options,
+)
+from fanout.errors import ConfigError, SettingError
+from fanout.values import Endpoint
+
+URL = "redis://127.0.0.1:1"
+SIDECAR: dict[str, object] = {"id": "s", "discovery": URL}
+NODE: dict[str, object] = {"id": "n", "discovery": URL, "spawn": "127.0.0.1:0"}
+ADDRESSES = ("redis", "spawn", "advertise", "discovery", "local")
+
+CASES = [(SidecarConfig, SIDECAR), (NodeConfig, NODE)]
+EVERY_OPTION = [(config, base, name) for config, base in CASES for name in options(config)]
+
+
+def read(config: Any, name: str) -> Any:
+    """Return the value of an option, wherever it stands in the configuration."""
+    holders = [config, *(getattr(config, part, None) for part in ("timings", "limits"))]
+    return next(getattr(holder, name) for holder in holders if hasattr(holder, name))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("redis://h", RedisAddress(Endpoint("h", 6379))),
+        ("redis://h/", RedisAddress(Endpoint("h", 6379))),
+        ("redis://10.0.0.5:7/3", RedisAddress(Endpoint("10.0.0.5", 7), database=3)),
+        ("redis://[::1]:7", RedisAddress(Endpoint("::1", 7))),
+        ("redis://me@h:1", RedisAddress(Endpoint("h", 1), username="me")),
+        ("redis://:secret@h:1", RedisAddress(Endpoint("h", 1), password="secret")),
+        ("redis://me:a%2Fb@h:1", RedisAddress(Endpoint("h", 1), "me", "a/b")),
+        ("unix:///run/r.sock", RedisAddress(Endpoint(path="/run/r.sock"))),
+        ("unix://me:pw@/r?db=2", RedisAddress(Endpoint(path="/r"), "me", "pw", 2)),
+    ],
+)
+def test_redis_urls(text: str, expected: RedisAddress) -> None:
+    """Every documented form is read in full."""
+    assert RedisAddress.parse(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("h:1", "redis://HOST:PORT"),
+        ("http://h", "redis://HOST:PORT"),
+        ("rediss://h", "TLS"),
+        ("redis://", "no host"),
+        ("redis:///3", "no host"),
+        ("redis://h:0", "port 0"),
+        ("redis://h:99999", "cannot be read"),
+        ("redis://h:x", "cannot be read"),
+        ("redis://[::1", "cannot be read"),
+        ("redis://h/x", "database"),
+        ("redis://h/-1", "database"),
+        ("redis://h/1/2", "database"),
+        ("redis://h?db=1", "query"),
+        ("redis://h?password=canary", "query"),
+        ("redis://h#1", "fragment"),
+        ("redis://a b", "white space"),
+        ("unix://", "no path"),
+        ("unix://host/path", "names a host"),
+        ("unix:///r?db=x", "database"),
+        ("unix:///r?db=1&timeout=3", "query"),
+    ],
+)
+def test_redis_urls_that_are_refused(text: str, word: str) -> None:
+    """What redis' own parser passes over in silence is an error that says why."""
+    with pytest.raises(ConfigError, match=word) as caught:
+        RedisAddress.parse(text)
+
+    assert "canary" not in str(caught.value)
+
+
+@given(password=st.text(min_size=1))
+def test_a_quoted_password_arrives_and_is_never_shown(password: str) -> None:
+    """Any password can be written, and neither text nor representation depends on it."""
+    text = f"redis://me:{quote(password, safe='')}@h:1"
+    address = DiscoveryAddress.parse(f"{text},{text}/2").replicas[0]
+
+    assert address.password == password
+    other = attrs.evolve(address, password="")
+    assert (str(address), repr(address)) == (str(other), repr(other))
+
+
+PIECES = st.lists(st.sampled_from([*"ab/?#@:,%[ \n", "://"]), max_size=4).map("".join)
+
+
+@settings(max_examples=300)
+@example(before="", after="://", scheme="redis:/", name="discovery")
+@example(before=",", after="://", scheme="redis://", name="discovery")
+@example(before="", after=" ", scheme="redis://", name="discovery")
+@given(
+    before=PIECES,
+    after=PIECES,
+    scheme=st.sampled_from(["redis://", "rediss://", "redis:/", ""]),
+    name=st.sampled_from(["discovery", "redis", "spawn", "advertise", "cluster", "lease_seconds"]),
+)
+def test_no_message_repeats_a_password(before: str, after: str, scheme: str, name: str) -> None:
+    """However broken a URL is, and in whichever setting, its password is not in the error."""
+    value = f"{scheme}me:{before}canary{after}@h:x"
+    with pytest.raises(SettingError) as caught:
+        NodeConfig.from_mapping({**NODE, name: value})
+
+    assert "canary" not in str(caught.value)
+
+
+def test_discovery_names_primaries_and_replicas() -> None:
+    """Instances are separated by white space in a text, replicas by commas in an instance."""
+    wanted = (
+        DiscoveryAddress(RedisAddress(Endpoint("a", 1)), (RedisAddress(Endpoint("b", 2)),)),
+        DiscoveryAddress(RedisAddress(Endpoint("c", 3))),
+    )
+    for value in (
+        "redis://a:1,redis://b:2  redis://c:3\n",
+        ["redis://a:1,redis://b:2", "redis://c:3"],
+        ("redis://a:1,redis://b:2", "redis://c:3"),
+    ):
+        assert SidecarConfig.from_mapping({**SIDECAR, "discovery": value}).discovery == wanted
+
+
+@pytest.mark.parametrize(("config", "base", "name"), EVERY_OPTION)
+def test_every_option_reads_the_text_of_its_value(
+    config: Any, base: dict[str, object], name: str
+) -> None:
+    """A default that is written down gives the same as leaving it out."""
+    default = options(config)[name].default
+    if name in ADDRESSES or default == "":
+        with pytest.raises(SettingError):
+            config.from_mapping({**base, name: ""})
+        return
+    assert read(config.from_mapping({**base, name: str(default)}), name) == default
+
+
+@pytest.mark.parametrize(("config", "base", "name"), EVERY_OPTION)
+@settings(max_examples=25)
+@given(
+    value=st.one_of(
+        st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.lists(st.text()),
+        st.just(10**400), st.just({"a": 1}), st.just("1" * 5000),
+    )
+)  # fmt: skip
+def test_anything_else_is_refused_by_name(
+    config: Any, base: dict[str, object], name: str, value: object
+) -> None:
+    """Whatever a file holds gives a configuration or an error that names the setting first."""
+    named: tuple[str, ...] = (name,)
+    try:
+        config.from_mapping({**base, name: value})
+    except SettingError as error:
+        named = error.names
+
+    assert name in named
+
+
+@pytest.mark.parametrize(("config", "base", "name"), EVERY_OPTION)
+def test_every_option_explains_itself(config: Any, base: dict[str, object], name: str) -> None:
+    """A sentence says what it is; a quantity has a unit and says what raising it costs."""
+    metadata = options(config)[name].metadata
+
+    assert metadata["help"].endswith(".")
+    quantity = isinstance(options(config)[name].default, int | float)
+    assert quantity == (metadata["metavar"] in ("SECONDS", "BYTES", "COUNT", "NODES"))
+    assert quantity == ("Raising it" in metadata["help"])
+    if name.endswith("_seconds"):
+        assert metadata["metavar"] == "SECONDS"
+    if "_bytes_" in name:
+        assert metadata["metavar"] == "BYTES"
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"id": "-x"}, ["id: '-x'", "letter or digit first"]),
+        ({"id": "x" * 65}, ["1 to 64"]),
+        ({"cluster": "a/b"}, ["cluster: 'a/b'"]),
+        ({"cluster": "a\n"}, ["cluster", "letters"]),
+        ({"local": "17"}, ["local: '17'", "0 to 16"]),
+        ({"local": 2}, ["local: 2", "--discovery"]),
+        ({"discovery": []}, ["discovery: missing", "--local"]),
+        ({"discovery": 5}, ["discovery: 5", "list of URLs"]),
+        ({"ws": "unix:/x"}, ["ws: 'unix:/x'", "HOST:PORT"]),
+        ({"resp": "127.0.0.1:70000"}, ["resp", "65535"]),
+        ({"clients_max": 0}, ["clients-max: 0", "1 to 1000000"]),
+        ({"clients_max": 1.5}, ["clients-max: 1.5", "whole number"]),
+        ({"lease_seconds": "nan"}, ["lease-seconds: 'nan'", "over 0"]),
+        ({"lease_seconds": True}, ["lease-seconds: True", "number of seconds"]),
+        ({"lease_seconds": 3.9}, ["lease-seconds: 3.9", "twice heartbeat-interval-seconds (2)"]),
+        ({"reconnect_max_seconds": 0.01}, ["reconnect-max-seconds: 0.01", "(0.05)"]),
+        ({"log_level": "loud"}, ["log-level: 'loud'", "debug, info, warning, error"]),
+        ({"lease_second": 1}, ["lease_second: no such setting", "did you mean lease_seconds?"]),
+        ({"lease-seconds": 1}, ["did you mean lease_seconds?"]),
+        ({"zzz": 1}, ["zzz: no such setting", "known are id, cluster"]),
+        ({"redis": URL}, ["redis: no such setting"]),
+    ],
+)
+def test_a_refusal_names_setting_value_and_what_is_allowed(
+    values: dict[str, object], words: list[str]
+) -> None:
+    """The three things a person needs to mend it."""
+    with pytest.raises(SettingError) as caught:
+        SidecarConfig.from_mapping({**SIDECAR, **values})
+
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"id": "n", "spawn": "h:1"}, ["discovery: missing"]),
+        ({"id": "n", "discovery": URL}, ["redis: missing", "--spawn"]),
+        ({**NODE, "redis": URL}, ["redis: 127.0.0.1:1", "--spawn 127.0.0.1:0"]),
+        ({**NODE, "spawn": "unix:/x"}, ["spawn", "HOST:PORT"]),
+        ({**NODE, "advertise": "h:0"}, ["advertise: 'h:0'", "port 0"]),
+        ({"discovery": URL, "spawn": "h:1"}, ["id: missing"]),
+        ({**NODE, "outbox_bytes_max": 5000}, ["outbox_bytes_max: no such setting"]),
+    ],
+)
+def test_a_node_speaks_for_exactly_one_redis(values: dict[str, object], words: list[str]) -> None:
+    """It needs discovery, and one Redis that others can reach."""
+    with pytest.raises(SettingError) as caught:
+        NodeConfig.from_mapping(values)
+
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_lease_of_exactly_two_heartbeats_is_allowed() -> None:
+    """The edge belongs to what is allowed."""
+    assert Timings(lease_seconds=4, heartbeat_interval_seconds=2).lease_seconds == 4
+
+
+def test_a_local_fleet_needs_no_discovery() -> None:
+    """It brings its own; sixteen nodes are the most."""
+    config = SidecarConfig.from_mapping({"id": "s", "local": "16"})
+
+    assert (config.local, config.discovery) == (16, ())
