@@ -18,6 +18,7 @@ from fanout.core.membership import (
     Effect,
     Membership,
     NodeChanged,
+    NodeConflict,
     NodeJoined,
     NodeLeft,
 )
@@ -194,6 +195,13 @@ class Hub:
                 case NodeLeft(record, reason):
                     log.info("member_left", node=record.node, reason=reason)
                     self.nodes.pop(record.node).leave()
+                case NodeConflict(record, rival):
+                    log.error(
+                        "member_conflict",
+                        node=record.node,
+                        kept=str(record.endpoint),
+                        ignored=str(rival.endpoint),
+                    )
                 case _:
                     pass  # the other sidecars matter once they are deaf to a node
         if effects:

@@ -89,6 +89,7 @@ class _NodeService:
             on_unreachable=self._on_unreachable,
             timings=timings,
             rng=self._rng,
+            sweep=True,
         )
         self._agent = Agent(
             cluster=config.cluster,

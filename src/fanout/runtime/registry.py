@@ -1,13 +1,18 @@
 """The discovery instances: every record is written to all of them and read from all of them.
 
-Each instance is served by its own tasks, so that one that is slow or down delays nobody. A hint
-channel makes changes known at once; polling is what is relied on. What was last written is written
-again as soon as a connection comes back.
+Each instance is served by two tasks of its own, so that one that is slow or down delays nobody,
+and one that refuses writes can still be read. A hint channel makes changes known at once; polling
+is what is relied on. What was last written is written again as soon as a connection is back.
+
+Long because both tasks of an instance share its state, and a reader wants them side by side.
 """
 
 import random
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
+from typing import Any
 
 import attrs
 import structlog
@@ -15,24 +20,39 @@ import trio
 
 from fanout.config import DiscoveryAddress, RedisAddress, Timings
 from fanout.core.backoff import Backoff, jittered
+from fanout.core.membership import TOMBSTONE_SECONDS
 from fanout.errors import CommandFailed, LinkLost, RemoteProtocolError
 from fanout.runtime.link import Link, use_link
 from fanout.runtime.transport import Network
 from fanout.values import NodeRecord, NodeState, SidecarRecord, Snapshot
 from fanout.wire import records
+from fanout.wire.replies import Argument, ReplyError, pack
 
 log = structlog.get_logger()
 
-_R = TypeVar("_R")
-
-TOMBSTONE_LEASES = 60
-"""A goodbye stays in discovery for so many leases."""
-
 HINT_PAUSE_SECONDS = 0.02
-"""Hints that come close together cause one read."""
+"""Hints that come this close together cause one read."""
 
-MGET_MAX = 512
-"""Records fetched with one command."""
+FALLBACK_SECONDS = 30.0
+"""How long the primary is read before its replicas, none of which answered, are tried again."""
+
+BATCH_MAX = 512
+"""Records fetched, or members removed, with one command."""
+
+
+@attrs.frozen(kw_only=True)
+class InstanceStatistics:
+    """What can be said of one discovery instance now."""
+
+    instance: str  # address of the primary
+    readable: bool
+    reads_from: str  # address; empty while not connected
+    read_at: float  # trio's clock; -inf before the first read
+    reads: int
+    writable: bool
+    error: str  # code of the last write or link that failed; empty when the last one did not
+    write_errors: Mapping[str, int]  # code -> count
+    records_ignored: int
 
 
 @attrs.define(eq=False)
@@ -43,11 +63,61 @@ class _Instance:
     address: DiscoveryAddress
     writer: Link | None = None
     hinted: trio.Event = attrs.field(factory=trio.Event)
-    trouble: str = ""  # why the last write failed
+    readable: bool | None = None  # None: not known yet
+    reads_from: str = ""
+    read_at: float = float("-inf")
+    reads: int = 0
+    error: str = ""  # why the last write failed
+    link_errors: dict[str, str] = attrs.field(factory=dict)  # address and use -> last reason told
+    write_errors: Counter[str] = attrs.field(factory=Counter)
+    ignored: dict[bytes, str] = attrs.field(factory=dict)  # key -> what is wrong with its record
+    ignored_count: int = 0
+    missing: dict[tuple[str, bytes], float] = attrs.field(factory=dict)  # indexed, no key: since
+
+
+class _Pipeline:
+    """Commands that leave together; submitted at once, so in the order they were made."""
+
+    def __init__(self, link: Link, commands: Sequence[tuple[Argument, ...]]) -> None:
+        self._answers: list[Any] = []
+        self._count = len(commands)
+        self._done = trio.Event()
+        for command in commands:
+            link.submit(pack(*command), self._take)
+        link.flush()
+
+    def _take(self, answer: Any) -> None:
+        self._answers.append(answer)
+        if len(self._answers) == self._count:
+            self._done.set()
+
+    async def answers(self) -> list[Any]:
+        """Wait for all answers. Raises LinkLost or CommandFailed for the first that failed."""
+        if self._count:
+            await self._done.wait()
+        for answer in self._answers:
+            if isinstance(answer, LinkLost):
+                raise answer
+            if isinstance(answer, ReplyError):
+                raise CommandFailed(str(answer))
+        return self._answers
 
 
 class Registry:
-    """Reads and writes the records of one fleet."""
+    """Reads and writes the records of one fleet.
+
+    Args:
+        network: where connections come from.
+        instances: the discovery instances; each is read from a replica, if it has any.
+        cluster: name of the fleet.
+        on_snapshot: called with the instance's number after each read of it; must not wait.
+        on_unreachable: called when an instance cannot be read any more, or not from the start.
+        timings: poll interval, reconnect delays; `connect_timeout_seconds` bounds every exchange.
+        rng: for jitter and the choice of replicas.
+        tombstone_seconds: how long a node's goodbye stays in discovery.
+        sweep: remove ids from the index whose record has been missing for `tombstone_seconds`.
+
+    """
 
     def __init__(
         self,
@@ -59,6 +129,8 @@ class Registry:
         on_unreachable: Callable[[int], None],
         timings: Timings,
         rng: random.Random,
+        tombstone_seconds: float = TOMBSTONE_SECONDS,
+        sweep: bool = False,
     ) -> None:
         self._network = network
         self._cluster = cluster
@@ -66,6 +138,8 @@ class Registry:
         self._on_unreachable = on_unreachable
         self._timings = timings
         self._rng = rng
+        self._tombstone_seconds = tombstone_seconds
+        self._sweep = sweep
         self._instances = [_Instance(n, address) for n, address in enumerate(instances)]
         self._last: NodeRecord | SidecarRecord | None = None
         self._backoff = Backoff(
@@ -83,102 +157,240 @@ class Registry:
     async def write(self, record: NodeRecord | SidecarRecord) -> int:
         """Write a record to every connected instance; return how many took it.
 
-        An instance that is not connected gets it when it is.
+        An instance that is not connected is not waited for: it gets the record when it is back.
         """
         self._last = record
-        return await self._everywhere(lambda instance, link: self._write(instance, link, record))
+        taken = 0
 
-    async def refresh(self) -> int:
-        """Read every connected primary now; return how many answered."""
-        return await self._everywhere(self._read)
-
-    async def _everywhere(self, act: Callable[[_Instance, Link], Awaitable[None]]) -> int:
-        """Do something with the writing link of every connected instance at once, bounded."""
-        done = 0
-
-        async def one(instance: _Instance, link: Link) -> None:
-            nonlocal done
-            trouble = ""
-            try:
-                with trio.fail_after(self._timings.connect_timeout_seconds):
-                    await act(instance, link)
-                done += 1
-            except CommandFailed as error:
-                trouble = error.code
-            except LinkLost as lost:
-                trouble = lost.reason
-            except trio.TooSlowError:
-                trouble = "too slow"
-                link.close("it does not answer")
-            if trouble != instance.trouble:
-                instance.trouble = trouble
-                event = "discovery_write_failed" if trouble else "discovery_write_recovered"
-                log.warning(event, instance=str(instance.address.primary), reason=trouble)
+        async def settle(instance: _Instance, link: Link, pipeline: _Pipeline) -> None:
+            nonlocal taken
+            if await self._settle(instance, link, pipeline):
+                taken += 1
 
         async with trio.open_nursery() as nursery:
             for instance in self._instances:
-                if instance.writer is not None:
-                    nursery.start_soon(one, instance, instance.writer)
-        return done
+                link = instance.writer
+                if link is not None and not link.lost:
+                    # Submitted here, not in the task: writes keep their order whoever runs first.
+                    pipeline = _Pipeline(link, self._commands(record))
+                    nursery.start_soon(settle, instance, link, pipeline)
+        return taken
 
-    async def _write(
-        self, _instance: _Instance, link: Link, record: NodeRecord | SidecarRecord
-    ) -> None:
-        lease = record.lease_seconds
+    async def refresh(self) -> int:
+        """Read every connected primary now, past its replicas; return how many answered."""
+        answered = 0
+
+        async def read(instance: _Instance, link: Link) -> None:
+            nonlocal answered
+            try:
+                await self._read(instance, link)
+            except (LinkLost, CommandFailed) as error:
+                self._tell(instance, f"refresh {instance.address.primary}", str(error))
+            else:
+                answered += 1
+
+        async with trio.open_nursery() as nursery:
+            for instance in self._instances:
+                if instance.writer is not None and not instance.writer.lost:
+                    nursery.start_soon(read, instance, instance.writer)
+        return answered
+
+    def statistics(self) -> tuple[InstanceStatistics, ...]:
+        """Return the present state of each instance, in the order they were given."""
+        return tuple(
+            InstanceStatistics(
+                instance=str(instance.address.primary),
+                readable=bool(instance.readable),
+                reads_from=instance.reads_from,
+                read_at=instance.read_at,
+                reads=instance.reads,
+                writable=instance.writer is not None and not instance.error,
+                error=instance.error,
+                write_errors=MappingProxyType(dict(instance.write_errors)),
+                records_ignored=instance.ignored_count,
+            )
+            for instance in self._instances
+        )
+
+    # Writing.
+
+    def _commands(self, record: NodeRecord | SidecarRecord) -> list[tuple[Argument, ...]]:
+        """Return what writes a record: key with a time to live, index, hint."""
+        seconds = record.lease_seconds
         if isinstance(record, NodeRecord):
             kind, name = "nodes", str(record.node)
             key = records.node_key(record.cluster, name)
             if record.state is NodeState.GONE:
-                lease *= TOMBSTONE_LEASES
+                seconds = max(seconds, self._tombstone_seconds)
         else:
             kind, name = "sidecars", str(record.sidecar)
             key = records.sidecar_key(record.cluster, name)
-        await link.call("SET", key, records.encode_record(record), "PX", int(lease * 1000))
-        await link.call("SADD", records.index_key(record.cluster, kind), name)
-        await link.call("PUBLISH", records.hint_channel(record.cluster), "")
+        milliseconds = max(1, int(seconds * 1000))
+        return [
+            ("SET", key, records.encode_record(record), "PX", milliseconds),
+            ("SADD", records.index_key(record.cluster, kind), name),
+            ("PUBLISH", records.hint_channel(record.cluster), ""),
+        ]
+
+    async def _settle(self, instance: _Instance, link: Link, pipeline: _Pipeline) -> bool:
+        """Wait for a write, bounded; tell whether it was taken, and log when that changes."""
+        code = reason = ""
+        try:
+            with trio.fail_after(self._timings.connect_timeout_seconds):
+                await pipeline.answers()
+        except CommandFailed as error:
+            code, reason = error.code, str(error)
+        except LinkLost as lost:
+            code, reason = "LINK_LOST", lost.reason
+        except trio.TooSlowError:
+            code, reason = "TIMEOUT", "it does not answer"
+            link.close(reason)
+        if code:
+            instance.write_errors[code] += 1
+        if code != instance.error:
+            instance.error = code
+            event = "discovery_write_failed" if code else "discovery_write_recovered"
+            log.warning(event, instance=str(instance.address.primary), code=code, reason=reason)
+        return not code
 
     async def _keep_writer(self, instance: _Instance) -> None:
         async def session(link: Link) -> None:
             instance.writer = link
             try:
                 if self._last is not None:
-                    await self.write(self._last)
+                    await self._settle(instance, link, _Pipeline(link, self._commands(self._last)))
                 await trio.sleep_forever()
             finally:
                 instance.writer = None
 
         attempt = 0
         while True:
-            attempt = await self._session(instance.address.primary, session, attempt)
+            began = trio.current_time()
+            await self._use(instance, "write", instance.address.primary, session)
+            attempt = await self._pause(began, attempt)
+
+    # Reading.
 
     async def _keep_reader(self, instance: _Instance) -> None:
-        async def session(link: Link) -> None:
-            link.on_push = lambda push: instance.hinted.set() if push[0] == b"message" else None
-            link.submit_subscription(b"SUBSCRIBE", (records.hint_channel(self._cluster).encode(),))
-            while True:
-                instance.hinted = trio.Event()
-                try:
-                    with trio.fail_after(self._timings.connect_timeout_seconds):
-                        await self._read(instance, link)
-                except trio.TooSlowError:
-                    raise LinkLost("discovery does not answer") from None
-                with trio.move_on_after(jittered(self._timings.poll_interval_seconds, self._rng)):
-                    await instance.hinted.wait()
-                await trio.sleep(HINT_PAUSE_SECONDS)
-
+        """Read from a replica, any of them, or else from the primary; again and again."""
         attempt = 0
         while True:
+            began = trio.current_time()
+            before = instance.reads
             replicas = list(instance.address.replicas)
             self._rng.shuffle(replicas)
             for address in (*replicas, instance.address.primary):
-                attempt = await self._session(address, session, attempt)
-            self._on_unreachable(instance.number)
+                session = partial(self._follow, instance, address)
+                await self._use(instance, "read", address, session)
+                if instance.reads > before:
+                    break  # it did answer: begin anew, with the replicas
+            else:
+                if instance.readable is not False:
+                    instance.readable = False
+                    instance.missing.clear()  # what happened meanwhile is not known
+                    self._on_unreachable(instance.number)
+            attempt = await self._pause(began, attempt)
 
-    async def _session(
-        self, address: RedisAddress, session: Callable[[Link], Awaitable[None]], attempt: int
-    ) -> int:
-        """Use one connection until it ends, then wait; return the number of the next attempt."""
-        began = trio.current_time()
+    async def _follow(self, instance: _Instance, address: RedisAddress, link: Link) -> None:
+        """Read at every hint and every poll interval, until the link ends or a replica may do."""
+        link.on_push = lambda push: instance.hinted.set() if push[0] == b"message" else None
+        # Redis runs the commands of one connection in order: the first read comes after this.
+        link.submit_subscription(b"SUBSCRIBE", (records.hint_channel(self._cluster).encode(),))
+        is_replica = address in instance.address.replicas
+        fallback = bool(instance.address.replicas) and not is_replica
+        until = trio.current_time() + (FALLBACK_SECONDS if fallback else float("inf"))
+        try:
+            while trio.current_time() < until:
+                instance.hinted = trio.Event()
+                await self._read(instance, link, replica=is_replica)
+                instance.reads_from = str(address)
+                await trio.sleep(HINT_PAUSE_SECONDS)
+                with trio.move_on_after(jittered(self._timings.poll_interval_seconds, self._rng)):
+                    await instance.hinted.wait()
+        finally:
+            instance.reads_from = ""
+
+    async def _read(self, instance: _Instance, link: Link, *, replica: bool = False) -> None:
+        """Read all records through one link and hand them over."""
+        try:
+            with trio.fail_after(self._timings.connect_timeout_seconds):
+                snapshot = await self._snapshot(instance, link, replica=replica)
+        except trio.TooSlowError:
+            link.close("it does not answer")
+            raise LinkLost("it does not answer") from None
+        instance.readable = True
+        instance.read_at = trio.current_time()
+        instance.reads += 1
+        self._on_snapshot(instance.number, snapshot)
+
+    async def _snapshot(self, instance: _Instance, link: Link, *, replica: bool) -> Snapshot:
+        indexes = [("SMEMBERS", records.index_key(self._cluster, k)) for k in ("nodes", "sidecars")]
+        asked = [*indexes, ("ROLE",)] if replica else indexes
+        nodes, sidecars, *role = await _Pipeline(link, asked).answers()
+        if role and (role[0][0] != b"slave" or role[0][3] != b"connected"):
+            # It would go on telling what was true when it lost its primary.
+            raise LinkLost("not a replica in touch with its primary")
+        node_prefix = records.node_key(self._cluster, "").encode()
+        sidecar_prefix = records.sidecar_key(self._cluster, "").encode()
+        keys = [("nodes", node_prefix, member) for member in sorted(nodes)]
+        keys += [("sidecars", sidecar_prefix, member) for member in sorted(sidecars)]
+        commands = [
+            ("MGET", *(prefix + member for _, prefix, member in keys[start : start + BATCH_MAX]))
+            for start in range(0, len(keys), BATCH_MAX)
+        ]
+        values = [raw for chunk in await _Pipeline(link, commands).answers() for raw in chunk]
+        found: dict[str, list[Any]] = {"nodes": [], "sidecars": []}
+        missing: list[tuple[str, bytes]] = []
+        ignored, instance.ignored = instance.ignored, {}
+        for (kind, prefix, member), raw in zip(keys, values, strict=True):
+            if raw is None:
+                missing.append((kind, member))
+                continue
+            try:
+                found[kind].append(_decode(kind, member, raw))
+            except RemoteProtocolError as error:
+                self._ignore(instance, ignored, prefix + member, str(error))
+        self._note_missing(instance, missing)
+        return Snapshot(tuple(found["nodes"]), tuple(found["sidecars"]))
+
+    def _ignore(
+        self, instance: _Instance, before: Mapping[bytes, str], key: bytes, reason: str
+    ) -> None:
+        """Skip a malformed record; said once, not at every read of it."""
+        instance.ignored[key] = reason
+        if before.get(key) != reason:
+            instance.ignored_count += 1
+            name = key.decode(errors="replace")
+            where = str(instance.address.primary)
+            log.warning("record_ignored", key=name, instance=where, reason=reason)
+
+    def _note_missing(self, instance: _Instance, missing: Sequence[tuple[str, bytes]]) -> None:
+        """Remember since when indexed ids have no record, and sweep those of the long dead."""
+        if not self._sweep:
+            return
+        now = trio.current_time()
+        instance.missing = {entry: instance.missing.get(entry, now) for entry in missing}
+        dead = [e for e, since in instance.missing.items() if now - since > self._tombstone_seconds]
+        if not dead or instance.writer is None:
+            return
+        for kind in ("nodes", "sidecars"):
+            if members := [member for of, member in dead if of == kind][:BATCH_MAX]:
+                # Whether it worked shows at the next read; an owner that is back adds itself again.
+                command = pack("SREM", records.index_key(self._cluster, kind), *members)
+                instance.writer.submit(command, lambda _answer: None)
+        instance.writer.flush()
+
+    # Connections.
+
+    async def _use(
+        self,
+        instance: _Instance,
+        use: str,
+        address: RedisAddress,
+        session: Callable[[Link], Awaitable[None]],
+    ) -> None:
+        """Run `session` on one connection until either ends."""
+        reason = ""
         try:
             await use_link(
                 self._network,
@@ -187,36 +399,37 @@ class Registry:
                 timeout_seconds=self._timings.connect_timeout_seconds,
             )
         except (LinkLost, CommandFailed) as error:
-            log.warning("discovery_link_lost", instance=str(address), reason=str(error))
+            reason = str(error)
+        self._tell(instance, f"{use} {address}", reason)
+
+    def _tell(self, instance: _Instance, use: str, reason: str) -> None:
+        """Log why a connection ended, unless the one before ended for the same reason."""
+        if reason and instance.link_errors.get(use) != reason:
+            log.warning(
+                "discovery_link_lost",
+                instance=str(instance.address.primary),
+                use=use,
+                reason=reason,
+            )
+        instance.link_errors[use] = reason
+
+    async def _pause(self, began: float, attempt: int) -> int:
+        """Wait before the next attempt and return its number; a long success starts anew."""
         if trio.current_time() - began > self._backoff.max_seconds:
             attempt = 0
         await trio.sleep(self._backoff.delay_seconds(attempt, self._rng))
         return attempt + 1
 
-    async def _read(self, instance: _Instance, link: Link) -> None:
-        nodes = await self._records(link, "nodes", records.node_key, records.decode_node)
-        sidecars = await self._records(
-            link, "sidecars", records.sidecar_key, records.decode_sidecar
-        )
-        self._on_snapshot(instance.number, Snapshot(tuple(nodes), tuple(sidecars)))
 
-    async def _records(
-        self,
-        link: Link,
-        kind: str,
-        key: Callable[[str, str], str],
-        decode: Callable[[bytes], _R],
-    ) -> list[_R]:
-        members = await link.call("SMEMBERS", records.index_key(self._cluster, kind))
-        names = sorted(member.decode("utf-8", "replace") for member in members)
-        found = []
-        for start in range(0, len(names), MGET_MAX):
-            chunk = names[start : start + MGET_MAX]
-            for raw in await link.call("MGET", *(key(self._cluster, name) for name in chunk)):
-                if raw is None:
-                    continue
-                try:
-                    found.append(decode(raw))
-                except RemoteProtocolError as error:
-                    log.warning("record_ignored", kind=kind, reason=str(error))
-        return found
+def _decode(kind: str, member: bytes, raw: bytes) -> NodeRecord | SidecarRecord:
+    """Decode the record of an indexed id. Raises RemoteProtocolError."""
+    record: NodeRecord | SidecarRecord
+    if kind == "nodes":
+        record = node = records.decode_node(raw)
+        name = str(node.node)
+    else:
+        record = sidecar = records.decode_sidecar(raw)
+        name = str(sidecar.sidecar)
+    if name.encode() != member:
+        raise RemoteProtocolError(f"it is the record of {name}")
+    return record

@@ -1,4 +1,8 @@
-"""Discovery records and control messages as JSON: tolerant of new fields, strict in the rest."""
+"""Discovery records and control messages as JSON: tolerant of new fields, strict in the rest.
+
+Whoever can write to a discovery instance can write anything, so a decoder raises nothing but
+`RemoteProtocolError`, whatever the bytes are, and what it returns can always be encoded again.
+"""
 
 import json
 import math
@@ -21,7 +25,21 @@ from fanout.values import (
     SidecarRecord,
 )
 
-RECORD_BYTES_MAX = 65_536
+NODE_BYTES_MAX = 16_384
+"""A node's record or identity takes a few hundred bytes; the rest is room for newer builds."""
+
+SIDECAR_BYTES_MAX = 65_536
+"""A sidecar lists the nodes it covers, has stopped publishing to, or cannot hear."""
+
+CONTROL_BYTES_MAX = 4096
+
+LEASE_SECONDS_MAX = 86_400.0
+"""A record that wants to be believed for more than a day without a heartbeat is a mistake."""
+
+DEPTH_MAX = 16
+"""Nesting of unknown fields: far below where writing them back could exhaust the stack."""
+
+_TEXT_MAX = 256
 _NUMBER_MAX = 2**63
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NODES_MAX = 1024
@@ -67,17 +85,17 @@ def encode_record(record: NodeRecord | SidecarRecord | Identity) -> bytes:
 
 def decode_node(raw: bytes) -> NodeRecord:
     """Decode a node's record. Raises RemoteProtocolError naming the field at fault."""
-    return _decode(NodeRecord, raw)
+    return _decode(NodeRecord, raw, NODE_BYTES_MAX)
 
 
 def decode_sidecar(raw: bytes) -> SidecarRecord:
     """Decode a sidecar's record. Raises RemoteProtocolError naming the field at fault."""
-    return _decode(SidecarRecord, raw)
+    return _decode(SidecarRecord, raw, SIDECAR_BYTES_MAX)
 
 
 def decode_identity(raw: bytes) -> Identity:
     """Decode a node's identity. Raises RemoteProtocolError naming the field at fault."""
-    return _decode(Identity, raw)
+    return _decode(Identity, raw, NODE_BYTES_MAX)
 
 
 def encode_control(message: End) -> bytes:
@@ -88,9 +106,13 @@ def encode_control(message: End) -> bytes:
 
 
 def decode_control(raw: bytes) -> End | None:
-    """Decode a control message; None for one this build does not know."""
+    """Decode a control message; None for one this build does not know, or that is malformed.
+
+    Never raises: it is called while a batch of a node is read, and anybody with access to the
+    node can publish there.
+    """
     try:
-        data = _object(raw)
+        data = _object(raw, CONTROL_BYTES_MAX)
         if data.get("type") != "end":
             return None
         return End(NodeId(_name(data.get("node"))), _integer(data.get("incarnation")))
@@ -98,20 +120,47 @@ def decode_control(raw: bytes) -> End | None:
         return None
 
 
-def _object(raw: bytes) -> dict[str, Any]:
-    if len(raw) > RECORD_BYTES_MAX:
-        raise RemoteProtocolError(f"a record of {len(raw)} bytes is over {RECORD_BYTES_MAX}")
+def _object(raw: bytes, bytes_max: int) -> dict[str, Any]:
+    if len(raw) > bytes_max:
+        raise RemoteProtocolError(f"a record of {len(raw)} bytes is over {bytes_max}")
     try:
-        data = json.loads(raw)
+        data = json.loads(raw.decode(), parse_constant=_not_finite, parse_float=_finite)
     except (ValueError, RecursionError) as error:
-        raise RemoteProtocolError("a record is not JSON") from error
+        raise RemoteProtocolError(f"a record is not JSON: {str(error)[:100]}") from None
     if not isinstance(data, dict):
         raise RemoteProtocolError("a record is not a JSON object")
+    for name, value in data.items():
+        if not _is_shallow(value):
+            raise RemoteProtocolError(f"field {name[:64]!r} of a record: nested too deeply")
     return data
 
 
-def _decode(kind: type[_T], raw: bytes) -> _T:
-    data = _object(raw)
+def _not_finite(text: str) -> Any:
+    raise ValueError(f"{text} is not a number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _not_finite(text[:32])
+
+
+def _is_shallow(value: Any) -> bool:
+    """Whether `value` nests at most `DEPTH_MAX` deep; level by level, so that no depth hurts."""
+    level = [value]
+    for _ in range(DEPTH_MAX + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, (dict, list))
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return True
+    return False
+
+
+def _decode(kind: type[_T], raw: bytes, bytes_max: int) -> _T:
+    data = _object(raw, bytes_max)
     values: dict[str, Any] = {}
     for field in attrs.fields(kind):  # type: ignore[arg-type]
         if field.name == "extra" or (field.name not in data and field.default is not attrs.NOTHING):
@@ -132,7 +181,7 @@ def _name(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str) or len(value) > 256 or not value.isprintable():  # noqa: PLR2004
+    if not isinstance(value, str) or len(value) > _TEXT_MAX or not value.isprintable():
         raise ValueError("not a short text")
     return value
 
@@ -150,8 +199,8 @@ def _flag(value: Any) -> bool:
 
 
 def _seconds(value: Any) -> float:
-    if type(value) not in (int, float) or not 0 < value < math.inf:
-        raise ValueError("not a time in seconds")
+    if type(value) not in (int, float) or not 0 < value <= LEASE_SECONDS_MAX:
+        raise ValueError(f"not a time in seconds, over 0 and at most {LEASE_SECONDS_MAX:g}")
     return float(value)
 
 
