@@ -29,7 +29,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {"attrs", "hypercorn", "redis", "starlette", "structlog", "trio", "trio_websocket"},
     ),
     "fanout.testing": (
-        VALUES | {"fanout.wire", "fanout.runtime", "fanout.testing"},
+        VALUES | {"fanout.core", "fanout.wire", "fanout.runtime", "fanout.testing"},
         {"attrs", "trio"},
     ),
     "fanout_cli": (

@@ -112,6 +112,8 @@ class Agent:
     def redis_up(self, run_id: str, endpoint: Endpoint, now: float) -> tuple[Effect, ...]:
         """The node's Redis runs and delivers."""
         record = self._record
+        if record is not None and record.state is NodeState.GONE:
+            return ()  # said goodbye: only another agent may bring the node back
         self._up = True
         if record is not None and (record.run_id == run_id or record.state is NodeState.DRAINING):
             return self._beat(now) if self._next_heartbeat == float("inf") else ()

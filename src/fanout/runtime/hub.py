@@ -164,11 +164,12 @@ class Hub:
         for name, node in self.nodes.items():
             self.membership.alive(name, alive=node.line is not None or node.usable)
         self._deadline_moved.set()
-        active = self.active
-        self.publisher.use({name: node for name, node in active.items() if node.usable})
-        self.subscriptions.require(
-            frozenset(name for name, node in active.items() if not node.deaf)
-        )
+        heard = {name: node for name, node in self.active.items() if not node.deaf}
+        usable = {name: node for name, node in heard.items() if node.usable}
+        if not usable:  # better one that this sidecar cannot hear than none: others may
+            usable = {name: node for name, node in self.active.items() if node.usable}
+        self.publisher.use(usable)
+        self.subscriptions.require(frozenset(heard))
         self.on_change()
 
     # What discovery reports.

@@ -1,8 +1,5 @@
 """The agent beside one node: runs the `Agent` machine against a Redis and discovery."""
 
-import random
-import time
-import uuid
 from collections.abc import Callable
 
 import structlog
@@ -26,7 +23,7 @@ from fanout.runtime.link import Link, use_link
 from fanout.runtime.redis_server import spawn_redis
 from fanout.runtime.registry import Registry
 from fanout.runtime.signals import Stop, open_signal_stop
-from fanout.runtime.transport import Network, SocketNetwork
+from fanout.runtime.world import World
 from fanout.values import (
     CONTROL_CHANNEL,
     IDENTITY_KEY,
@@ -44,7 +41,7 @@ log = structlog.get_logger()
 async def run_node(
     config: NodeConfig,
     *,
-    network: Network | None = None,
+    world: World | None = None,
     stop: Stop | None = None,
     announce: Callable[[str], None] = print_line,
 ) -> int:
@@ -58,8 +55,8 @@ async def run_node(
     """
     if stop is None:
         async with open_signal_stop() as signals:
-            return await run_node(config, network=network, stop=signals, announce=announce)
-    service = _NodeService(config, network or SocketNetwork(), stop, announce)
+            return await run_node(config, world=world, stop=signals, announce=announce)
+    service = _NodeService(config, world or World(), stop, announce)
     with structlog.contextvars.bound_contextvars(cluster=config.cluster, node=config.id):
         return await service.run()
 
@@ -68,21 +65,21 @@ class _NodeService:
     """The tasks of one agent."""
 
     def __init__(
-        self, config: NodeConfig, network: Network, stop: Stop, announce: Callable[[str], None]
+        self, config: NodeConfig, world: World, stop: Stop, announce: Callable[[str], None]
     ) -> None:
         timings = config.timings
         self._config = config
         self._timings = timings
-        self._network = network
+        self._network = world.network
         self._stop = stop
         self._announce = announce
         self._announced = False
-        self._rng = random.Random()  # noqa: S311 - jitter needs no secrecy
+        self._rng = world.rng
         self._membership = Membership(
             config.cluster, instances=len(config.discovery), data_plane=False
         )
         self._registry = Registry(
-            network,
+            world.network,
             config.discovery,
             config.cluster,
             on_snapshot=self._on_snapshot,
@@ -94,8 +91,8 @@ class _NodeService:
         self._agent = Agent(
             cluster=config.cluster,
             node=NodeId(config.id),
-            owner=uuid.uuid4().hex,
-            started_ms=time.time_ns() // 1_000_000,
+            owner=f"{self._rng.getrandbits(128):032x}",
+            started_ms=world.wall_milliseconds(),
             heartbeat_interval_seconds=timings.heartbeat_interval_seconds,
             lease_seconds=timings.lease_seconds,
             join_timeout_seconds=timings.join_timeout_seconds,

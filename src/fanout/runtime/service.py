@@ -1,7 +1,5 @@
 """The sidecar as a whole: what is started in which order, and how it leaves."""
 
-import random
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -10,14 +8,14 @@ import trio
 
 from fanout.config import SidecarConfig
 from fanout.errors import ConfigError
-from fanout.runtime.admin import serve_admin
 from fanout.runtime.console import print_line
 from fanout.runtime.hub import Hub
 from fanout.runtime.presence import Presence
 from fanout.runtime.registry import Registry
 from fanout.runtime.resp_listener import serve_resp
 from fanout.runtime.signals import Stop, open_signal_stop
-from fanout.runtime.transport import Listener, Network, SocketNetwork
+from fanout.runtime.transport import Listener, Network
+from fanout.runtime.world import World
 from fanout.runtime.ws_listener import serve_ws
 from fanout.values import Endpoint
 
@@ -33,7 +31,7 @@ FAREWELL_SECONDS = 2.0
 async def run_sidecar(
     config: SidecarConfig,
     *,
-    network: Network | None = None,
+    world: World | None = None,
     stop: Stop | None = None,
     announce: Callable[[str], None] = print_line,
     nodes_min: int = 1,
@@ -50,20 +48,20 @@ async def run_sidecar(
     if stop is None:
         async with open_signal_stop() as signals:
             return await run_sidecar(
-                config, network=network, stop=signals, announce=announce, nodes_min=nodes_min
+                config, world=world, stop=signals, announce=announce, nodes_min=nodes_min
             )
     with structlog.contextvars.bound_contextvars(cluster=config.cluster, sidecar=config.id):
-        return await _run(config, network or SocketNetwork(), stop, announce, nodes_min)
+        return await _run(config, world or World(), stop, announce, nodes_min)
 
 
 async def _run(
     config: SidecarConfig,
-    network: Network,
+    world: World,
     stop: Stop,
     announce: Callable[[str], None],
     nodes_min: int,
 ) -> int:
-    rng = random.Random()  # noqa: S311 - jitter needs no secrecy
+    network, rng = world.network, world.rng
     async with trio.open_nursery() as nursery:
         hub = Hub(config, network, rng, nursery)
         registry = Registry(
@@ -75,11 +73,11 @@ async def _run(
             timings=config.timings,
             rng=rng,
         )
-        presence = Presence(hub, registry, incarnation=time.time_ns() // 1_000_000, rng=rng)
+        presence = Presence(hub, registry, incarnation=world.wall_milliseconds(), rng=rng)
         resp = await _bind(network, config.resp, "resp")
         ws = await _bind(network, config.ws, "ws")
         nursery.start_soon(_stop_at_once, stop, nursery.cancel_scope)
-        admin = await _start_admin(nursery, config, hub)
+        admin = await _start_admin(nursery, config, world, hub)
         nursery.start_soon(registry.run)
         nursery.start_soon(hub.keep_time)
         nursery.start_soon(presence.run)
@@ -115,9 +113,13 @@ async def _bind(network: Network, endpoint: Endpoint, option: str) -> Listener:
         ) from error
 
 
-async def _start_admin(nursery: trio.Nursery, config: SidecarConfig, hub: Hub) -> Endpoint:
+async def _start_admin(
+    nursery: trio.Nursery, config: SidecarConfig, world: World, hub: Hub
+) -> Endpoint:
     try:
-        endpoint: Endpoint = await nursery.start(partial(serve_admin, config.admin, hub.unready))
+        endpoint: Endpoint = await nursery.start(
+            partial(world.serve_admin, config.admin, hub.unready)
+        )
     except OSError as error:
         raise ConfigError(
             f"--admin: cannot listen on {config.admin}: {error.strerror or error}"

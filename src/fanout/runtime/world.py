@@ -1,0 +1,40 @@
+"""What a service takes from outside; a simulated fleet brings another one."""
+
+import random
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import attrs
+import trio
+
+from fanout.runtime.admin import serve_admin
+from fanout.runtime.transport import Network, SocketNetwork
+from fanout.values import Endpoint
+
+
+class ServeAdmin(Protocol):
+    """Serves the admin door until cancelled; see `fanout.runtime.admin.serve_admin`."""
+
+    async def __call__(
+        self,
+        endpoint: Endpoint,
+        unready: Callable[[], str],
+        *,
+        task_status: trio.TaskStatus[Endpoint],
+    ) -> None:
+        """Report the bound address as started, then serve."""
+
+
+def _wall_milliseconds() -> int:
+    return time.time_ns() // 1_000_000
+
+
+@attrs.frozen(kw_only=True)
+class World:
+    """The network, chance, the wall clock, and HTTP; all else is up to trio's clock."""
+
+    network: Network = attrs.field(factory=SocketNetwork)
+    rng: random.Random = attrs.field(factory=random.Random)
+    wall_milliseconds: Callable[[], int] = _wall_milliseconds
+    serve_admin: ServeAdmin = serve_admin

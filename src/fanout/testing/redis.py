@@ -1,0 +1,398 @@
+"""A Redis in memory: as much of one as fanout's own connections to it use.
+
+One command runs at a time, replies and deliveries share a bounded output buffer per connection,
+and a client that overruns it is cut off, as in Redis. The tests run one script against this and
+against a real redis-server and compare the replies.
+
+Long because a server is one table of commands over one state.
+"""
+
+import contextlib
+from collections.abc import Callable
+from functools import partial
+from random import Random
+
+import attrs
+import trio
+
+from fanout.core.glob import compile_pattern
+from fanout.core.outbox import Outbox
+from fanout.errors import RemoteProtocolError
+from fanout.runtime.sender import Sender
+from fanout.runtime.transport import CONNECTION_ERRORS, Network, Transport
+from fanout.values import Endpoint
+from fanout.wire import resp
+from fanout.wire.requests import RequestDecoder, RequestLimits
+
+VERSION = "7.0.15"
+OUTPUT_BYTES_MAX = 32 * 1024 * 1024
+"""Redis' hard limit for the output of a pub/sub client."""
+
+_LIMITS = RequestLimits(arguments_max=4096, bulk_bytes_max=16 * 1024 * 1024)
+_WRITES = frozenset((b"SET", b"DEL", b"SADD", b"SREM"))
+_WHILE_SUBSCRIBED = frozenset(
+    (b"SUBSCRIBE", b"UNSUBSCRIBE", b"PSUBSCRIBE", b"PUNSUBSCRIBE", b"PING", b"QUIT", b"RESET")
+)
+
+
+class _RefusedError(Exception):
+    """An error reply."""
+
+
+@attrs.define(eq=False)
+class _Connection:
+    """One client."""
+
+    number: int
+    outbox: Outbox
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    sender: Sender = attrs.field(init=False)
+    resp3: bool = False
+    channels: dict[bytes, None] = attrs.field(factory=dict)
+    patterns: dict[bytes, None] = attrs.field(factory=dict)
+
+    @property
+    def count(self) -> int:
+        """Return how much the client is subscribed to."""
+        return len(self.channels) + len(self.patterns)
+
+    def send(self, data: bytes) -> None:
+        """Queue bytes, or cut off a client that does not read."""
+        if not self.outbox.append(data):
+            self.scope.cancel()
+
+
+class FakeRedis:
+    """A Redis that lives in one task; `kill` and `run` again is a restart.
+
+    Args:
+        network: where it listens.
+        endpoint: its address.
+        rng: makes the run id.
+        output_bytes_max: see `OUTPUT_BYTES_MAX`.
+
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        endpoint: Endpoint,
+        rng: Random,
+        *,
+        output_bytes_max: int = OUTPUT_BYTES_MAX,
+    ) -> None:
+        self.endpoint = endpoint
+        self.run_id = ""
+        self.refuse_writes = ""
+        """Text of the error that every write gets, as of a read-only or full Redis; empty: none."""
+        self.published: list[tuple[bytes, bytes]] = []
+        """Everything that was published, own channels of fanout excluded."""
+        self._network = network
+        self._rng = rng
+        self._output_bytes_max = output_bytes_max
+        self._keys: dict[bytes, tuple[bytes | set[bytes], float]] = {}  # value, until when
+        self._connections: dict[_Connection, None] = {}
+        self._numbers = 0
+        self._scope = trio.CancelScope()
+        self._verbs: dict[bytes, Callable[[_Connection, list[bytes]], bytes]] = {
+            b"HELLO": self._hello, b"PING": self._ping, b"INFO": self._info, b"ROLE": self._role,
+            b"GET": self._get, b"SET": self._set, b"DEL": self._del, b"MGET": self._mget,
+            b"PTTL": self._pttl, b"SADD": self._sadd, b"SREM": self._srem,
+            b"SMEMBERS": self._smembers, b"PUBLISH": self._publish, b"PUBSUB": self._pubsub,
+            b"SUBSCRIBE": self._subscribe, b"UNSUBSCRIBE": self._unsubscribe,
+            b"PSUBSCRIBE": partial(self._subscribe, pattern=True),
+            b"PUNSUBSCRIBE": partial(self._unsubscribe, pattern=True),
+        }  # fmt: skip
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Listen and serve until `kill` or cancelled. All data begins empty."""
+        self._keys.clear()
+        self.run_id = f"{self._rng.getrandbits(160):040x}"
+        self._scope = trio.CancelScope()
+        listener = await self._network.bind(self.endpoint)
+        try:
+            with self._scope:
+                listener.listen()
+                task_status.started()
+                async with trio.open_nursery() as nursery:
+                    while True:
+                        nursery.start_soon(self._serve, await listener.accept())
+        finally:
+            listener.close()
+
+    def kill(self) -> None:
+        """Die at once."""
+        self._scope.cancel()
+
+    def wipe(self) -> None:
+        """Lose all keys, as FLUSHALL."""
+        self._keys.clear()
+
+    def dump(self) -> dict[bytes, tuple[bytes | set[bytes], float]]:
+        """Return the keys as they are, for `restore`."""
+        return {
+            key: (set(value) if isinstance(value, set) else value, until)
+            for key, (value, until) in self._keys.items()
+        }
+
+    def restore(self, dump: dict[bytes, tuple[bytes | set[bytes], float]]) -> None:
+        """Go back to an older state."""
+        self._keys = dict(dump)
+
+    async def _serve(self, transport: Transport) -> None:
+        self._numbers += 1
+        connection = _Connection(self._numbers, Outbox(self._output_bytes_max))
+        connection.sender = Sender(transport, connection.outbox)
+        decoder = RequestDecoder(_LIMITS)
+        self._connections[connection] = None
+        try:
+            with connection.scope, contextlib.suppress(*CONNECTION_ERRORS):
+                async with trio.open_nursery() as nursery:
+                    connection.sender.start(nursery)
+                    while data := await transport.receive_some(65_536):
+                        decoder.feed(data)
+                        while (request := decoder.next_request()) is not None:
+                            self._execute(connection, request)
+                        self._flush()
+                    nursery.cancel_scope.cancel()
+        except* (RemoteProtocolError, *CONNECTION_ERRORS):
+            pass
+        finally:
+            del self._connections[connection]
+            transport.close()
+
+    def _flush(self) -> None:
+        for connection in self._connections:
+            if connection.outbox:
+                connection.sender.flush()
+
+    def _execute(self, connection: _Connection, request: list[bytes]) -> None:
+        verb = request[0].upper()
+        run = self._verbs.get(verb)
+        try:
+            if run is None:
+                shown = "".join(f"'{_text(each)}' " for each in request[1:])
+                name = _text(request[0])
+                raise _RefusedError(
+                    f"ERR unknown command '{name}', with args beginning with: {shown} "
+                )
+            if connection.count and not connection.resp3 and verb not in _WHILE_SUBSCRIBED:
+                raise _RefusedError(
+                    f"ERR Can't execute '{verb.decode().lower()}': only (P|S)SUBSCRIBE / "
+                    "(P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context"
+                )
+            if verb in _WRITES and self.refuse_writes:
+                raise _RefusedError(self.refuse_writes)
+            reply = run(connection, request[1:])
+        except _RefusedError as refusal:
+            reply = resp.error(str(refusal))
+        if reply:
+            connection.send(reply)
+
+    # Keys.
+
+    def _value(self, key: bytes) -> bytes | set[bytes] | None:
+        value, until = self._keys.get(key, (None, 0.0))
+        if value is not None and trio.current_time() >= until:
+            del self._keys[key]
+            return None
+        return value
+
+    def _text(self, key: bytes, *, strict: bool = True) -> bytes | None:
+        value = self._value(key)
+        if isinstance(value, set):
+            if strict:
+                raise _RefusedError(
+                    "WRONGTYPE Operation against a key holding the wrong kind of value"
+                )
+            return None
+        return value
+
+    def _set_of(self, key: bytes) -> set[bytes]:
+        value = self._value(key)
+        if isinstance(value, bytes):
+            raise _RefusedError("WRONGTYPE Operation against a key holding the wrong kind of value")
+        return value if value is not None else set()
+
+    def _get(self, connection: _Connection, arguments: list[bytes]) -> bytes:
+        (key,) = _exactly(1, arguments, "get")
+        return _bulk_or_null(connection, self._text(key))
+
+    def _mget(self, connection: _Connection, arguments: list[bytes]) -> bytes:
+        keys = _at_least(1, arguments, "mget")
+        return resp.array(_bulk_or_null(connection, self._text(key, strict=False)) for key in keys)
+
+    def _set(self, _connection: _Connection, arguments: list[bytes]) -> bytes:
+        key, value, *options = _at_least(2, arguments, "set")
+        until = float("inf")
+        if options:
+            if len(options) != 2 or options[0].upper() not in (b"PX", b"EX"):  # noqa: PLR2004
+                raise _RefusedError("ERR syntax error")
+            unit = 1000 if options[0].upper() == b"PX" else 1
+            until = trio.current_time() + int(options[1]) / unit
+        self._keys[key] = (value, until)
+        return resp.OK
+
+    def _del(self, _connection: _Connection, arguments: list[bytes]) -> bytes:
+        keys = _at_least(1, arguments, "del")
+        return resp.integer(
+            sum(
+                self._value(key) is not None and self._keys.pop(key, None) is not None
+                for key in keys
+            )
+        )
+
+    def _pttl(self, _connection: _Connection, arguments: list[bytes]) -> bytes:
+        (key,) = _exactly(1, arguments, "pttl")
+        if self._value(key) is None:
+            return resp.integer(-2)
+        until = self._keys[key][1]
+        if until == float("inf"):
+            return resp.integer(-1)
+        return resp.integer(round((until - trio.current_time()) * 1000))
+
+    def _sadd(self, _connection: _Connection, arguments: list[bytes]) -> bytes:
+        key, *members = _at_least(2, arguments, "sadd")
+        present = self._set_of(key)
+        added = set(members) - present
+        self._keys[key] = (present | added, float("inf"))
+        return resp.integer(len(added))
+
+    def _srem(self, _connection: _Connection, arguments: list[bytes]) -> bytes:
+        key, *members = _at_least(2, arguments, "srem")
+        present = self._set_of(key)
+        removed = set(members) & present
+        if left := present - removed:
+            self._keys[key] = (left, float("inf"))
+        else:
+            self._keys.pop(key, None)
+        return resp.integer(len(removed))
+
+    def _smembers(self, connection: _Connection, arguments: list[bytes]) -> bytes:
+        (key,) = _exactly(1, arguments, "smembers")
+        items = resp.array(resp.bulk(member) for member in sorted(self._set_of(key)))
+        return b"~" + items[1:] if connection.resp3 else items
+
+    # The server.
+
+    def _hello(self, connection: _Connection, arguments: list[bytes]) -> bytes:
+        if arguments and arguments[0] not in (b"2", b"3"):
+            raise _RefusedError("NOPROTO unsupported protocol version")
+        if arguments:
+            connection.resp3 = arguments[0] == b"3"
+        fields = (
+            (b"server", resp.bulk(b"redis")),
+            (b"version", resp.bulk(VERSION.encode())),
+            (b"proto", resp.integer(3 if connection.resp3 else 2)),
+            (b"id", resp.integer(connection.number)),
+            (b"mode", resp.bulk(b"standalone")),
+            (b"role", resp.bulk(b"master")),
+            (b"modules", resp.array(())),
+        )
+        pairs = ((resp.bulk(name), value) for name, value in fields)
+        return resp.mapping(pairs, resp3=connection.resp3)
+
+    def _ping(self, connection: _Connection, arguments: list[bytes]) -> bytes:
+        if connection.count and not connection.resp3:
+            return resp.array((resp.bulk(b"pong"), resp.bulk(arguments[0] if arguments else b"")))
+        return resp.bulk(arguments[0]) if arguments else resp.PONG
+
+    def _info(self, connection: _Connection, _arguments: list[bytes]) -> bytes:
+        text = f"# Server\r\nredis_version:{VERSION}\r\nrun_id:{self.run_id}\r\n".encode()
+        if connection.resp3:
+            return b"=%d\r\ntxt:%b\r\n" % (len(text) + 4, text)
+        return resp.bulk(text)
+
+    def _role(self, _connection: _Connection, _arguments: list[bytes]) -> bytes:
+        return resp.array((resp.bulk(b"master"), resp.integer(0), resp.array(())))
+
+    # Publish and subscribe.
+
+    def _publish(self, _connection: _Connection, arguments: list[bytes]) -> bytes:
+        channel, payload = _exactly(2, arguments, "publish")
+        if not channel.startswith(b"__fanout:"):
+            self.published.append((channel, payload))
+        receivers = 0
+        for each in self._connections:
+            encode, pencode = (
+                (resp.message3, resp.pmessage3) if each.resp3 else (resp.message2, resp.pmessage2)
+            )
+            if channel in each.channels:
+                each.send(encode(channel, payload))
+                receivers += 1
+            for pattern in each.patterns:
+                if compile_pattern(pattern)(channel):
+                    each.send(pencode(pattern, channel, payload))
+                    receivers += 1
+        return resp.integer(receivers)
+
+    def _pubsub(self, _connection: _Connection, arguments: list[bytes]) -> bytes:
+        what, *names = _at_least(1, arguments, "pubsub")
+        each = self._connections
+        match what.upper():
+            case b"NUMSUB":
+                return resp.array(
+                    item
+                    for name in names
+                    for item in (
+                        resp.bulk(name),
+                        resp.integer(sum(name in connection.channels for connection in each)),
+                    )
+                )
+            case b"NUMPAT":
+                return resp.integer(len({name for client in each for name in client.patterns}))
+            case b"CHANNELS":
+                channels = {name for client in each for name in client.channels}
+                matches = compile_pattern(names[0]) if names else None
+                kept = sorted(name for name in channels if matches is None or matches(name))
+                return resp.array(map(resp.bulk, kept))
+        raise _RefusedError(f"ERR unknown subcommand '{what.decode()}'. Try PUBSUB HELP.")
+
+    def _subscribe(
+        self, connection: _Connection, arguments: list[bytes], *, pattern: bool = False
+    ) -> bytes:
+        verb = b"psubscribe" if pattern else b"subscribe"
+        names = connection.patterns if pattern else connection.channels
+        confirmations = []
+        for name in _at_least(1, arguments, verb.decode()):
+            names[name] = None
+            confirmations.append(
+                resp.confirmation(verb, name, connection.count, resp3=connection.resp3)
+            )
+        return b"".join(confirmations)
+
+    def _unsubscribe(
+        self, connection: _Connection, arguments: list[bytes], *, pattern: bool = False
+    ) -> bytes:
+        verb = b"punsubscribe" if pattern else b"unsubscribe"
+        names = connection.patterns if pattern else connection.channels
+        confirmations = []
+        for name in arguments or list(names) or (None,):
+            if name is not None:
+                names.pop(name, None)
+            confirmations.append(
+                resp.confirmation(verb, name, connection.count, resp3=connection.resp3)
+            )
+        return b"".join(confirmations)
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _bulk_or_null(connection: _Connection, value: bytes | None) -> bytes:
+    if value is None:
+        return resp.NULL3 if connection.resp3 else resp.NULL2
+    return resp.bulk(value)
+
+
+def _at_least(count: int, arguments: list[bytes], verb: str) -> list[bytes]:
+    if len(arguments) < count:
+        raise _RefusedError(f"ERR wrong number of arguments for '{verb}' command")
+    return arguments
+
+
+def _exactly(count: int, arguments: list[bytes], verb: str) -> list[bytes]:
+    if len(arguments) != count:
+        raise _RefusedError(f"ERR wrong number of arguments for '{verb}' command")
+    return arguments

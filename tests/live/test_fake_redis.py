@@ -1,0 +1,105 @@
+"""The Redis in memory answers as a real one: the same script, the same bytes."""
+
+import re
+from random import Random
+
+import pytest
+import redis
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fanout.runtime.transport import Network, SocketNetwork, Transport
+from fanout.testing.network import MemoryNetwork
+from fanout.testing.redis import FakeRedis
+from fanout.values import Endpoint
+from fanout.wire.resp import array, bulk
+from tests.live.conftest import Fleet
+
+pytestmark = pytest.mark.live
+
+CLIENTS = 3
+Step = tuple[int, list[bytes]]
+
+names = st.sampled_from([b"a", b"b", b"a*", b"[ab]", b"?", b"", b"\xff\r\n"])
+many = st.lists(names, min_size=0, max_size=3)
+commands = st.one_of(
+    st.tuples(st.sampled_from([b"SUBSCRIBE", b"UNSUBSCRIBE", b"psubscribe", b"PUNSUBSCRIBE"]), many),
+    st.tuples(st.just(b"PUBLISH"), st.lists(names, min_size=1, max_size=3)),
+    st.tuples(st.sampled_from([b"GET", b"MGET", b"SMEMBERS", b"DEL", b"PTTL"]), many),
+    st.tuples(st.sampled_from([b"SET", b"SADD", b"SREM"]), many),
+    st.tuples(st.just(b"PING"), st.lists(names, max_size=1)),
+    st.tuples(st.just(b"PUBSUB"), st.one_of(
+        st.just([b"NUMPAT"]), many.map(lambda each: [b"NUMSUB", *each]))),
+    st.tuples(st.just(b"HELLO"), st.sampled_from([[b"2"], [b"3"], [b"4"]])),
+    st.just((b"INFO", [b"server"])),
+    st.just((b"ROLE", [])),
+    st.tuples(st.just(b"NoSuch"), many),
+)  # fmt: skip
+scripts = st.lists(
+    st.tuples(st.integers(0, CLIENTS - 1), commands.map(lambda each: [each[0], *each[1]])),
+    max_size=12,
+)
+
+
+async def received(network: Network, endpoint: Endpoint, script: list[Step]) -> list[bytes]:
+    """Run a script step by step; return what all clients got in each step."""
+    clients = [await network.connect(endpoint) for _ in range(CLIENTS)]
+    got = []
+    try:
+        for number, (who, request) in enumerate(script):
+            clients[who].send_nowait(array(map(bulk, request)))
+            mark = b"step-%d" % number
+            # The one who asked first: what its request sends to others is then on its way.
+            got += [await until_mark(client, mark) for client in (clients[who], *clients)]
+    finally:
+        for client in clients:
+            client.close()
+    return [plain(each) for each in got]
+
+
+async def until_mark(client: Transport, mark: bytes) -> bytes:
+    """Read until a PING sent now is answered."""
+    client.send_nowait(array((bulk(b"PING"), bulk(mark))))
+    data = b""
+    with trio.fail_after(10):
+        while not data.endswith(bulk(mark)):
+            more = await client.receive_some(65_536)
+            assert more, f"cut off after {data!r}"
+            data += more
+    return data
+
+
+def plain(data: bytes) -> bytes:
+    """Take out what differs between any two servers."""
+    data = re.sub(rb"[=$]\d+\r\n(?:txt:)?# Server\r\n(?:\w+:[^\r]*\r\n)+\r\n", b"INFO", data)
+    data = re.sub(rb"(\$2\r\nid\r\n):\d+", rb"\1:N", data)
+    return re.sub(rb"(\$7\r\nversion\r\n)\$\d+\r\n\S+", rb"\1V", data)
+
+
+def test_the_fake_answers_as_redis_does(fleet: Fleet) -> None:
+    """Keys, pub/sub, both protocols, errors; the keys of each script begin empty."""
+    fleet.add_discovery()
+    real = redis.Redis.from_url(fleet.discovery[0])
+    port = int(fleet.discovery[0].rpartition(":")[2])
+
+    async def fake(script: list[Step]) -> list[bytes]:
+        network = MemoryNetwork()
+        server = FakeRedis(network, Endpoint("fake", 1), Random(1))
+        async with trio.open_nursery() as nursery:
+            await nursery.start(server.run)
+            result = await received(network, server.endpoint, script)
+            nursery.cancel_scope.cancel()
+        return result
+
+    @settings(max_examples=300)
+    @given(scripts)
+    def compare(script: list[Step]) -> None:
+        real.flushall()
+        wanted = trio.run(received, SocketNetwork(), Endpoint("127.0.0.1", port), script)
+        assert trio.run(fake, script) == wanted
+
+    try:
+        compare()
+    finally:
+        real.close()

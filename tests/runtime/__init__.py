@@ -1,0 +1,1 @@
+"""The real runtime on a network in memory and a clock that jumps."""

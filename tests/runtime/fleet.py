@@ -1,0 +1,235 @@
+"""A whole fleet in one process: the runtime as installed, the world around it in memory."""
+
+import itertools
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import attrs
+import trio
+import trio.testing
+
+from fanout.config import (
+    DiscoveryAddress,
+    Limits,
+    NodeConfig,
+    RedisAddress,
+    SidecarConfig,
+    Timings,
+)
+from fanout.runtime.link import Answer, Link, connect, greet
+from fanout.runtime.node_service import run_node
+from fanout.runtime.service import run_sidecar
+from fanout.runtime.signals import Stop
+from fanout.runtime.world import World
+from fanout.testing.network import MemoryNetwork
+from fanout.testing.redis import FakeRedis
+from fanout.values import Endpoint
+from fanout.wire.replies import pack
+
+TIMINGS = Timings()
+LEASE = TIMINGS.lease_seconds
+
+
+async def no_admin(
+    endpoint: Endpoint, unready: Callable[[], str], *, task_status: trio.TaskStatus[Endpoint]
+) -> None:
+    """Stand in for HTTP, which is tested over real sockets."""
+    del unready
+    task_status.started(endpoint)
+    await trio.sleep_forever()
+
+
+@attrs.define(eq=False)
+class Service:
+    """A node's agent or a sidecar that runs."""
+
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    stop: Stop = attrs.field(factory=Stop)
+    said: list[str] = attrs.field(factory=list)
+    ready: trio.Event = attrs.field(factory=trio.Event)
+    ended: trio.Event = attrs.field(factory=trio.Event)
+    code: int | None = None
+
+    def announce(self, line: str) -> None:
+        """Take the ready line."""
+        self.said.append(line)
+        self.ready.set()
+
+    async def leave(self) -> int | None:
+        """Ask it to leave in order and wait until it did."""
+        self.stop.requested.set()
+        await self.ended.wait()
+        return self.code
+
+
+class Client:
+    """A RESP3 client of a sidecar."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self.received: list[tuple[bytes, bytes]] = []
+        self.confirmed: set[bytes] = set()
+        self.outcomes: list[tuple[bytes, Answer]] = []
+        link.on_push = self._take
+
+    def _take(self, push: list[Any]) -> None:
+        if push[0] == b"message":
+            self.received.append((push[1], push[2]))
+        elif push[0] == b"subscribe":
+            self.confirmed.add(push[1])
+
+    def subscribe(self, *channels: bytes) -> None:
+        """Ask for channels, without waiting."""
+        self._link.submit_subscription(b"SUBSCRIBE", channels)
+        self._link.flush()
+
+    async def subscribed(self, *channels: bytes) -> None:
+        """Subscribe and wait for the confirmations."""
+        self.subscribe(*channels)
+        await until(lambda: self.confirmed.issuperset(channels))
+
+    async def publish(self, channel: bytes, payload: bytes) -> int:
+        """Publish and return the receivers. Raises CommandFailed."""
+        return int(await self._link.call("PUBLISH", channel, payload))
+
+    def publish_soon(self, channel: bytes, payload: bytes) -> None:
+        """Publish without waiting; what became of it goes to `outcomes`."""
+        self._link.submit(
+            pack(b"PUBLISH", channel, payload),
+            lambda answer: self.outcomes.append((payload, answer)),
+        )
+        self._link.flush()
+
+
+class MemoryFleet:
+    """Starts and breaks the members of a fleet."""
+
+    def __init__(
+        self, nursery: trio.Nursery, *, network: MemoryNetwork | None = None, seed: int = 1
+    ) -> None:
+        self.network = network or MemoryNetwork()
+        self.rng = random.Random(seed)
+        self.discovery: list[FakeRedis] = []
+        self.redis: dict[str, FakeRedis] = {}
+        self._nursery = nursery
+        self._wall = itertools.count(1_000)
+        self._world = World(
+            network=self.network,
+            rng=self.rng,
+            wall_milliseconds=lambda: next(self._wall),
+            serve_admin=no_admin,
+        )
+
+    async def start_redis(self, endpoint: Endpoint) -> FakeRedis:
+        """Start a Redis."""
+        server = FakeRedis(self.network, endpoint, self.rng)
+        await self._nursery.start(server.run)
+        return server
+
+    async def restart(self, server: FakeRedis) -> None:
+        """Start a killed Redis again at its address."""
+        await trio.testing.wait_all_tasks_blocked()
+        await self._nursery.start(server.run)
+
+    def kill(self, server: FakeRedis) -> None:
+        """End a Redis at once, as SIGKILL does."""
+        server.kill()
+        self.network.reset(server.endpoint)
+
+    async def add_discovery(self) -> FakeRedis:
+        """Start a discovery instance; services started later know of it."""
+        number = len(self.discovery) + 1
+        self.discovery.append(await self.start_redis(Endpoint(f"discovery-{number}", 6379)))
+        return self.discovery[-1]
+
+    async def node(self, name: str, *, wait: bool = True) -> Service:
+        """Start a node with its agent and wait until it is active."""
+        self.redis[name] = await self.start_redis(Endpoint(name, 6379))
+        return await self.agent(name, wait=wait)
+
+    async def agent(self, name: str, *, wait: bool = True) -> Service:
+        """Start an agent for a node's Redis."""
+        config = NodeConfig(
+            id=name,
+            discovery=self._addresses(),
+            redis=RedisAddress(self.redis[name].endpoint),
+            timings=TIMINGS,
+        )
+        return await self._start(partial(run_node, config), wait=wait)
+
+    async def sidecar(
+        self, name: str, *, wait: bool = True, limits: Limits | None = None
+    ) -> Service:
+        """Start a sidecar and wait until it is ready."""
+        config = SidecarConfig(
+            id=name,
+            discovery=self._addresses(),
+            resp=Endpoint(name, 6380),
+            ws=Endpoint(name, 7380),
+            admin=Endpoint(name, 9380),
+            timings=TIMINGS,
+            limits=limits or Limits(),
+        )
+        return await self._start(partial(run_sidecar, config), wait=wait)
+
+    async def client(self, sidecar: str) -> Client:
+        """Connect a client to a sidecar."""
+        address = RedisAddress(Endpoint(sidecar, 6380))
+        link = await connect(self.network, address.endpoint, timeout_seconds=5)
+        self._nursery.start_soon(_run_link, link)
+        await greet(link, address)
+        return Client(link)
+
+    def _addresses(self) -> tuple[DiscoveryAddress, ...]:
+        return tuple(DiscoveryAddress(RedisAddress(each.endpoint)) for each in self.discovery)
+
+    async def _start(self, run: Callable[..., Any], *, wait: bool) -> Service:
+        service = Service()
+
+        async def serve() -> None:
+            with service.scope:
+                service.code = await run(
+                    world=self._world, stop=service.stop, announce=service.announce
+                )
+            service.ended.set()
+
+        self._nursery.start_soon(serve)
+        if wait:
+            with trio.fail_after(120):
+                await service.ready.wait()
+        return service
+
+
+async def _run_link(link: Link) -> None:
+    try:
+        await link.run()
+    except Exception as error:  # noqa: BLE001 - how a client's connection ends is told by its calls
+        del error
+
+
+@asynccontextmanager
+async def memory_fleet(
+    nodes: int = 3, sidecars: int = 2, *, network: MemoryNetwork | None = None, seed: int = 1
+) -> AsyncIterator[MemoryFleet]:
+    """Run a fleet of `node-1`... and `sidecar-1`... on one discovery instance."""
+    async with trio.open_nursery() as nursery:
+        fleet = MemoryFleet(nursery, network=network, seed=seed)
+        await fleet.add_discovery()
+        for number in range(1, nodes + 1):
+            await fleet.node(f"node-{number}")
+        for number in range(1, sidecars + 1):
+            await fleet.sidecar(f"sidecar-{number}")
+        yield fleet
+        nursery.cancel_scope.cancel()
+
+
+async def until(condition: Callable[[], bool], seconds: float = 60.0) -> float:
+    """Wait until something is so; return how long that took on the jumping clock."""
+    began = trio.current_time()
+    with trio.fail_after(seconds):
+        while not condition():  # noqa: ASYNC110 - any condition will do, and this clock jumps
+            await trio.sleep(0.01)
+    return trio.current_time() - began

@@ -1,0 +1,333 @@
+"""What a fleet does when it is whole, when it changes and when parts of it fail."""
+
+import random
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from fanout.config import Limits
+from fanout.errors import CommandFailed
+from fanout.testing.network import MemoryNetwork
+from fanout.testing.redis import FakeRedis
+from fanout.values import Endpoint
+from tests.runtime.fleet import LEASE, TIMINGS, Client, MemoryFleet, memory_fleet, until
+
+CHANNELS = tuple(b"channel-%d" % number for number in range(40))
+NOTICE = 2 * (TIMINGS.probe_interval_seconds + TIMINGS.probe_timeout_seconds)
+"""Seconds after which a node that does not deliver has been noticed."""
+
+
+async def publish_all(client: Client, round_: int) -> list[tuple[bytes, bytes]]:
+    """Publish one message on each channel; return what subscribers must get."""
+    sent = [(channel, b"%b/%d" % (channel, round_)) for channel in CHANNELS]
+    for channel, payload in sent:
+        await client.publish(channel, payload)
+    return sent
+
+
+async def two_clients(fleet: MemoryFleet) -> tuple[Client, Client]:
+    """Return a publisher at one sidecar, a subscriber of all channels at another."""
+    subscriber = await fleet.client("sidecar-2")
+    await subscriber.subscribed(*CHANNELS)
+    return await fleet.client("sidecar-1"), subscriber
+
+
+def carried(server: FakeRedis) -> int:
+    """Return how many messages a node has carried."""
+    return len(server.published)
+
+
+@pytest.mark.parametrize("bytes_max", [1, 3, 65_536])
+async def test_every_message_arrives_once_however_the_bytes_are_cut(
+    bytes_max: int, autojump_clock: MockClock
+) -> None:
+    """Through one node each, over all of them, and counted as Redis does."""
+    network = MemoryNetwork(receive_bytes_max=bytes_max)
+    async with memory_fleet(network=network) as fleet:
+        publisher, subscriber = await two_clients(fleet)
+
+        sent = await publish_all(publisher, 0)
+        await until(lambda: len(subscriber.received) >= len(sent))
+
+        assert sorted(subscriber.received) == sorted(sent)
+        assert sum(map(carried, fleet.redis.values())) == len(sent)
+        assert all(map(carried, fleet.redis.values()))
+        assert await publisher.publish(b"nobody", b"") == 0
+        assert await publisher.publish(CHANNELS[0], b"") == 1
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_a_confirmed_subscription_hears_whatever_is_published_after(
+    seed: int, autojump_clock: MockClock
+) -> None:
+    """On any sidecar, whatever the delays: stock clients publish right after the reply."""
+    rng = random.Random(seed)
+    network = MemoryNetwork(delay_seconds=lambda: rng.choice((0.0, 0.001, 0.3)))
+    async with memory_fleet(network=network) as fleet:
+        publisher, subscriber = await fleet.client("sidecar-1"), await fleet.client("sidecar-2")
+        for channel in CHANNELS[:10]:
+            await subscriber.subscribed(channel)
+            await publisher.publish(channel, channel)
+        await trio.sleep(5)
+
+        assert subscriber.received == [(channel, channel) for channel in CHANNELS[:10]]
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_a_node_added_under_traffic_is_used_and_loses_nothing(
+    seed: int, autojump_clock: MockClock
+) -> None:
+    """Sidecars subscribe on it before anybody publishes on it."""
+    rng = random.Random(seed)
+    network = MemoryNetwork(delay_seconds=lambda: rng.uniform(0, 0.05))
+    async with memory_fleet(nodes=2, network=network, seed=seed) as fleet:
+        publisher, subscriber = await two_clients(fleet)
+        sent = await publish_all(publisher, 0)
+        await fleet.node("node-3", wait=False)
+        round_ = 0
+        while not carried(fleet.redis["node-3"]):
+            round_ += 1
+            assert round_ < 1000
+            sent += await publish_all(publisher, round_)
+        await trio.sleep(5)
+
+        assert sorted(subscriber.received) == sorted(sent)
+
+
+async def test_a_killed_node_is_left_and_comes_back(autojump_clock: MockClock) -> None:
+    """Publishers go on at once, discovery forgets it by its lease, and its return is used."""
+    async with memory_fleet() as fleet:
+        publisher, subscriber = await two_clients(fleet)
+        fleet.kill(fleet.redis["node-2"])
+        await trio.sleep(0.1)
+
+        sent = await publish_all(publisher, 0)
+        await until(lambda: len(subscriber.received) >= len(sent))
+        await trio.sleep(2 * LEASE)
+        await fleet.restart(fleet.redis["node-2"])
+        before = carried(fleet.redis["node-2"])
+        round_ = 0
+        while carried(fleet.redis["node-2"]) == before:
+            round_ += 1
+            sent += await publish_all(publisher, round_)
+            await trio.sleep(0.1)
+            assert round_ < 1000
+        await trio.sleep(1)
+
+        assert sorted(subscriber.received) == sorted(sent)
+
+
+async def test_a_stopped_node_is_noticed_by_its_silence(autojump_clock: MockClock) -> None:
+    """No byte and no error comes: probes notice, publishes go elsewhere, it comes back."""
+    async with memory_fleet() as fleet:
+        publisher, subscriber = await two_clients(fleet)
+        fleet.network.freeze(fleet.redis["node-2"].endpoint)
+        await trio.sleep(NOTICE)
+
+        sent = await publish_all(publisher, 0)
+        await until(lambda: len(subscriber.received) >= len(sent))
+        assert sorted(subscriber.received) == sorted(sent)
+
+        fleet.network.thaw(fleet.redis["node-2"].endpoint)
+        before = carried(fleet.redis["node-2"])
+        await trio.sleep(2 * LEASE)
+        sent += await publish_all(publisher, 1)
+        await trio.sleep(1)
+
+        assert carried(fleet.redis["node-2"]) > before
+        assert sorted(subscriber.received) == sorted(sent)
+
+
+async def test_a_subscription_waits_for_a_stopped_node_only_until_it_is_deaf(
+    autojump_clock: MockClock,
+) -> None:
+    """It is not confirmed while messages may still be published where it does not hear."""
+    async with memory_fleet() as fleet:
+        subscriber = await fleet.client("sidecar-2")
+        fleet.network.freeze(fleet.redis["node-2"].endpoint)
+
+        subscriber.subscribe(b"c")
+        await trio.sleep(0.5)
+        assert not subscriber.confirmed
+
+        await until(lambda: bool(subscriber.confirmed), NOTICE + TIMINGS.connect_timeout_seconds)
+
+
+async def test_a_publish_lost_with_its_node_is_unknown_and_never_doubled(
+    autojump_clock: MockClock,
+) -> None:
+    """It may have been delivered, so it is reported and not tried elsewhere."""
+    async with memory_fleet() as fleet:
+        publisher, subscriber = await two_clients(fleet)
+        for server in fleet.redis.values():
+            fleet.network.freeze(server.endpoint)
+        for channel in CHANNELS:
+            publisher.publish_soon(channel, b"lost")
+        await trio.sleep(0.1)
+        for server in fleet.redis.values():
+            fleet.network.thaw(server.endpoint)
+            fleet.kill(server)
+        await until(lambda: len(publisher.outcomes) == len(CHANNELS))
+
+        assert all(str(answer).startswith("OUTCOMEUNKNOWN") for _, answer in publisher.outcomes)
+        assert len(subscriber.received) == len(set(subscriber.received))
+
+
+async def test_without_any_node_a_publish_fails_after_its_time(autojump_clock: MockClock) -> None:
+    """It is certainly not executed, and says so."""
+    async with memory_fleet(nodes=1) as fleet:
+        publisher = await fleet.client("sidecar-1")
+        fleet.kill(fleet.redis["node-1"])
+        await trio.sleep(0.1)
+        began = trio.current_time()
+        with pytest.raises(CommandFailed, match="NOTPUBLISHED no_node"):
+            await publisher.publish(b"c", b"x")
+
+        waited = trio.current_time() - began
+        assert waited == pytest.approx(TIMINGS.publish_timeout_seconds, abs=0.1)
+
+
+async def test_discovery_may_be_away_for_any_time(autojump_clock: MockClock) -> None:
+    """Nothing changes while no instance can be read, and nothing when it is back, empty."""
+    async with memory_fleet() as fleet:
+        publisher, subscriber = await two_clients(fleet)
+        discovery = fleet.discovery[0]
+        fleet.kill(discovery)
+        await trio.sleep(20 * LEASE)
+        sent = await publish_all(publisher, 0)
+        await fleet.restart(discovery)  # a Redis without persistence: its keys are gone
+        await trio.sleep(2 * LEASE)
+        sent += await publish_all(publisher, 1)
+        await trio.sleep(1)
+
+        assert sorted(subscriber.received) == sorted(sent)
+        assert all(map(carried, fleet.redis.values()))
+
+
+@pytest.mark.parametrize("fault", ["READONLY You can't write", "OOM command not allowed"])
+async def test_discovery_that_refuses_writes_takes_no_node_away(
+    fault: str, autojump_clock: MockClock
+) -> None:
+    """Records run out everywhere at once: that is discovery's illness, the links are well."""
+    async with memory_fleet() as fleet:
+        publisher, subscriber = await two_clients(fleet)
+        fleet.discovery[0].refuse_writes = fault
+        await trio.sleep(10 * LEASE)
+        sent = await publish_all(publisher, 0)
+        await trio.sleep(1)
+
+        assert sorted(subscriber.received) == sorted(sent)
+        assert all(map(carried, fleet.redis.values()))
+
+
+async def test_an_address_taken_by_another_redis_is_not_used(autojump_clock: MockClock) -> None:
+    """Without the identity of the node nothing is published on it."""
+    async with memory_fleet() as fleet:
+        publisher, subscriber = await two_clients(fleet)
+        fleet.kill(fleet.redis["node-2"])
+        await wait_all_tasks_blocked()
+        # The agent is cut off from the newcomer, so that nobody gives it an identity.
+        stranger = FakeRedis(fleet.network, Endpoint("node-2", 6379), fleet.rng)
+        stranger.refuse_writes = "READONLY You can't write against a read only replica."
+        async with trio.open_nursery() as nursery:
+            await nursery.start(stranger.run)
+            await trio.sleep(LEASE / 2)
+            sent = await publish_all(publisher, 0)
+            await trio.sleep(1)
+            nursery.cancel_scope.cancel()
+
+        assert not stranger.published
+        assert sorted(subscriber.received) == sorted(sent)
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_a_node_leaves_in_order(seed: int, autojump_clock: MockClock) -> None:
+    """Publishers go first, so what they sent is still delivered."""
+    rng = random.Random(seed)
+    network = MemoryNetwork(delay_seconds=lambda: rng.uniform(0, 0.05))
+    async with memory_fleet(nodes=2, network=network, seed=seed) as fleet:
+        publisher, subscriber = await two_clients(fleet)
+        agent = await fleet.node("node-3")
+        await trio.sleep(1)
+        sent = await publish_all(publisher, 0)
+        agent.stop.requested.set()
+        round_ = 0
+        while not agent.ended.is_set():
+            round_ += 1
+            sent += await publish_all(publisher, round_)
+        await trio.sleep(5)
+
+        assert agent.code == 0
+        assert carried(fleet.redis["node-3"])
+        assert sorted(subscriber.received) == sorted(sent)
+
+
+async def test_a_leaving_sidecar_is_waited_for_by_nobody(autojump_clock: MockClock) -> None:
+    """A join after its goodbye does not wait for the deadline; a crashed one is waited for."""
+    async with memory_fleet(sidecars=1) as fleet:
+        leaving = await fleet.sidecar("sidecar-2")
+        crashing = await fleet.sidecar("sidecar-3")
+        assert await leaving.leave() == 0
+        began = trio.current_time()
+        await fleet.node("node-4")
+        assert trio.current_time() - began < 1
+
+        crashing.scope.cancel()
+        await crashing.ended.wait()
+        began = trio.current_time()
+        await fleet.node("node-5")
+        assert 1 < trio.current_time() - began <= LEASE + 1
+
+
+async def test_a_sidecar_is_ready_only_when_it_hears_every_active_node(
+    autojump_clock: MockClock,
+) -> None:
+    """Before that it refuses connections."""
+    async with memory_fleet(sidecars=0) as fleet:
+        fleet.network.freeze(fleet.redis["node-2"].endpoint)
+        sidecar = await fleet.sidecar("sidecar-1", wait=False)
+        await trio.sleep(LEASE / 2)
+        assert not sidecar.ready.is_set()
+
+        fleet.network.thaw(fleet.redis["node-2"].endpoint)
+        await until(sidecar.ready.is_set)
+        assert sidecar.said == [
+            "ready resp=sidecar-1:6380 ws=ws://sidecar-1:7380/ admin=http://sidecar-1:9380/ nodes=3"
+        ]
+
+
+async def test_a_client_that_does_not_read_is_cut_off_alone(autojump_clock: MockClock) -> None:
+    """Its outbox is bounded; nobody else loses a message."""
+    async with memory_fleet(sidecars=1) as fleet:
+        await fleet.sidecar("sidecar-2", limits=Limits(outbox_bytes_max=100_000))
+        publisher, subscriber = await two_clients(fleet)
+        slow = await fleet.network.connect(Endpoint("sidecar-2", 6380))
+        slow.send_nowait(b"*2\r\n$9\r\nSUBSCRIBE\r\n$4\r\nslow\r\n")
+        await trio.sleep(1)
+        await subscriber.subscribed(b"slow")
+        for number in range(400):
+            await publisher.publish(b"slow", b"%04d" % number * 256)
+        await trio.sleep(0.1)
+
+        numbers = [int(payload[:4]) for channel, payload in subscriber.received]
+        assert numbers == list(range(400))
+        assert await publisher.publish(b"slow", b"") == 1
+        said = b""
+        while data := await slow.receive_some(65_536):
+            said += data
+        assert said.endswith(
+            b"-ERR slow_consumer: more than 100000 bytes waited for the client\r\n"
+        )
+
+
+async def test_the_same_seed_gives_the_same_run(autojump_clock: MockClock) -> None:
+    """Nothing in a fleet depends on chance but through the generator it is given."""
+
+    async def run() -> list[list[tuple[bytes, bytes]]]:
+        async with memory_fleet(seed=7) as fleet:
+            publisher, _ = await two_clients(fleet)
+            await publish_all(publisher, 0)
+            return [server.published for server in fleet.redis.values()]
+
+    assert await run() == await run()
