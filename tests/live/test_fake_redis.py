@@ -71,7 +71,9 @@ async def until_mark(client: Transport, mark: bytes) -> bytes:
 
 
 def plain(data: bytes) -> bytes:
-    """Take out what differs between any two servers."""
+    """Take out what differs between any two servers, or between Redis 6.2 and 7."""
+    data = re.sub(rb"-ERR Can't execute '(\w+)[^\r]*", rb"-ERR Can't execute \1", data)
+    data = re.sub(rb"-ERR unknown command[^\r]*", b"-ERR unknown command", data)
     data = re.sub(rb"[=$]\d+\r\n(?:txt:)?# Server\r\n(?:\w+:[^\r]*\r\n)+\r\n", b"INFO", data)
     data = re.sub(rb"(\$2\r\nid\r\n):\d+", rb"\1:N", data)
     return re.sub(rb"(\$7\r\nversion\r\n)\$\d+\r\n\S+", rb"\1V", data)

@@ -62,6 +62,9 @@ class _Connection:
             self.scope.cancel()
 
 
+_Run = Callable[[_Connection, list[bytes]], bytes]
+
+
 class FakeRedis:
     """A Redis that lives in one task; `kill` and `run` again is a restart.
 
@@ -94,14 +97,17 @@ class FakeRedis:
         self._connections: dict[_Connection, None] = {}
         self._numbers = 0
         self._scope = trio.CancelScope()
-        self._verbs: dict[bytes, Callable[[_Connection, list[bytes]], bytes]] = {
-            b"HELLO": self._hello, b"PING": self._ping, b"INFO": self._info, b"ROLE": self._role,
-            b"GET": self._get, b"SET": self._set, b"DEL": self._del, b"MGET": self._mget,
-            b"PTTL": self._pttl, b"SADD": self._sadd, b"SREM": self._srem,
-            b"SMEMBERS": self._smembers, b"PUBLISH": self._publish, b"PUBSUB": self._pubsub,
-            b"SUBSCRIBE": self._subscribe, b"UNSUBSCRIBE": self._unsubscribe,
-            b"PSUBSCRIBE": partial(self._subscribe, pattern=True),
-            b"PUNSUBSCRIBE": partial(self._unsubscribe, pattern=True),
+        # Verb -> (how many arguments, or at least -how many less one, as Redis' arity without the
+        # verb itself; what runs it).
+        self._verbs: dict[bytes, tuple[int, _Run]] = {
+            b"HELLO": (-1, self._hello), b"PING": (-1, self._ping), b"INFO": (-1, self._info),
+            b"ROLE": (0, self._role), b"GET": (1, self._get), b"SET": (-3, self._set),
+            b"DEL": (-2, self._del), b"MGET": (-2, self._mget), b"PTTL": (1, self._pttl),
+            b"SADD": (-3, self._sadd), b"SREM": (-3, self._srem), b"SMEMBERS": (1, self._smembers),
+            b"PUBLISH": (2, self._publish), b"PUBSUB": (-2, self._pubsub),
+            b"SUBSCRIBE": (-2, self._subscribe), b"UNSUBSCRIBE": (-1, self._unsubscribe),
+            b"PSUBSCRIBE": (-2, partial(self._subscribe, pattern=True)),
+            b"PUNSUBSCRIBE": (-1, partial(self._unsubscribe, pattern=True)),
         }  # fmt: skip
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -168,13 +174,18 @@ class FakeRedis:
 
     def _execute(self, connection: _Connection, request: list[bytes]) -> None:
         verb = request[0].upper()
-        run = self._verbs.get(verb)
+        arity, run = self._verbs.get(verb, (0, None))
         try:
             if run is None:
                 shown = "".join(f"'{_text(each)}' " for each in request[1:])
                 name = _text(request[0])
                 raise _RefusedError(
-                    f"ERR unknown command '{name}', with args beginning with: {shown} "
+                    f"ERR unknown command '{name}', with args beginning with: {shown}"
+                )
+            count = len(request) - 1
+            if count != arity if arity >= 0 else count < -arity - 1:
+                raise _RefusedError(
+                    f"ERR wrong number of arguments for '{_text(verb).lower()}' command"
                 )
             if connection.count and not connection.resp3 and verb not in _WHILE_SUBSCRIBED:
                 raise _RefusedError(
@@ -215,15 +226,15 @@ class FakeRedis:
         return value if value is not None else set()
 
     def _get(self, connection: _Connection, arguments: list[bytes]) -> bytes:
-        (key,) = _exactly(1, arguments, "get")
+        (key,) = arguments
         return _bulk_or_null(connection, self._text(key))
 
     def _mget(self, connection: _Connection, arguments: list[bytes]) -> bytes:
-        keys = _at_least(1, arguments, "mget")
+        keys = arguments
         return resp.array(_bulk_or_null(connection, self._text(key, strict=False)) for key in keys)
 
     def _set(self, _connection: _Connection, arguments: list[bytes]) -> bytes:
-        key, value, *options = _at_least(2, arguments, "set")
+        key, value, *options = arguments
         until = float("inf")
         if options:
             if len(options) != 2 or options[0].upper() not in (b"PX", b"EX"):  # noqa: PLR2004
@@ -234,7 +245,7 @@ class FakeRedis:
         return resp.OK
 
     def _del(self, _connection: _Connection, arguments: list[bytes]) -> bytes:
-        keys = _at_least(1, arguments, "del")
+        keys = arguments
         return resp.integer(
             sum(
                 self._value(key) is not None and self._keys.pop(key, None) is not None
@@ -243,7 +254,7 @@ class FakeRedis:
         )
 
     def _pttl(self, _connection: _Connection, arguments: list[bytes]) -> bytes:
-        (key,) = _exactly(1, arguments, "pttl")
+        (key,) = arguments
         if self._value(key) is None:
             return resp.integer(-2)
         until = self._keys[key][1]
@@ -252,14 +263,14 @@ class FakeRedis:
         return resp.integer(round((until - trio.current_time()) * 1000))
 
     def _sadd(self, _connection: _Connection, arguments: list[bytes]) -> bytes:
-        key, *members = _at_least(2, arguments, "sadd")
+        key, *members = arguments
         present = self._set_of(key)
         added = set(members) - present
         self._keys[key] = (present | added, float("inf"))
         return resp.integer(len(added))
 
     def _srem(self, _connection: _Connection, arguments: list[bytes]) -> bytes:
-        key, *members = _at_least(2, arguments, "srem")
+        key, *members = arguments
         present = self._set_of(key)
         removed = set(members) & present
         if left := present - removed:
@@ -269,7 +280,7 @@ class FakeRedis:
         return resp.integer(len(removed))
 
     def _smembers(self, connection: _Connection, arguments: list[bytes]) -> bytes:
-        (key,) = _exactly(1, arguments, "smembers")
+        (key,) = arguments
         items = resp.array(resp.bulk(member) for member in sorted(self._set_of(key)))
         return b"~" + items[1:] if connection.resp3 else items
 
@@ -309,7 +320,7 @@ class FakeRedis:
     # Publish and subscribe.
 
     def _publish(self, _connection: _Connection, arguments: list[bytes]) -> bytes:
-        channel, payload = _exactly(2, arguments, "publish")
+        channel, payload = arguments
         if not channel.startswith(b"__fanout:"):
             self.published.append((channel, payload))
         receivers = 0
@@ -327,7 +338,7 @@ class FakeRedis:
         return resp.integer(receivers)
 
     def _pubsub(self, _connection: _Connection, arguments: list[bytes]) -> bytes:
-        what, *names = _at_least(1, arguments, "pubsub")
+        what, *names = arguments
         each = self._connections
         match what.upper():
             case b"NUMSUB":
@@ -354,7 +365,7 @@ class FakeRedis:
         verb = b"psubscribe" if pattern else b"subscribe"
         names = connection.patterns if pattern else connection.channels
         confirmations = []
-        for name in _at_least(1, arguments, verb.decode()):
+        for name in arguments:
             names[name] = None
             confirmations.append(
                 resp.confirmation(verb, name, connection.count, resp3=connection.resp3)
@@ -384,15 +395,3 @@ def _bulk_or_null(connection: _Connection, value: bytes | None) -> bytes:
     if value is None:
         return resp.NULL3 if connection.resp3 else resp.NULL2
     return resp.bulk(value)
-
-
-def _at_least(count: int, arguments: list[bytes], verb: str) -> list[bytes]:
-    if len(arguments) < count:
-        raise _RefusedError(f"ERR wrong number of arguments for '{verb}' command")
-    return arguments
-
-
-def _exactly(count: int, arguments: list[bytes], verb: str) -> list[bytes]:
-    if len(arguments) != count:
-        raise _RefusedError(f"ERR wrong number of arguments for '{verb}' command")
-    return arguments
