@@ -4,7 +4,6 @@ import os
 import re
 import select
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import pytest
 from fanout.runtime.redis_server import find_redis_server, free_port
 
 START_SECONDS = 30.0
+PORT_ATTEMPTS = 5
 FAST = (
     "--heartbeat-interval-seconds=0.3",
     "--lease-seconds=1.5",
@@ -47,18 +47,32 @@ class Process:
         """The process id."""
         return self.popen.pid
 
+    def says(self, text: bytes) -> bool:
+        """Wait until standard output holds `text`; False when it ended before."""
+        deadline = time.monotonic() + START_SECONDS
+        while text not in self.said:
+            data = self._read(deadline)
+            if not data:
+                return False
+            self.said += data
+        return True
+
+    def _read(self, deadline: float) -> bytes:
+        """Wait for more of standard output; empty at its end and at the deadline."""
+        assert self.popen.stdout is not None
+        left = max(0, deadline - time.monotonic())
+        ready, _, _ = select.select([self.popen.stdout], [], [], left)
+        return os.read(self.popen.stdout.fileno(), 65536) if ready else b""
+
     def wait_line(self, start: str) -> str:
         """Wait for a line of standard output that begins with `start`."""
-        assert self.popen.stdout is not None
         deadline = time.monotonic() + START_SECONDS
         while True:
             for line in self.said.decode().splitlines(keepends=True):
                 if line.startswith(start) and line.endswith("\n"):
                     self.ready = dict(re.findall(r"(\w+)=(\S+)", line))
                     return line
-            left = deadline - time.monotonic()
-            ready, _, _ = select.select([self.popen.stdout], [], [], max(0, left))
-            data = os.read(self.popen.stdout.fileno(), 65536) if ready else b""
+            data = self._read(deadline)
             if not data:
                 pytest.fail(f"no line {start!r}; said {self.said!r}; log {self.log.read_text()}")
             self.said += data
@@ -97,23 +111,25 @@ class Fleet:
         self._processes.append(process)
         return process
 
+    def redis(self, *options: str) -> tuple[Process, int]:
+        """Start a redis-server on a port of its own and wait until it listens."""
+        for _ in range(PORT_ATTEMPTS):
+            port = free_port("127.0.0.1")
+            server = self.start(
+                find_redis_server(), "--port", str(port), "--bind", "127.0.0.1", "--save", "",
+                "--dir", str(self._folder), *options,
+            )  # fmt: skip
+            # Not by connecting: on loopback a connection to a free port may come to be its own
+            # other end, and then keeps the server from binding it.
+            if server.says(b"Ready to accept connections"):
+                return server, port
+        pytest.fail(f"no redis-server starts: {server.said!r}")
+
     def add_discovery(self) -> Process:
         """Start a discovery Redis."""
-        port = free_port("127.0.0.1")
-        server = self.start(
-            find_redis_server(), "--port", str(port), "--bind", "127.0.0.1", "--save", "",
-            "--dir", str(self._folder),
-        )  # fmt: skip
+        server, port = self.redis()
         self.discovery.append(f"redis://127.0.0.1:{port}")
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-            except ConnectionRefusedError:
-                assert time.monotonic() < deadline, "the discovery Redis did not start"
-                time.sleep(0.01)
-            else:
-                return server
+        return server
 
     def node(self, name: str, *extra: str) -> Process:
         """Start a node with a Redis of its own and wait until it is active."""

@@ -1,6 +1,5 @@
 """The RESP door's pure parts against a real redis-server: same bytes."""
 
-import itertools
 import socket
 import subprocess
 
@@ -10,7 +9,7 @@ from hypothesis import strategies as st
 
 from fanout.core.glob import compile_pattern
 from fanout.errors import RemoteProtocolError
-from fanout.runtime.redis_server import find_redis_server, free_port
+from fanout.runtime.redis_server import find_redis_server
 from fanout.values import Close, Publish, Reply, Reset, Subscribe, Unsubscribe
 from fanout.wire.replies import pack
 from fanout.wire.requests import RequestDecoder, RequestLimits
@@ -49,17 +48,7 @@ def port(fleet: Fleet) -> int:
     ).stdout
     if int(version.split("v=")[1].split(".")[0]) < 7:
         pytest.skip("needs redis-server 7 or newer: apt install redis-server")
-    number = free_port("127.0.0.1")
-    fleet.start(
-        find_redis_server(), "--port", str(number), "--bind", "127.0.0.1", "--save", ""
-    )  # fmt: skip
-    for _ in itertools.repeat(None, 500):
-        try:
-            socket.create_connection(("127.0.0.1", number), timeout=1).close()
-        except OSError:
-            continue
-        break
-    return number
+    return fleet.redis()[1]
 
 
 def replies(session: Session, requests: list[list[bytes]]) -> bytes:

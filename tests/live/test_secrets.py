@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import redis
 
-from fanout.runtime.redis_server import find_redis_server, free_port
 from tests.live.conftest import FAST, Fleet, command
 from tests.live.test_fleet import until
 
@@ -22,11 +21,7 @@ def test_discovery_lists_and_passwords_from_file_and_environment(
 ) -> None:
     """TOML for the sidecar, the environment for the node; one of two instances needs a login."""
     fleet.add_discovery()
-    port = free_port("127.0.0.1")
-    guarded = fleet.start(
-        find_redis_server(), "--port", str(port), "--bind", "127.0.0.1", "--save", "",
-        "--requirepass", CANARY, "--dir", str(tmp_path),
-    )  # fmt: skip
+    guarded, port = fleet.redis("--requirepass", CANARY)
     urls = [fleet.discovery[0], f"redis://:{QUOTED}@127.0.0.1:{port}"]
     file = tmp_path / "sidecar.toml"
     file.write_text(
