@@ -69,7 +69,7 @@ class Client:
     """A RESP3 client of a sidecar."""
 
     def __init__(self, link: Link) -> None:
-        self._link = link
+        self.link = link
         self.received: list[tuple[bytes, bytes]] = []
         self.confirmed: set[bytes] = set()
         self.outcomes: list[tuple[bytes, Answer]] = []
@@ -83,8 +83,8 @@ class Client:
 
     def subscribe(self, *channels: bytes) -> None:
         """Ask for channels, without waiting."""
-        self._link.submit_subscription(b"SUBSCRIBE", channels)
-        self._link.flush()
+        self.link.submit_subscription(b"SUBSCRIBE", channels)
+        self.link.flush()
 
     async def subscribed(self, *channels: bytes) -> None:
         """Subscribe and wait for the confirmations."""
@@ -93,15 +93,15 @@ class Client:
 
     async def publish(self, channel: bytes, payload: bytes) -> int:
         """Publish and return the receivers. Raises CommandFailed."""
-        return int(await self._link.call("PUBLISH", channel, payload))
+        return int(await self.link.call("PUBLISH", channel, payload))
 
     def publish_soon(self, channel: bytes, payload: bytes) -> None:
         """Publish without waiting; what became of it goes to `outcomes`."""
-        self._link.submit(
+        self.link.submit(
             pack(b"PUBLISH", channel, payload),
             lambda answer: self.outcomes.append((payload, answer)),
         )
-        self._link.flush()
+        self.link.flush()
 
 
 class MemoryFleet:
@@ -130,9 +130,10 @@ class MemoryFleet:
         return server
 
     async def restart(self, server: FakeRedis) -> None:
-        """Start a killed Redis again at its address."""
+        """Start a killed Redis again at its address, if nobody else did."""
         await trio.testing.wait_all_tasks_blocked()
-        await self._nursery.start(server.run)
+        if not server.running:
+            await self._nursery.start(server.run)
 
     def kill(self, server: FakeRedis) -> None:
         """End a Redis at once, as SIGKILL does."""

@@ -111,7 +111,8 @@ class NodeLink:
             for link in (self._ctl, self.data):
                 if link is not None:
                     link.close("the node began a new life")
-            self._renewed.set()
+            self._renewed.set()  # replaced here only: both connections may wait for it
+            self._renewed = trio.Event()
 
     def leave(self) -> None:
         """Give up both connections for good."""
@@ -149,7 +150,6 @@ class NodeLink:
         bound = log.bind(node=self.record.node, link=name)
         while True:
             while self._ended == self.record.incarnation:
-                self._renewed = trio.Event()
                 await self._renewed.wait()
             began = trio.current_time()
             try:

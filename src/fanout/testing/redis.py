@@ -20,7 +20,7 @@ from fanout.core.outbox import Outbox
 from fanout.errors import RemoteProtocolError
 from fanout.runtime.sender import Sender
 from fanout.runtime.transport import CONNECTION_ERRORS, Network, Transport
-from fanout.values import Endpoint
+from fanout.values import RESERVED_PREFIX, Endpoint
 from fanout.wire import resp
 from fanout.wire.requests import RequestDecoder, RequestLimits
 
@@ -86,10 +86,11 @@ class FakeRedis:
     ) -> None:
         self.endpoint = endpoint
         self.run_id = ""
+        self.running = False
         self.refuse_writes = ""
         """Text of the error that every write gets, as of a read-only or full Redis; empty: none."""
-        self.published: list[tuple[bytes, bytes]] = []
-        """Everything that was published, own channels of fanout excluded."""
+        self.log: list[tuple[bytes, bytes]] = []
+        """Channel and payload of every publish; an empty channel where a new life began."""
         self._network = network
         self._rng = rng
         self._output_bytes_max = output_bytes_max
@@ -110,12 +111,19 @@ class FakeRedis:
             b"PUNSUBSCRIBE": (-1, partial(self._unsubscribe, pattern=True)),
         }  # fmt: skip
 
+    @property
+    def published(self) -> list[tuple[bytes, bytes]]:
+        """What was published but for fanout's own channels, in order."""
+        return [each for each in self.log if each[0] and not each[0].startswith(RESERVED_PREFIX)]
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen and serve until `kill` or cancelled. All data begins empty."""
         self._keys.clear()
         self.run_id = f"{self._rng.getrandbits(160):040x}"
+        self.log.append((b"", self.run_id.encode()))
         self._scope = trio.CancelScope()
         listener = await self._network.bind(self.endpoint)
+        self.running = True
         try:
             with self._scope:
                 listener.listen()
@@ -124,6 +132,7 @@ class FakeRedis:
                     while True:
                         nursery.start_soon(self._serve, await listener.accept())
         finally:
+            self.running = False
             listener.close()
 
     def kill(self) -> None:
@@ -321,8 +330,7 @@ class FakeRedis:
 
     def _publish(self, _connection: _Connection, arguments: list[bytes]) -> bytes:
         channel, payload = arguments
-        if not channel.startswith(b"__fanout:"):
-            self.published.append((channel, payload))
+        self.log.append((channel, payload))
         receivers = 0
         for each in self._connections:
             encode, pencode = (

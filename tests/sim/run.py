@@ -1,0 +1,393 @@
+"""One seed: a fleet, a random schedule of changes and faults, and clients all the while."""
+
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import attrs
+import trio
+import trio.testing
+from trio._core import _run as trio_run
+
+from fanout.runtime.link import Answer
+from fanout.testing.network import MemoryNetwork
+from fanout.testing.redis import FakeRedis
+from fanout.wire.replies import pack
+from tests.runtime.fleet import Client, MemoryFleet, Service, until
+from tests.sim.history import History, Publish, Subscription
+
+SECONDS = 40.0
+"""How long changes go on, on the simulated clock."""
+SETTLE_SECONDS = 60.0
+"""T of the convergence: everything must be well so long after the last fault."""
+CHANNELS = tuple(b"c%d" % number for number in range(6))
+NODES_MAX, SIDECARS_MAX = 5, 4
+
+
+@attrs.define(eq=False)
+class SimClient:
+    """A client with a publisher's counters and a subscriber's books."""
+
+    name: str
+    sidecar: str
+    client: Client
+    open: dict[bytes, Subscription] = attrs.field(factory=dict)
+    leaving: dict[bytes, list[Subscription]] = attrs.field(factory=dict)
+    numbers: dict[bytes, int] = attrs.field(factory=dict)
+    gone: bool = False
+
+
+class Simulation:
+    """Runs one seed and keeps its history."""
+
+    def __init__(self, seed: int, *, planned: bool, sabotage: Callable[[], None] | None) -> None:
+        self.rng = random.Random(seed)
+        self.seed = seed
+        self.planned = planned
+        self.sabotage = sabotage
+        self.history = History()
+        self.agents: dict[str, Service] = {}
+        self.sidecars: dict[str, Service] = {}
+        self.clients: list[SimClient] = []
+        self.busy: set[str] = set()  # nodes that a change is under way on
+        self.frozen: set[FakeRedis] = set()
+        self.dead: set[FakeRedis] = set()
+        self.dumps: list[tuple[FakeRedis, Any]] = []
+        self.count = 0
+
+    def note(self, what: str) -> None:
+        """Put an event into the history."""
+        self.history.events.append((trio.current_time(), what))
+
+    async def run(self) -> History:
+        """Run the whole schedule."""
+        slow = self.rng.choice((0.001, 0.01, 0.1))
+        network = MemoryNetwork(delay_seconds=lambda: self.rng.uniform(0, slow))
+        async with trio.open_nursery() as nursery:
+            self.nursery = nursery
+            self.fleet = MemoryFleet(nursery, network=network, seed=self.seed)
+            for _ in range(1 if self.planned else self.rng.choice((1, 2))):
+                await self.fleet.add_discovery()
+            for _ in range(3):
+                await self.join()
+            for _ in range(2):
+                await self.sidecar_joins()
+            with trio.move_on_after(SECONDS):
+                async with trio.open_nursery() as traffic:
+                    traffic.start_soon(self.publish)
+                    traffic.start_soon(self.subscribe)
+                    traffic.start_soon(self.change)
+            await self.heal()
+            self.history.logs = {name: list(r.log) for name, r in self.fleet.redis.items()}
+            await self.converge()
+            nursery.cancel_scope.cancel()
+        return self.history
+
+    # Clients.
+
+    async def publish(self) -> None:
+        """Publish now and then, often several at once."""
+        while True:
+            await trio.sleep(self.rng.expovariate(20))
+            clients = [each for each in self.clients if not each.gone]
+            if clients:
+                who, channel = self.rng.choice(clients), self.rng.choice(CHANNELS)
+                for _ in range(self.rng.choice((1, 1, 3))):
+                    self.publish_one(who, channel)
+
+    def publish_one(self, who: SimClient, channel: bytes) -> Publish:
+        """Publish one message."""
+        number = who.numbers[channel] = who.numbers.get(channel, 0) + 1
+        publish = Publish(who.name, channel, number, trio.current_time())
+        self.history.publishes[publish.payload] = publish
+
+        def done(answer: Answer) -> None:
+            publish.ended = trio.current_time()
+            if isinstance(answer, int):
+                publish.result = "executed"
+            elif str(answer).startswith("NOTPUBLISHED"):
+                publish.result = "not"
+            if publish.result != "executed":
+                self.note(f"{publish.payload!r} {publish.result}: {answer}")
+
+        who.client.link.submit(pack(b"PUBLISH", channel, publish.payload), done)
+        who.client.link.flush()
+        return publish
+
+    async def subscribe(self) -> None:
+        """Subscribe and unsubscribe now and then."""
+        while True:
+            await trio.sleep(self.rng.expovariate(3))
+            clients = [each for each in self.clients if not each.gone]
+            if not clients:
+                continue
+            who, channel = self.rng.choice(clients), self.rng.choice(CHANNELS)
+            if channel not in who.open:
+                self.subscribe_one(who, channel)
+            elif self.rng.random() < 0.5 and who.open[channel].confirmed < float("inf"):
+                each = who.open.pop(channel)
+                each.leaving = trio.current_time()
+                who.leaving.setdefault(channel, []).append(each)
+                who.client.link.submit_subscription(b"UNSUBSCRIBE", (channel,))
+                who.client.link.flush()
+
+    def subscribe_one(self, who: SimClient, channel: bytes) -> Subscription:
+        """Subscribe one client."""
+        each = who.open[channel] = Subscription(who.name, channel, trio.current_time())
+        self.history.subscriptions.append(each)
+        who.client.link.submit_subscription(b"SUBSCRIBE", (channel,))
+        who.client.link.flush()
+        return each
+
+    def take(self, who: SimClient, push: list[Any]) -> None:
+        """Take one push of a client's connection."""
+        kind, channel = push[0], push[1]
+        now = trio.current_time()
+        leaving = who.leaving.get(channel, [])
+        if kind == b"subscribe":
+            who.open[channel].confirmed = now
+        elif kind == b"unsubscribe":
+            leaving.pop(0).left = now
+        elif leaving:
+            leaving[0].received.append(push[2])
+        elif channel in who.open:
+            who.open[channel].received.append(push[2])
+        else:
+            last = [s for s in self.history.subscriptions if s.subscriber == who.name]
+            last[-1].late.append(push[2])
+
+    async def client_joins(self, sidecar: str) -> SimClient:
+        """Connect a client."""
+        self.count += 1
+        who = SimClient(f"client-{self.count}", sidecar, await self.fleet.client(sidecar))
+        who.client.link.on_push = lambda push: self.take(who, push)
+        self.clients.append(who)
+        return who
+
+    def client_ends(self, sidecar: str) -> None:
+        """Stop using the clients of a sidecar that leaves."""
+        for who in self.clients:
+            if who.sidecar == sidecar:
+                who.gone = True
+                for each in who.open.values():
+                    each.leaving = trio.current_time()
+
+    # Changes.
+
+    async def change(self) -> None:
+        """Change something, again and again."""
+        planned: list[Callable[[], Awaitable[None]]] = [
+            self.join, self.drain, self.restart, self.sidecar_joins, self.sidecar_leaves,
+        ]  # fmt: skip
+        faults: list[Callable[[], Awaitable[None]]] = [
+            self.crash_redis, self.freeze_node, self.reset_node, self.crash_agent,
+            self.crash_sidecar, self.harm_discovery, self.mend,
+        ]  # fmt: skip
+        while True:
+            await trio.sleep(self.rng.uniform(0.1, 4))
+            self.nursery.start_soon(self.rng.choice(planned if self.planned else planned + faults))
+
+    async def join(self) -> None:
+        """Start a new node."""
+        if len(self.agents) < NODES_MAX:
+            self.count += 1
+            name = f"node-{self.count}"
+            self.busy.add(name)
+            self.agents[name] = await self.fleet.node(name, wait=False)
+            self.note(f"{name} joins")
+            with trio.move_on_after(SECONDS):
+                await self.agents[name].ready.wait()
+                self.note(f"{name} is active")
+            self.busy.discard(name)
+
+    def _free_node(self) -> str:
+        """Choose a node to take away; empty when that would leave too few."""
+        free = [name for name in self.agents if name not in self.busy]
+        return self.rng.choice(free) if len(free) >= 2 else ""
+
+    async def drain(self) -> None:
+        """Drain a node and end its Redis."""
+        if name := self._free_node():
+            await self._leave(name)
+
+    async def _leave(self, name: str) -> None:
+        self.busy.add(name)
+        self.note(f"{name} drains")
+        agent = self.agents[name]
+        await agent.leave()
+        self.fleet.kill(self.fleet.redis[name])
+        self.note(f"{name} is gone")
+        del self.agents[name]
+        self.busy.discard(name)
+
+    async def restart(self) -> None:
+        """Drain a node and bring it back at its address."""
+        if name := self._free_node():
+            await self._leave(name)
+            self.busy.add(name)
+            server = self.fleet.redis[name]
+            await self.fleet.restart(server)
+            self.agents[name] = await self.fleet.agent(name, wait=False)
+            self.note(f"{name} is back")
+            with trio.move_on_after(SECONDS):
+                await self.agents[name].ready.wait()
+            self.busy.discard(name)
+
+    async def sidecar_joins(self) -> None:
+        """Start a sidecar with two clients."""
+        if len(self.sidecars) < SIDECARS_MAX:
+            self.count += 1
+            name = f"sidecar-{self.count}"
+            self.note(f"{name} starts")
+            self.sidecars[name] = await self.fleet.sidecar(name, wait=False)
+            with trio.move_on_after(SECONDS):
+                await self.sidecars[name].ready.wait()
+                self.note(f"{name} is ready")
+                for _ in range(2):
+                    await self.client_joins(name)
+
+    def _free_sidecar(self) -> str:
+        ready = [name for name, each in self.sidecars.items() if each.ready.is_set()]
+        return self.rng.choice(ready) if len(ready) > 2 else ""
+
+    async def sidecar_leaves(self) -> None:
+        """Have a sidecar leave in order."""
+        if name := self._free_sidecar():
+            self.note(f"{name} leaves")
+            self.client_ends(name)
+            await self.sidecars.pop(name).leave()
+
+    # Faults.
+
+    async def crash_sidecar(self) -> None:
+        """End a sidecar without a word."""
+        if name := self._free_sidecar():
+            self.note(f"{name} crashes")
+            self.client_ends(name)
+            self.sidecars.pop(name).scope.cancel()
+
+    async def crash_redis(self) -> None:
+        """End a node's Redis."""
+        if name := self._free_node():
+            self.note(f"{name}: redis crashes")
+            self.fleet.kill(self.fleet.redis[name])
+            self.dead.add(self.fleet.redis[name])
+
+    async def crash_agent(self) -> None:
+        """End a node's agent and start another one some time later."""
+        if name := self._free_node():
+            self.busy.add(name)
+            self.note(f"{name}: agent crashes")
+            self.agents[name].scope.cancel()
+            await self.agents[name].ended.wait()
+            await trio.sleep(self.rng.uniform(0, 20))
+            self.agents[name] = await self.fleet.agent(name, wait=False)
+            self.busy.discard(name)
+
+    async def freeze_node(self) -> None:
+        """Stop a node's Redis for a while."""
+        if name := self._free_node():
+            await self._freeze(self.fleet.redis[name])
+
+    async def _freeze(self, server: FakeRedis) -> None:
+        self.note(f"{server.endpoint} stands still")
+        self.frozen.add(server)
+        self.fleet.network.freeze(server.endpoint)
+        await trio.sleep(self.rng.uniform(0.5, 15))
+        self.fleet.network.thaw(server.endpoint)
+        self.frozen.discard(server)
+        self.note(f"{server.endpoint} goes on")
+
+    async def reset_node(self) -> None:
+        """Break all connections of a node."""
+        if name := self._free_node():
+            self.note(f"{name}: connections reset")
+            self.fleet.network.reset(self.fleet.redis[name].endpoint)
+
+    async def harm_discovery(self) -> None:
+        """Do something bad to a discovery instance."""
+        server = self.rng.choice(self.fleet.discovery)
+        match self.rng.choice(("crash", "freeze", "wipe", "dump", "restore", "refuse")):
+            case "crash":
+                self.note(f"{server.endpoint} crashes")
+                self.fleet.kill(server)
+                self.dead.add(server)
+            case "freeze":
+                await self._freeze(server)
+            case "wipe":
+                self.note(f"{server.endpoint} is wiped")
+                server.wipe()
+            case "dump":
+                self.dumps.append((server, server.dump()))
+            case "restore" if self.dumps:
+                server, dump = self.rng.choice(self.dumps)
+                self.note(f"{server.endpoint} is restored from an old dump")
+                server.restore(dump)
+            case "refuse":
+                self.note(f"{server.endpoint} refuses writes")
+                server.refuse_writes = "OOM command not allowed when used memory > 'maxmemory'."
+                await trio.sleep(self.rng.uniform(1, 30))
+                server.refuse_writes = ""
+
+    async def mend(self) -> None:
+        """Start what is dead again."""
+        dead = sorted(self.dead, key=lambda server: str(server.endpoint))
+        self.dead.clear()
+        for server in dead:
+            self.note(f"{server.endpoint} starts again")
+            await self.fleet.restart(server)
+
+    # The end.
+
+    async def heal(self) -> None:
+        """End all faults and wait until the fleet has settled."""
+        await self.mend()
+        for server in sorted(self.frozen, key=lambda each: str(each.endpoint)):
+            self.fleet.network.thaw(server.endpoint)
+        for server in self.fleet.discovery:
+            server.refuse_writes = ""
+        self.note("all faults are over")
+        await trio.sleep(SETTLE_SECONDS)
+        await self.mend()
+
+    async def converge(self) -> None:
+        """I11: every sidecar hears what any publishes, on whatever node it falls."""
+        before = len(self.history.publishes)
+        ready = [name for name, each in self.sidecars.items() if each.ready.is_set()]
+        if len(ready) < len(self.sidecars):
+            self.history.events.append((trio.current_time(), "I11 a sidecar is not ready"))
+        whos = [await self.client_joins(name) for name in ready]
+        channels = [b"end-%d" % number for number in range(12)]
+        for who in whos:
+            for channel in channels:
+                self.subscribe_one(who, channel)
+        opened = [each for who in whos for each in who.open.values()]
+        with trio.move_on_after(10):
+            await until(lambda: all(each.confirmed < float("inf") for each in opened))
+        sent = [self.publish_one(who, channel) for who in whos for channel in channels]
+        await trio.sleep(5)
+        wrong = [each for each in sent if each.result != "executed"]
+        short = [each for each in opened if len(each.received) != len(whos)]
+        if wrong or short:
+            self.history.events.append(
+                (trio.current_time(), f"I11 not converged: {wrong[:3]} {short[:3]}")
+            )
+        for payload in list(self.history.publishes)[before:]:
+            del self.history.publishes[payload]  # not in the logs any more
+        self.history.subscriptions[:] = [
+            each for each in self.history.subscriptions if not each.channel.startswith(b"end-")
+        ]
+
+
+def simulate(
+    seed: int, *, planned: bool, sabotage: Callable[[], None] | None = None
+) -> tuple[History, list[str]]:
+    """Run one seed; return its history and what it violates."""
+    # trio shuffles runnable tasks by a generator of its own; seeded, a run can be repeated.
+    vars(trio_run)["_ALLOW_DETERMINISTIC_SCHEDULING"] = True
+    trio_run._r.seed(seed)
+    simulation = Simulation(seed, planned=planned, sabotage=sabotage)
+    history = trio.run(simulation.run, clock=trio.testing.MockClock(autojump_threshold=0))
+    found = history.violations(planned=planned)
+    found += [what for _, what in history.events if what.startswith("I11")]
+    return history, found
