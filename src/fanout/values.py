@@ -246,5 +246,23 @@ class End:
     incarnation: int
 
 
+@attrs.frozen(slots=True)
+class Fence:
+    """Control message of a sidecar: all it published on this node before is before this."""
+
+    sidecar: SidecarId
+    number: int
+
+
+@attrs.frozen(slots=True)
+class FenceReceived:
+    """Control message to the sidecar that published a fence: one more has received it."""
+
+    number: int
+
+
+INBOX_PREFIX = RESERVED_PREFIX + b"to:"
+"""With a sidecar's id behind it: the channel on every node for what is told to it alone."""
+
 CONTROL_CHANNEL = RESERVED_PREFIX + b"control"
 """Channel on every node for what agents and sidecars tell all sidecars."""

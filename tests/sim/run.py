@@ -9,6 +9,7 @@ import trio
 import trio.testing
 from trio._core import _run as trio_run
 
+from fanout.errors import LinkLost
 from fanout.runtime.link import Answer
 from fanout.testing.network import MemoryNetwork
 from fanout.testing.redis import FakeRedis
@@ -156,10 +157,14 @@ class Simulation:
             last = [s for s in self.history.subscriptions if s.subscriber == who.name]
             last[-1].late.append(push[2])
 
-    async def client_joins(self, sidecar: str) -> SimClient:
-        """Connect a client."""
+    async def client_joins(self, sidecar: str) -> SimClient | None:
+        """Connect a client, unless the sidecar is leaving."""
         self.count += 1
-        who = SimClient(f"client-{self.count}", sidecar, await self.fleet.client(sidecar))
+        try:
+            client = await self.fleet.client(sidecar)
+        except LinkLost:
+            return None
+        who = SimClient(f"client-{self.count}", sidecar, client)
         who.client.link.on_push = lambda push: self.take(who, push)
         self.clients.append(who)
         return who
@@ -170,7 +175,8 @@ class Simulation:
             if who.sidecar == sidecar:
                 who.gone = True
                 for each in who.open.values():
-                    each.leaving = trio.current_time()
+                    # What is on its way to a client whose connection ends need not arrive.
+                    each.leaving = trio.current_time() - 1
 
     # Changes.
 
@@ -356,7 +362,8 @@ class Simulation:
         ready = [name for name, each in self.sidecars.items() if each.ready.is_set()]
         if len(ready) < len(self.sidecars):
             self.history.events.append((trio.current_time(), "I11 a sidecar is not ready"))
-        whos = [await self.client_joins(name) for name in ready]
+        joined = [await self.client_joins(name) for name in ready]
+        whos = [who for who in joined if who is not None]
         channels = [b"end-%d" % number for number in range(12)]
         for who in whos:
             for channel in channels:

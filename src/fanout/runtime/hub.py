@@ -29,13 +29,17 @@ from fanout.runtime.publisher import Publisher
 from fanout.runtime.transport import Network
 from fanout.values import (
     CONTROL_CHANNEL,
+    INBOX_PREFIX,
     PRESENCE_CHANNEL,
     RESERVED_PREFIX,
     Encoding,
     End,
+    Fence,
+    FenceReceived,
     Kind,
     NodeId,
     NodeState,
+    SidecarId,
     Snapshot,
 )
 from fanout.wire import bridge, resp
@@ -85,7 +89,9 @@ class Hub:
         self.subscriptions = Subscriptions()
         self.dispatch: Dispatch[LocalClient] = Dispatch(ENCODERS)
         self.publisher = Publisher(
-            self.dispatch, timeout_seconds=config.timings.publish_timeout_seconds
+            SidecarId(config.id),
+            self.dispatch,
+            timeout_seconds=config.timings.publish_timeout_seconds,
         )
         self.nodes: dict[NodeId, NodeLink] = {}
         self.on_change: Callable[[], None] = lambda: None
@@ -94,7 +100,8 @@ class Hub:
         self._nursery = nursery
         self._touched: dict[LocalClient, None] = {}
         self._deadline_moved = trio.Event()
-        own = (PRESENCE_CHANNEL, CONTROL_CHANNEL, self.probe_channel)
+        self._inbox = INBOX_PREFIX + config.id.encode()
+        own = (PRESENCE_CHANNEL, CONTROL_CHANNEL, self.probe_channel, self._inbox)
         self.subscriptions.acquire(Kind.CHANNEL, own, lambda: None)
 
     # What the doors use.
@@ -154,10 +161,15 @@ class Hub:
             return
         if channel == self.probe_channel:
             link.probe_returned()
-        elif channel == CONTROL_CHANNEL:
-            message = decode_control(payload)
-            if isinstance(message, End):
-                link.ended(message)
+        elif channel in (CONTROL_CHANNEL, self._inbox):
+            match decode_control(payload):
+                case End() as end:
+                    link.ended(end)
+                case Fence() as fence:
+                    link.answer_fence(fence)
+                case FenceReceived(number):
+                    self.publisher.fence_answered(number)
+                    self.on_change()
 
     def links_changed(self) -> None:
         """Follow a change of a link or a state: who is published to, and who must confirm."""
@@ -225,6 +237,7 @@ class Hub:
             self.publisher.expire(now)
             self._apply(self.membership.advance(now))
             self.flush()
+            self.on_change()
 
     # What it looks like from outside.
 

@@ -20,9 +20,19 @@ from fanout.core.backoff import Backoff, jittered
 from fanout.core.subscriptions import Batch, Line, Subscriptions
 from fanout.errors import CommandFailed, LinkLost, RemoteProtocolError
 from fanout.runtime.link import Link, use_link
+from fanout.runtime.publisher import Publisher
 from fanout.runtime.transport import Network
-from fanout.values import IDENTITY_KEY, End, Kind, NodeRecord, NodeState
-from fanout.wire.records import decode_identity
+from fanout.values import (
+    IDENTITY_KEY,
+    INBOX_PREFIX,
+    End,
+    Fence,
+    FenceReceived,
+    Kind,
+    NodeRecord,
+    NodeState,
+)
+from fanout.wire.records import decode_identity, encode_control
 from fanout.wire.replies import pack
 
 log = structlog.get_logger()
@@ -47,6 +57,7 @@ class Owner(Protocol):
     rng: random.Random
     subscriptions: Subscriptions
     probe_channel: bytes
+    publisher: Publisher
 
     def on_push(self, line: Line, push: list[Any]) -> None:
         """Take one push of the node."""
@@ -59,7 +70,7 @@ class Owner(Protocol):
 
 
 def _ignore(_answer: Any) -> None:
-    """Do nothing with the answer of a probe: it counts when it comes back as a message."""
+    """Do nothing with an answer: what counts is the message, where it is received."""
 
 
 class NodeLink:
@@ -101,8 +112,10 @@ class NodeLink:
     @property
     def stopped(self) -> bool:
         """Whether this sidecar has left a draining node and all its publishes are answered."""
-        draining = self.record.state is NodeState.DRAINING
-        return draining and not (self.data is not None and self.data.in_flight)
+        if self.record.state is not NodeState.DRAINING:
+            return False
+        in_flight = self.data is not None and self.data.in_flight
+        return not in_flight and not self._hub.publisher.fencing(self.record.node)
 
     def observe(self, record: NodeRecord) -> None:
         """Follow news of discovery; a new life or address needs new connections."""
@@ -122,6 +135,14 @@ class NodeLink:
         """Send a batch of subscriptions, if it belongs to the present connection."""
         if self._ctl is not None and batch.line is self.line:
             self._ctl.submit_subscription(_VERBS[batch.subscribe, batch.kind], batch.names)
+            self._ctl.flush()
+
+    def answer_fence(self, fence: Fence) -> None:
+        """Tell a sidecar that its fence on this node came, behind all it published there."""
+        if self._ctl is not None:
+            inbox = INBOX_PREFIX + fence.sidecar.encode()
+            answer = encode_control(FenceReceived(fence.number))
+            self._ctl.submit(pack(b"PUBLISH", inbox, answer), _ignore)
             self._ctl.flush()
 
     def probe_returned(self) -> None:

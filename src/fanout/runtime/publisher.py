@@ -13,11 +13,24 @@ from typing import Protocol
 import attrs
 import trio
 
+from fanout.core.fences import Fences
 from fanout.core.placement import place
 from fanout.core.subscriptions import Line
 from fanout.errors import LinkLost
 from fanout.runtime.link import Answer, Link
-from fanout.values import Kind, NodeId, NodeRecord, NotPublished, Outcome, OutcomeUnknown, Published
+from fanout.values import (
+    CONTROL_CHANNEL,
+    Fence,
+    Kind,
+    NodeId,
+    NodeRecord,
+    NotPublished,
+    Outcome,
+    OutcomeUnknown,
+    Published,
+    SidecarId,
+)
+from fanout.wire.records import encode_control
 from fanout.wire.replies import ReplyError, error_text, pack
 
 CHOICES_MAX = 100_000
@@ -25,6 +38,13 @@ CHOICES_MAX = 100_000
 
 PARKED_BYTES_MAX = 16 * 1024 * 1024
 """Publishes held back while no node can take them; past it they are refused at once."""
+
+
+FENCE_TIMEOUT_SECONDS = 1.0
+"""How long messages of a channel that moved wait for the slowest sidecar; below any publish's time."""
+
+FENCE_RECENT_SECONDS = 10.0
+"""A node not published to for so long needs no fence: what it carried has arrived."""
 
 
 class Receivers(Protocol):
@@ -67,7 +87,8 @@ class _Attempt:
 class Publisher:
     """Chooses the node of each message among those that may be published to."""
 
-    def __init__(self, receivers: Receivers, *, timeout_seconds: float) -> None:
+    def __init__(self, sidecar: SidecarId, receivers: Receivers, *, timeout_seconds: float) -> None:
+        self._sidecar = sidecar
         self._receivers = receivers
         self._timeout_seconds = timeout_seconds
         self._nodes: Mapping[NodeId, PublishNode] = {}
@@ -75,11 +96,15 @@ class Publisher:
         self._parked: deque[_Attempt] = deque()
         self._parked_bytes = 0
         self._dirty: dict[Link, None] = {}
+        self._fences: Fences[_Attempt] = Fences(timeout_seconds=FENCE_TIMEOUT_SECONDS)
+        self._used: dict[NodeId, float] = {}  # deadline of the last publish on each node
 
     def use(self, nodes: Mapping[NodeId, PublishNode]) -> None:
         """Publish to these nodes from now on; each has a data link."""
-        self._nodes = dict(nodes)
+        before, self._nodes = self._nodes, dict(nodes)
         self._choices.clear()
+        if before and before.keys() != nodes.keys():
+            self._fence(before)
         if nodes:
             parked, self._parked = self._parked, deque()
             self._parked_bytes = 0
@@ -103,10 +128,49 @@ class Publisher:
             attempt = self._parked.popleft()
             self._parked_bytes -= len(attempt.command)
             attempt.done(self._failure(attempt))
+        self._resubmit(self._fences.expire(now))
 
     def next_deadline(self) -> float:
         """Return when `expire` has something to do; infinity when idle."""
-        return self._parked[0].deadline if self._parked else float("inf")
+        parked = self._parked[0].deadline if self._parked else float("inf")
+        return min(parked, self._fences.next_deadline())
+
+    def fencing(self, node: NodeId) -> bool:
+        """Return whether sidecars have yet to receive what was published on a node."""
+        return self._fences.pending(node)
+
+    def fence_answered(self, number: int) -> None:
+        """Take that one sidecar has received a fence."""
+        self._resubmit(self._fences.answered(number))
+
+    def _fence(self, before: Mapping[NodeId, PublishNode]) -> None:
+        """Publish a fence on every node of `before` that was used lately and still runs."""
+        now = trio.current_time()
+        recent = now + self._timeout_seconds - FENCE_RECENT_SECONDS
+        links = {
+            name: node.data
+            for name, node in before.items()
+            if node.data is not None
+            and not node.data.lost
+            and self._used.get(name, float("-inf")) >= recent
+        }
+        numbers = self._fences.begin(frozenset(before), frozenset(links), now)
+        self._used = {name: used for name, used in self._used.items() if name in self._nodes}
+        for name, number in numbers.items():
+            message = encode_control(Fence(self._sidecar, number))
+            links[name].submit(
+                pack(b"PUBLISH", CONTROL_CHANNEL, message), partial(self._fence_sent, number)
+            )
+            self._dirty[links[name]] = None
+
+    def _fence_sent(self, number: int, answer: Answer) -> None:
+        fences = self._fences
+        known = type(answer) is int
+        self._resubmit(fences.received(number, answer) if known else fences.lost(number))
+
+    def _resubmit(self, attempts: list[_Attempt]) -> None:
+        for attempt in attempts:
+            self._submit(attempt)
 
     def _choose(self, attempt: _Attempt) -> PublishNode | None:
         if attempt.tried:
@@ -128,6 +192,13 @@ class Publisher:
         if node is None or link is None or link.lost or self._parked:
             self._park(attempt)
             return
+        name = node.record.node
+        if self._fences and not attempt.tried:
+            fence = self._fences.blocking(attempt.channel, name)
+            if fence is not None:
+                self._fences.hold(fence, attempt.channel, attempt)
+                return
+        self._used[name] = attempt.deadline
         link.submit(attempt.command, partial(self._answered, attempt, node))
         self._dirty[link] = None
 

@@ -16,7 +16,9 @@ from fanout.errors import ConfigError, RemoteProtocolError
 from fanout.values import (
     End,
     Endpoint,
+    Fence,
     FenceMode,
+    FenceReceived,
     Identity,
     NodeId,
     NodeRecord,
@@ -98,14 +100,22 @@ def decode_identity(raw: bytes) -> Identity:
     return _decode(Identity, raw, NODE_BYTES_MAX)
 
 
-def encode_control(message: End) -> bytes:
+Control = End | Fence | FenceReceived
+
+
+def encode_control(message: Control) -> bytes:
     """Encode a control message."""
-    return json.dumps(
-        {"type": "end", "node": message.node, "incarnation": message.incarnation}
-    ).encode()
+    match message:
+        case End(node, incarnation):
+            data: dict[str, Any] = {"type": "end", "node": node, "incarnation": incarnation}
+        case Fence(sidecar, number):
+            data = {"type": "fence", "sidecar": sidecar, "number": number}
+        case FenceReceived(number):
+            data = {"type": "fence_received", "number": number}
+    return json.dumps(data).encode()
 
 
-def decode_control(raw: bytes) -> End | None:
+def decode_control(raw: bytes) -> Control | None:
     """Decode a control message; None for one this build does not know, or that is malformed.
 
     Never raises: it is called while a batch of a node is read, and anybody with access to the
@@ -113,11 +123,17 @@ def decode_control(raw: bytes) -> End | None:
     """
     try:
         data = _object(raw, CONTROL_BYTES_MAX)
-        if data.get("type") != "end":
-            return None
-        return End(NodeId(_name(data.get("node"))), _integer(data.get("incarnation")))
+        match data.get("type"):
+            case "end":
+                return End(NodeId(_name(data.get("node"))), _integer(data.get("incarnation")))
+            case "fence":
+                sidecar = SidecarId(_name(data.get("sidecar")))
+                return Fence(sidecar, _integer(data.get("number")))
+            case "fence_received":
+                return FenceReceived(_integer(data.get("number")))
     except (RemoteProtocolError, ValueError):
-        return None
+        pass
+    return None
 
 
 def _object(raw: bytes, bytes_max: int) -> dict[str, Any]:
