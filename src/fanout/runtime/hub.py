@@ -92,6 +92,7 @@ class Hub:
             SidecarId(config.id),
             self.dispatch,
             timeout_seconds=config.timings.publish_timeout_seconds,
+            on_deadline=self._look_at_deadlines,
         )
         self.nodes: dict[NodeId, NodeLink] = {}
         self.on_change: Callable[[], None] = lambda: None
@@ -113,7 +114,7 @@ class Hub:
     def release(self, kind: Kind, names: tuple[bytes, ...]) -> None:
         """Give up one wish for each of `names`."""
         self.subscriptions.release(kind, names, trio.current_time())
-        self._deadline_moved.set()
+        self._look_at_deadlines()
 
     def flush(self) -> None:
         """Send everything that has become due: deliveries, commands to nodes, replies."""
@@ -175,7 +176,7 @@ class Hub:
         """Follow a change of a link or a state: who is published to, and who must confirm."""
         for name, node in self.nodes.items():
             self.membership.alive(name, alive=node.line is not None or node.usable)
-        self._deadline_moved.set()
+        self._look_at_deadlines()
         heard = {name: node for name, node in self.active.items() if not node.deaf}
         usable = {name: node for name, node in heard.items() if node.usable}
         if not usable:  # better one that this sidecar cannot hear than none: others may
@@ -220,9 +221,13 @@ class Hub:
         if effects:
             self.links_changed()
             self.flush()
-        self._deadline_moved.set()
+        self._look_at_deadlines()
 
     # What time brings.
+
+    def _look_at_deadlines(self) -> None:
+        """Have `keep_time` ask the cores anew when it is to do something."""
+        self._deadline_moved.set()
 
     async def keep_time(self) -> None:
         """Run the cores' deadlines; never returns."""

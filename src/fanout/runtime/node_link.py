@@ -285,7 +285,7 @@ class NodeLink:
         limit = self._timings.publish_timeout_seconds
         answered, since = link.answered, trio.current_time()
         while True:
-            await trio.sleep(limit / 8)
+            await trio.sleep(limit / 4)
             if link.answered != answered or not link.in_flight:
                 answered, since = link.answered, trio.current_time()
             elif trio.current_time() - since >= limit:

@@ -34,10 +34,10 @@ class Presence:
     async def announce(self) -> int:
         """Write the record as it is now; return how many instances took it."""
         self._changed = trio.Event()
-        record = self._record = attrs.evolve(
-            self._record, version=self._record.version + 1, **self._facts()
-        )
-        return await self._registry.write(record)
+        before = self._record
+        record = self._record = attrs.evolve(before, version=before.version + 1, **self._facts())
+        news = before.version == 0 or attrs.evolve(record, version=before.version) != before
+        return await self._registry.write(record, news=news)
 
     async def run(self) -> None:
         """Write at every change and every heartbeat until cancelled."""

@@ -87,10 +87,18 @@ class _Attempt:
 class Publisher:
     """Chooses the node of each message among those that may be published to."""
 
-    def __init__(self, sidecar: SidecarId, receivers: Receivers, *, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        sidecar: SidecarId,
+        receivers: Receivers,
+        *,
+        timeout_seconds: float,
+        on_deadline: Callable[[], None],
+    ) -> None:
         self._sidecar = sidecar
         self._receivers = receivers
         self._timeout_seconds = timeout_seconds
+        self._on_deadline = on_deadline  # called when `next_deadline` may be sooner than it was
         self._nodes: Mapping[NodeId, PublishNode] = {}
         self._choices: dict[bytes, PublishNode] = {}
         self._parked: deque[_Attempt] = deque()
@@ -208,6 +216,8 @@ class Publisher:
         if self._parked_bytes + size > PARKED_BYTES_MAX:
             attempt.done(NotPublished("no_node", "no node can be published to, and too many wait"))
             return
+        if not self._parked:
+            self._on_deadline()
         self._parked.append(attempt)
         self._parked_bytes += size
 

@@ -73,6 +73,7 @@ class _Instance:
     ignored: dict[bytes, str] = attrs.field(factory=dict)  # key -> what is wrong with its record
     ignored_count: int = 0
     missing: dict[tuple[str, bytes], float] = attrs.field(factory=dict)  # indexed, no key: since
+    decoded: dict[bytes, tuple[bytes, NodeRecord | SidecarRecord]] = attrs.field(factory=dict)
 
 
 class _Pipeline:
@@ -154,10 +155,12 @@ class Registry:
                 nursery.start_soon(self._keep_writer, instance)
                 nursery.start_soon(self._keep_reader, instance)
 
-    async def write(self, record: NodeRecord | SidecarRecord) -> int:
+    async def write(self, record: NodeRecord | SidecarRecord, *, news: bool = True) -> int:
         """Write a record to every connected instance; return how many took it.
 
         An instance that is not connected is not waited for: it gets the record when it is back.
+        `news` tells everybody to read it now; a mere heartbeat can wait for the next poll, or
+        the reads would grow with the square of the fleet.
         """
         self._last = record
         taken = 0
@@ -172,7 +175,7 @@ class Registry:
                 link = instance.writer
                 if link is not None and not link.lost:
                     # Submitted here, not in the task: writes keep their order whoever runs first.
-                    pipeline = _Pipeline(link, self._commands(record))
+                    pipeline = _Pipeline(link, self._commands(record, news=news))
                     nursery.start_soon(settle, instance, link, pipeline)
         return taken
 
@@ -214,8 +217,10 @@ class Registry:
 
     # Writing.
 
-    def _commands(self, record: NodeRecord | SidecarRecord) -> list[tuple[Argument, ...]]:
-        """Return what writes a record: key with a time to live, index, hint."""
+    def _commands(
+        self, record: NodeRecord | SidecarRecord, *, news: bool
+    ) -> list[tuple[Argument, ...]]:
+        """Return what writes a record: key with a time to live, index, and a hint if it is news."""
         seconds = record.lease_seconds
         if isinstance(record, NodeRecord):
             kind, name = "nodes", str(record.node)
@@ -226,11 +231,13 @@ class Registry:
             kind, name = "sidecars", str(record.sidecar)
             key = records.sidecar_key(record.cluster, name)
         milliseconds = max(1, int(seconds * 1000))
-        return [
+        commands: list[tuple[Argument, ...]] = [
             ("SET", key, records.encode_record(record), "PX", milliseconds),
             ("SADD", records.index_key(record.cluster, kind), name),
-            ("PUBLISH", records.hint_channel(record.cluster), ""),
         ]
+        if news:
+            commands.append(("PUBLISH", records.hint_channel(record.cluster), ""))
+        return commands
 
     async def _settle(self, instance: _Instance, link: Link, pipeline: _Pipeline) -> bool:
         """Wait for a write, bounded; tell whether it was taken, and log when that changes."""
@@ -258,7 +265,9 @@ class Registry:
             instance.writer = link
             try:
                 if self._last is not None:
-                    await self._settle(instance, link, _Pipeline(link, self._commands(self._last)))
+                    await self._settle(
+                        instance, link, _Pipeline(link, self._commands(self._last, news=True))
+                    )
                 await trio.sleep_forever()
             finally:
                 instance.writer = None
@@ -342,12 +351,17 @@ class Registry:
         found: dict[str, list[Any]] = {"nodes": [], "sidecars": []}
         missing: list[tuple[str, bytes]] = []
         ignored, instance.ignored = instance.ignored, {}
+        known, instance.decoded = instance.decoded, {}
         for (kind, prefix, member), raw in zip(keys, values, strict=True):
             if raw is None:
                 missing.append((kind, member))
                 continue
             try:
-                found[kind].append(_decode(kind, member, raw))
+                before, record = known.get(prefix + member, (b"", None))
+                if record is None or raw != before:  # most are as they were at the last read
+                    record = _decode(kind, member, raw)
+                instance.decoded[prefix + member] = (raw, record)
+                found[kind].append(record)
             except RemoteProtocolError as error:
                 self._ignore(instance, ignored, prefix + member, str(error))
         self._note_missing(instance, missing)

@@ -28,11 +28,23 @@ class _Pipe:
     ended: bool = False  # nothing more will be sent
     reset: bool = False
     held: bool = False  # bytes are taken, up to `bytes_max`, but do not arrive
-    changed: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
+    alarm: trio.CancelScope | None = None  # of the one who waits for bytes
+    writers: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
 
     def wake(self) -> None:
         """Have everybody who waits look again."""
-        self.changed.unpark_all()
+        if self.alarm is not None:
+            self.alarm.cancel()
+        self.writers.unpark_all()
+
+    def append(self, arrival: float, data: bytes) -> None:
+        """Send bytes on their way; who waits for them sleeps until they arrive."""
+        # Bytes never overtake each other, whatever the delays.
+        self.last_arrival = max(arrival, self.last_arrival)
+        if self.alarm is not None and not self.chunks and not self.held:
+            self.alarm.deadline = self.last_arrival
+        self.chunks.append((self.last_arrival, data))
+        self.size += len(data)
 
     def due(self, now: float) -> bool:
         """Return whether bytes have arrived."""
@@ -61,12 +73,7 @@ class MemoryTransport:
         self._check_sendable()
         taken = bytes(data[: pipe.bytes_max - pipe.size])
         if taken:
-            # Bytes never overtake each other, whatever the delays.
-            arrival = trio.current_time() + self._network.delay_seconds()
-            pipe.last_arrival = max(arrival, pipe.last_arrival)
-            pipe.chunks.append((pipe.last_arrival, taken))
-            pipe.size += len(taken)
-            pipe.wake()
+            pipe.append(trio.current_time() + self._network.delay_seconds(), taken)
         return len(taken)
 
     async def wait_sendable(self) -> None:
@@ -74,13 +81,13 @@ class MemoryTransport:
         await trio.lowlevel.checkpoint()
         while self._outgoing.size >= self._outgoing.bytes_max:
             self._check_sendable()
-            await self._outgoing.changed.park()
+            await self._outgoing.writers.park()
         self._check_sendable()
 
     async def receive_some(self, bytes_max: int) -> bytes:
         """Wait for bytes; what arrived together is received together."""
-        await trio.lowlevel.checkpoint()
         pipe = self._incoming
+        waited = False
         while True:
             if self._closed:
                 raise trio.ClosedResourceError("closed on this side")
@@ -88,11 +95,15 @@ class MemoryTransport:
                 raise trio.BrokenResourceError("connection reset by peer")
             now = trio.current_time()
             if pipe.due(now):
+                if not waited:
+                    await trio.lowlevel.checkpoint()
                 return self._take(now, min(bytes_max, self._network.receive_bytes_max))
             if pipe.ended and not pipe.chunks and not pipe.held:
                 return b""
-            with trio.move_on_at(pipe.next_arrival()):
-                await pipe.changed.park()
+            with trio.CancelScope(deadline=pipe.next_arrival()) as pipe.alarm:
+                await trio.sleep_forever()
+            pipe.alarm = None
+            waited = True
 
     def close(self) -> None:
         """End both directions; bytes already sent still arrive."""
@@ -116,7 +127,7 @@ class MemoryTransport:
             if chunk[room:]:
                 pipe.chunks.appendleft((arrival, chunk[room:]))
         pipe.size -= len(taken)
-        pipe.wake()
+        pipe.writers.unpark_all()
         return bytes(taken)
 
     def _check_sendable(self) -> None:
