@@ -86,7 +86,7 @@ def variable(name: str) -> str:
 def gather(config: type[C], flags: Mapping[str, Any], config_file: str | None) -> C:
     """Build the configuration from all its sources. Raises ConfigError naming the source."""
     given = {name: value for name, value in flags.items() if value not in (None, ())}
-    _refuse_secrets({**given, "config": config_file or ""})
+    _refuse_secrets(config, {**given, "config": config_file or ""})
     values: dict[str, object] = {}
     sources: dict[str, str] = {}
     if path := config_file or os.environ.get("FANOUT_CONFIG"):
@@ -159,14 +159,16 @@ def _read_file(path: str) -> dict[str, Any]:
         raise ConfigError(f"config: {path} is not TOML: {error}") from None
 
 
-def _refuse_secrets(given: Mapping[str, str | tuple[str, ...]]) -> None:
+def _refuse_secrets(config: type, given: Mapping[str, str | tuple[str, ...]]) -> None:
     """Refuse passwords in any flag: also in one that would not take a URL."""
+    known = options(config)
     for name, value in given.items():
+        secret = name in known and known[name].metadata["secret"]
         for text in (value,) if isinstance(value, str) else value:
-            if any(re.search(r"//[^@]*:.*@", url, re.DOTALL) for url in split_urls(text)):
+            if secret or any(re.search(r"//[^@]*:.*@", url, re.DOTALL) for url in split_urls(text)):
                 raise ConfigError(
                     f"{flag(name)}: a password on the command line can be read by every user of "
-                    f"this machine; give the URL in {variable(name)} or in a file by --config "
+                    f"this machine; give it in {variable(name)} or in a file by --config "
                     f"(from flag --{flag(name)})"
                 )
 

@@ -194,6 +194,12 @@ def _fixed_endpoint(value: Any) -> Endpoint:
     return endpoint
 
 
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise ConfigError("what was given is not allowed; give printable text")
+    return value
+
+
 def _redis(value: Any) -> RedisAddress:
     return RedisAddress.parse(str(value))
 
@@ -206,6 +212,7 @@ def option(
     *,
     group: str = "Connection",
     repeatable: bool = False,
+    secret: bool = False,
 ) -> Any:
     """Return an attrs field that is an option.
 
@@ -216,6 +223,7 @@ def option(
         text: what it means, and what raising it costs.
         group: heading of the help it stands under; a part's options stand under the part's name.
         repeatable: whether it may be given several times; its value is then a tuple.
+        secret: whether it is refused on the command line and never shown.
 
     """
     metadata = {
@@ -224,8 +232,9 @@ def option(
         "help": text,
         "group": group,
         "repeatable": repeatable,
+        "secret": secret,
     }
-    return attrs.field(default=default, metadata=metadata)
+    return attrs.field(default=default, metadata=metadata, repr=not secret)
 
 
 _BYTES_MAX = 2**31 - 1
@@ -338,6 +347,28 @@ def _discovery_option() -> Any:
     )  # fmt: skip
 
 
+def _secret() -> Any:
+    return option(
+        "", _text, "TEXT",
+        "Secret of the fleet, the same for all nodes and sidecars: passwords of the nodes' users are made from it.",
+        group="Nodes", secret=True,
+    )  # fmt: skip
+
+
+def _node_username() -> Any:
+    return option(
+        "", _text, "NAME",
+        "User for nodes in cooperative mode, whose agent may not set up users of their own.",
+        group="Nodes",
+    )  # fmt: skip
+
+
+def _node_password() -> Any:
+    return option(
+        "", _text, "TEXT", "Password for nodes in cooperative mode.", group="Nodes", secret=True
+    )  # fmt: skip
+
+
 def _log_level() -> Any:
     return option(
         "info", _choice("debug", "info", "warning", "error"), "LEVEL",
@@ -384,6 +415,9 @@ class SidecarConfig:
         "HOST:PORT",
         "Where /healthz and /readyz are served.",
     )
+    secret: str = _secret()
+    node_username: str = _node_username()
+    node_password: str = _node_password()
     timings: Timings = attrs.field(factory=Timings)
     limits: Limits = attrs.field(factory=Limits)
     log_level: str = _log_level()
@@ -440,6 +474,9 @@ class NodeConfig:
         "HOST:PORT",
         "Address that sidecars reach the node at. Default: that of --redis or --spawn.",
     )
+    secret: str = _secret()
+    node_username: str = _node_username()
+    node_password: str = _node_password()
     timings: Timings = attrs.field(factory=Timings)
     log_level: str = _log_level()
     log_format: str = _log_format()
@@ -456,6 +493,13 @@ class NodeConfig:
             raise SettingError(
                 f"redis: {self.redis} is not allowed beside --spawn {self.spawn}; give only one",
                 "redis",
+                "spawn",
+            )
+        if self.spawn is not None and not self.secret and not is_loopback(self.spawn.host):
+            raise SettingError(
+                f"spawn: {self.spawn} is not allowed without a secret, since anybody who reaches "
+                "it could publish; give the fleet's secret in FANOUT_SECRET or in a file by "
+                "--config, or spawn on 127.0.0.1",
                 "spawn",
             )
 
@@ -494,6 +538,11 @@ def options(config: type) -> dict[str, Any]:
 def flag(name: str) -> str:
     """Return the command line's word for a setting, without its dashes in front."""
     return name.replace("_", "-")
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches an address."""
+    return host in ("localhost", "::1") or re.fullmatch(r"127(\.[0-9]{1,3}){3}", host) is not None
 
 
 def _require_id(name: str) -> None:

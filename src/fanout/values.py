@@ -230,12 +230,23 @@ class OutcomeUnknown:
 Outcome = Published | NotPublished | OutcomeUnknown
 
 
+@attrs.frozen(slots=True, kw_only=True)
+class DrainRequest:
+    """What somebody asks of a node's agent, by way of discovery."""
+
+    cluster: str
+    node: NodeId
+    incarnation: int  # the life that is meant; a later one has nothing to do with it
+    force: bool = False  # also when no other node is active
+
+
 @attrs.frozen(slots=True)
 class Snapshot:
     """What one read of one discovery instance returned."""
 
     nodes: tuple[NodeRecord, ...] = ()
     sidecars: tuple[SidecarRecord, ...] = ()
+    drain: DrainRequest | None = None  # read by agents only
 
 
 @attrs.frozen(slots=True)
@@ -259,6 +270,14 @@ class FenceReceived:
     """Control message to the sidecar that published a fence: one more has received it."""
 
     number: int
+
+
+@attrs.frozen(slots=True)
+class Deaf:
+    """Control message of a sidecar: the nodes, by life, that it cannot hear now."""
+
+    sidecar: SidecarId
+    nodes: Mapping[NodeId, int]
 
 
 INBOX_PREFIX = RESERVED_PREFIX + b"to:"

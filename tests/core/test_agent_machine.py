@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import attrs
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -9,18 +10,44 @@ from fanout.core.agent import (
     MOVES,
     Activated,
     Agent,
+    CountSidecars,
     Effect,
     Left,
     PublishEnd,
+    Redis,
+    SetDoor,
     SetIdentity,
     WriteRecord,
 )
-from fanout.values import Endpoint, NodeId, NodeRecord, NodeState, SidecarId, SidecarRecord
+from fanout.core.rival import owner_name
+from fanout.values import (
+    Endpoint,
+    FenceMode,
+    NodeId,
+    NodeRecord,
+    NodeState,
+    SidecarId,
+    SidecarRecord,
+)
 
 NODE = NodeId("n")
 HERE = Endpoint("h", 1)
 HEARTBEAT, LEASE, JOIN, DRAIN = 2.0, 10.0, 30.0, 60.0
 START_MS = 100
+OWNER = owner_name(START_MS, 1)
+OTHER = NodeRecord(
+    cluster="c",
+    node=NodeId("other"),
+    incarnation=1,
+    version=1,
+    owner="someone",
+    state=NodeState.ACTIVE,
+    endpoint=Endpoint("far", 1),
+    run_id="x",
+    lease_seconds=LEASE,
+)
+
+GOING = (NodeState.DRAINING, NodeState.GONE)
 
 told = st.sampled_from(["nothing", "old", "covered", "stopped", "both"])
 
@@ -35,9 +62,10 @@ class AgentMachine(RuleBasedStateMachine):
         self.agent = Agent(
             cluster="c",
             node=NODE,
-            owner="o",
+            owner=OWNER,
             started_ms=START_MS,
             heartbeat_interval_seconds=HEARTBEAT,
+            poll_interval_seconds=HEARTBEAT,
             lease_seconds=LEASE,
             join_timeout_seconds=JOIN,
             drain_timeout_seconds=DRAIN,
@@ -46,7 +74,11 @@ class AgentMachine(RuleBasedStateMachine):
         self.run_id = ""
         self.outdone_by = 0
         self.sidecars: dict[SidecarId, SidecarRecord] = {}
-        self.looked = False  # since the last joining record
+        self.others = False  # whether another node is active
+        self.told = False  # since the last joining record
+        self.door: bool | None = None  # as the node's Redis has it; None: of an earlier process
+        self.counting = 0  # counts asked for and not answered
+        self.agreed = False
         self.record: NodeRecord | None = None
         self.identity: Any = None
         self.ends = 0
@@ -58,26 +90,37 @@ class AgentMachine(RuleBasedStateMachine):
         for effect in effects:
             assert not self.left, "nothing is said after the goodbye"
             match effect:
+                case SetDoor(is_open):
+                    self.door = is_open
                 case SetIdentity(identity):
                     self.identity = identity
+                case CountSidecars(incarnation, others):
+                    assert self.record is not None and incarnation == self.record.incarnation
+                    assert bool(others) is (self.others and self.record.state is NodeState.JOINING)
+                    self.counting += 1
+                    assert self.counting == 1, "one count at a time"
                 case WriteRecord(record):
                     self.take_record(record)
-                case Activated(record, missing):
+                case Activated(record, missing, late):
                     assert record == self.record and record.state is NodeState.ACTIVE
                     assert set(missing) == self.without("covered")
-                    assert not missing or self.now >= self.joined_at + JOIN
-                    assert self.looked, "it looked before it let anybody publish"
+                    assert late is (self.now >= self.joined_at + JOIN)
+                    assert late or not missing
+                    assert late or self.agreed or not self.others, "as many as elsewhere"
+                    assert self.told, "it looked before it let anybody publish"
+                    assert self.door, "who is told to publish may"
                 case PublishEnd(incarnation):
                     self.ends += 1
                     assert self.record is not None and self.up
                     assert incarnation == self.record.incarnation
                     assert self.record.state is NodeState.DRAINING and self.ends == 1
+                    assert not self.door, "nothing follows the last message"
+                    self.agreed = False
                     assert not self.without("stopped") or self.now >= self.drained_at + DRAIN / 2
                 case Left(record):
                     assert record == self.record and record.state is NodeState.GONE
                     self.left = True
-                    holding = {s for s in self.sidecars if s not in self.without("covered")}
-                    assert not holding or not self.up or self.now >= self.drained_at + DRAIN
+                    assert self.agreed or not self.up or self.now >= self.drained_at + DRAIN
 
     def take_record(self, record: NodeRecord) -> None:
         """Check one record against the one before."""
@@ -89,6 +132,8 @@ class AgentMachine(RuleBasedStateMachine):
             assert record.run_id == before.run_id
             moved = record.state is not before.state
             assert not moved or record.state in MOVES[before.state]
+            if moved and record.state is NodeState.DRAINING:
+                self.drained_at, self.agreed, self.counting = self.now, False, 0
             assert moved or self.up, "a heartbeat vouches for a Redis that delivers"
         else:
             assert before is None or record.incarnation > before.incarnation
@@ -99,7 +144,9 @@ class AgentMachine(RuleBasedStateMachine):
                 record.incarnation,
                 self.run_id,
             )
-            self.looked, self.joined_at = False, self.now
+            assert self.door is False, "nobody may publish yet"
+            self.told, self.agreed, self.joined_at = False, False, self.now
+            self.counting = 0
 
     def without(self, table: str) -> set[SidecarId]:
         """Return the sidecars that do not list this life of the node."""
@@ -111,9 +158,15 @@ class AgentMachine(RuleBasedStateMachine):
 
     @rule(run_id=st.sampled_from(["r1", "r2", "r3"]))
     def redis_up(self, run_id: str) -> None:
-        """Redis runs; another run id is another process."""
+        """Redis runs; another run id is another process, with its door as its file has it."""
+        if self.up and run_id != self.run_id:
+            self.redis_down()
+        if run_id != self.run_id:
+            self.door = False
         self.up, self.run_id = True, run_id
-        self.take(self.agent.redis_up(run_id, HERE, self.now))
+        self.take(self.agent.redis_up(Redis(run_id, HERE, FenceMode.ACL), self.now))
+        if self.record is not None and self.record.state not in GOING:
+            assert self.door is (self.record.state is NodeState.ACTIVE)
 
     @rule()
     def redis_down(self) -> None:
@@ -121,8 +174,8 @@ class AgentMachine(RuleBasedStateMachine):
         self.up = False
         self.agent.redis_down()
 
-    @rule(says=st.dictionaries(st.sampled_from(["s1", "s2", "s3"]), told))
-    def look(self, says: dict[str, str]) -> None:
+    @rule(says=st.dictionaries(st.sampled_from(["s1", "s2", "s3"]), told), others=st.booleans())
+    def look(self, says: dict[str, str], others: bool) -> None:  # noqa: FBT001
         """Discovery is read."""
         life = self.record.incarnation if self.record is not None else START_MS
         self.sidecars = {}
@@ -137,23 +190,53 @@ class AgentMachine(RuleBasedStateMachine):
                 covered=seen if what in ("covered", "both", "old") else {},
                 stopped=seen if what in ("stopped", "both", "old") else {},
             )
-        self.looked = True
-        self.take(self.agent.looked(self.sidecars, self.now))
+        self.others = others
+        nodes = {OTHER.node: OTHER} if others else {}
+        self.take(self.agent.looked(self.sidecars, nodes, self.now))
+
+    @precondition(lambda self: self.record is not None)
+    @rule(behind=st.sampled_from([0, 0, 0, 1]))
+    def tell(self, behind: int) -> None:
+        """Discovery has taken the joining record, of this life or an earlier one."""
+        assert self.record is not None
+        if not behind:
+            self.told = True
+        self.take(self.agent.told(self.record.incarnation - behind, self.now))
+
+    @precondition(lambda self: self.counting)
+    @rule(here=st.sampled_from([None, 0, 1, 2]), elsewhere=st.integers(0, 2))
+    def count(self, here: int | None, elsewhere: int) -> None:
+        """A count that was asked for is there."""
+        assert self.record is not None
+        self.counting = 0
+        if here is not None:
+            joining = self.record.state is NodeState.JOINING
+            self.agreed = here >= elsewhere if joining else here == 0
+        self.take(self.agent.counted(self.record.incarnation, here, elsewhere, self.now))
 
     @rule(ahead=st.integers(-5, 50))
     def outdone(self, ahead: int) -> None:
         """An earlier life of this node id is found in discovery."""
         seen = START_MS + ahead
-        self.agent.outdone(seen)
+        found = attrs.evolve(OTHER, node=NODE, owner=OWNER, incarnation=max(seen, 0))
+        self.take(self.agent.found(found, self.now))
         self.outdone_by = max(self.outdone_by, seen)
+
+    @precondition(lambda self: self.record is not None)
+    @rule()
+    def leave(self) -> None:
+        """Told to leave when it may."""
+        assert self.record is not None
+        was_last = self.agent.is_last
+        before = self.record.state
+        self.take(self.agent.leave(self.now))
+        assert self.agent.state is before if was_last else self.agent.state in GOING
 
     @precondition(lambda self: self.record is not None)
     @rule()
     def drain(self) -> None:
         """Told to leave."""
         assert self.record is not None
-        if self.record.state in (NodeState.JOINING, NodeState.ACTIVE):
-            self.drained_at = self.now
         self.take(self.agent.drain(self.now))
         assert self.record.state in (NodeState.DRAINING, NodeState.GONE)
 
@@ -177,7 +260,8 @@ class AgentMachine(RuleBasedStateMachine):
         if not hasattr(self, "agent") or self.record is None:
             return
         self.redis_up(self.run_id or "r1")
-        self.look({"s1": "nothing"})
+        self.look({"s1": "nothing"}, others=False)
+        self.tell(0)
         if self.agent.state is NodeState.JOINING:
             self.wait(JOIN)
             assert self.record.state is not NodeState.JOINING

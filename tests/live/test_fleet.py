@@ -18,6 +18,8 @@ import redis
 import trio
 import trio_websocket
 
+from fanout.core.users import CTL_USER
+from fanout.runtime.login import NO_PASSWORD
 from tests.live.conftest import Fleet, Process, command
 
 pytestmark = pytest.mark.live
@@ -28,6 +30,11 @@ WAIT_SECONDS = 20.0
 def client(sidecar: Process, protocol: int = 2) -> redis.Redis:
     """Return a stock client connected to a sidecar."""
     return redis.Redis(port=sidecar.port("resp"), protocol=protocol, socket_timeout=WAIT_SECONDS)
+
+
+def direct_to(node: Process) -> redis.Redis:
+    """Return a client of a node itself, as sidecars log in."""
+    return redis.Redis(port=node.port("redis"), username=CTL_USER, password=NO_PASSWORD)
 
 
 def pubsub_of(connection: redis.Redis) -> Any:
@@ -106,7 +113,7 @@ def test_channels_spread_over_the_nodes(fleet: Fleet) -> None:
     names = [f"channel-{number}" for number in range(60)]
 
     def published(node: Process) -> int:
-        with redis.Redis(port=node.port("redis")) as direct:
+        with direct_to(node) as direct:
             stats: dict[str, Any] = direct.info("commandstats")
             return int(stats["cmdstat_publish"]["calls"])
 
@@ -167,7 +174,7 @@ def test_a_node_added_under_traffic_is_used(fleet: Fleet) -> None:
             for name in names:
                 assert publisher.publish(name, "x") == 1
                 assert next_data(pubsub) == b"x"
-            with redis.Redis(port=new.port("redis")) as direct:
+            with direct_to(new) as direct:
                 channels: Any = direct.execute_command("PUBSUB", "NUMSUB", *names)
                 stats: Any = direct.info("commandstats")
             assert set(channels[1::2]) == {1}

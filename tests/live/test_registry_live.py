@@ -420,7 +420,10 @@ async def test_agents_sweep_the_ids_of_the_long_dead(servers: list[Server], swee
     """The index does not grow for ever, and only those that are told to clean it do."""
     await servers[0].ask("SADD", NODES, "dead")
     times = timings(poll_seconds=0.02)
-    async with running(*at(servers[0]), times=times, sweep=sweep, tombstone_seconds=0.1) as member:
+    agent = NodeId("n") if sweep else None
+    async with running(
+        *at(servers[0]), times=times, agent_of=agent, tombstone_seconds=0.1
+    ) as member:
         await member.registry.write(node())
         if sweep:
             while await servers[0].ask("SISMEMBER", NODES, "dead"):

@@ -14,6 +14,7 @@ import trio
 
 from fanout.config import SidecarConfig
 from fanout.core.dispatch import Dispatch, Encoders
+from fanout.core.hearing import Hearing
 from fanout.core.membership import (
     Effect,
     Membership,
@@ -21,6 +22,9 @@ from fanout.core.membership import (
     NodeConflict,
     NodeJoined,
     NodeLeft,
+    SidecarChanged,
+    SidecarJoined,
+    SidecarLeft,
 )
 from fanout.core.outbox import Outbox
 from fanout.core.subscriptions import Line, Subscriptions
@@ -32,6 +36,7 @@ from fanout.values import (
     INBOX_PREFIX,
     PRESENCE_CHANNEL,
     RESERVED_PREFIX,
+    Deaf,
     Encoding,
     End,
     Fence,
@@ -43,7 +48,7 @@ from fanout.values import (
     Snapshot,
 )
 from fanout.wire import bridge, resp
-from fanout.wire.records import decode_control
+from fanout.wire.records import decode_control, encode_control
 
 log = structlog.get_logger()
 
@@ -86,6 +91,7 @@ class Hub:
         self.network = network
         self.rng = rng
         self.membership = Membership(config.cluster, instances=len(config.discovery))
+        self.hearing = Hearing()
         self.subscriptions = Subscriptions()
         self.dispatch: Dispatch[LocalClient] = Dispatch(ENCODERS)
         self.publisher = Publisher(
@@ -100,6 +106,7 @@ class Hub:
         self.probe_channel = RESERVED_PREFIX + b"probe:" + config.id.encode()
         self._nursery = nursery
         self._touched: dict[LocalClient, None] = {}
+        self._deaf: dict[NodeId, int] = {}
         self._deadline_moved = trio.Event()
         self._inbox = INBOX_PREFIX + config.id.encode()
         own = (PRESENCE_CHANNEL, CONTROL_CHANNEL, self.probe_channel, self._inbox)
@@ -171,19 +178,41 @@ class Hub:
                 case FenceReceived(number):
                     self.publisher.fence_answered(number)
                     self.on_change()
+                case Deaf(sidecar, nodes) if sidecar in self.membership.sidecars:
+                    if sidecar != self.config.id:
+                        self.hearing.tell(sidecar, nodes)
+                        self.links_changed()
 
     def links_changed(self) -> None:
         """Follow a change of a link or a state: who is published to, and who must confirm."""
         for name, node in self.nodes.items():
             self.membership.alive(name, alive=node.line is not None or node.usable)
         self._look_at_deadlines()
-        heard = {name: node for name, node in self.active.items() if not node.deaf}
-        usable = {name: node for name, node in heard.items() if node.usable}
-        if not usable:  # better one that this sidecar cannot hear than none: others may
-            usable = {name: node for name, node in self.active.items() if node.usable}
-        self.publisher.use(usable)
-        self.subscriptions.require(frozenset(heard))
+        active = self.active
+        unheard = {name for name, node in active.items() if node.deaf}
+        usable = {name: node for name, node in active.items() if node.usable}
+        lives = {name: node.record.incarnation for name, node in usable.items()}
+        best = self.hearing.best(lives, unheard)
+        self.publisher.use({name: node for name, node in usable.items() if name in best})
+        self.subscriptions.require(frozenset(active.keys() - unheard))
+        self._say_deaf()
         self.on_change()
+
+    @property
+    def deaf(self) -> dict[NodeId, int]:
+        """The nodes that this sidecar cannot hear, with their lives."""
+        return {name: node.record.incarnation for name, node in self.nodes.items() if node.deaf}
+
+    def _say_deaf(self) -> None:
+        """Tell the other sidecars at once, by the nodes that are heard, what is not heard."""
+        deaf = self.deaf
+        if deaf == self._deaf:
+            return
+        self._deaf = deaf
+        message = encode_control(Deaf(SidecarId(self.config.id), deaf))
+        for node in self.nodes.values():
+            if not node.deaf:
+                node.tell(CONTROL_CHANNEL, message)
 
     # What discovery reports.
 
@@ -216,8 +245,11 @@ class Hub:
                         kept=str(record.endpoint),
                         ignored=str(rival.endpoint),
                     )
-                case _:
-                    pass  # the other sidecars matter once they are deaf to a node
+                case SidecarJoined(record) | SidecarChanged(record):
+                    if record.sidecar != self.config.id:
+                        self.hearing.tell(record.sidecar, record.deaf)
+                case SidecarLeft(record):
+                    self.hearing.forget(record.sidecar)
         if effects:
             self.links_changed()
             self.flush()

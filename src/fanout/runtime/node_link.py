@@ -15,15 +15,17 @@ from typing import Any, Protocol
 import structlog
 import trio
 
-from fanout.config import RedisAddress, SidecarConfig
+from fanout.config import SidecarConfig
 from fanout.core.backoff import Backoff, jittered
 from fanout.core.subscriptions import Batch, Line, Subscriptions
-from fanout.errors import CommandFailed, LinkLost, RemoteProtocolError
+from fanout.core.users import CTL_USER, DATA_USER
+from fanout.errors import CommandFailed, LinkLost
+from fanout.runtime.identity import identify
 from fanout.runtime.link import Link, use_link
+from fanout.runtime.login import node_address
 from fanout.runtime.publisher import Publisher
 from fanout.runtime.transport import Network
 from fanout.values import (
-    IDENTITY_KEY,
     INBOX_PREFIX,
     End,
     Fence,
@@ -32,7 +34,7 @@ from fanout.values import (
     NodeRecord,
     NodeState,
 )
-from fanout.wire.records import decode_identity, encode_control
+from fanout.wire.records import encode_control
 from fanout.wire.replies import pack
 
 log = structlog.get_logger()
@@ -43,10 +45,6 @@ _VERBS = {
     (False, Kind.CHANNEL): b"UNSUBSCRIBE",
     (False, Kind.PATTERN): b"PUNSUBSCRIBE",
 }
-
-
-class WrongIdentity(LinkLost):
-    """The Redis at a node's address is not the one discovery speaks of."""
 
 
 class Owner(Protocol):
@@ -137,13 +135,17 @@ class NodeLink:
             self._ctl.submit_subscription(_VERBS[batch.subscribe, batch.kind], batch.names)
             self._ctl.flush()
 
+    def tell(self, channel: bytes, message: bytes) -> None:
+        """Publish one of fanout's own messages on the node, if it can be reached now."""
+        if self._ctl is not None:
+            self._ctl.submit(pack(b"PUBLISH", channel, message), _ignore)
+            self._ctl.flush()
+
     def answer_fence(self, fence: Fence) -> None:
         """Tell a sidecar that its fence on this node came, behind all it published there."""
-        if self._ctl is not None:
-            inbox = INBOX_PREFIX + fence.sidecar.encode()
-            answer = encode_control(FenceReceived(fence.number))
-            self._ctl.submit(pack(b"PUBLISH", inbox, answer), _ignore)
-            self._ctl.flush()
+        self.tell(
+            INBOX_PREFIX + fence.sidecar.encode(), encode_control(FenceReceived(fence.number))
+        )
 
     def probe_returned(self) -> None:
         """Take a probe that came back."""
@@ -162,13 +164,13 @@ class NodeLink:
         """Keep both connections until `leave`."""
         with self._scope:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._keep, "ctl", self._control)
-                nursery.start_soon(self._keep, "data", self._publishing)
+                nursery.start_soon(self._keep, CTL_USER, self._control)
+                nursery.start_soon(self._keep, DATA_USER, self._publishing)
 
-    async def _keep(self, name: str, session: Callable[[Link], Awaitable[None]]) -> None:
+    async def _keep(self, user: str, session: Callable[[Link], Awaitable[None]]) -> None:
         """Connect, run `session` until the link ends, wait, and so on."""
         attempt = 0
-        bound = log.bind(node=self.record.node, link=name)
+        bound = log.bind(node=self.record.node, link=user)
         while True:
             while self._ended == self.record.incarnation:
                 await self._renewed.wait()
@@ -176,13 +178,13 @@ class NodeLink:
             try:
                 await use_link(
                     self._hub.network,
-                    RedisAddress(endpoint=self.record.endpoint),
+                    node_address(self._hub.config, self.record, user),
                     session,
                     timeout_seconds=self._timings.connect_timeout_seconds,
                 )
             except (LinkLost, CommandFailed) as lost:
                 bound.warning("link_lost", reason=str(lost))
-            if name == "ctl":
+            if user == CTL_USER:
                 # A connection that was lost may come right back; a failed attempt is deafness.
                 self._set_deaf(deaf=self.deaf or not self._heard)
                 self._heard = False
@@ -191,32 +193,9 @@ class NodeLink:
             await trio.sleep(self._backoff.delay_seconds(attempt, self._hub.rng))
             attempt += 1
 
-    async def _identify(self, link: Link) -> None:
-        """Check that this Redis is the node. Raises WrongIdentity, LinkLost, CommandFailed."""
-        with trio.move_on_after(self._timings.connect_timeout_seconds) as scope:
-            raw = await link.call("GET", IDENTITY_KEY)
-            info = await link.call("INFO", "server")
-        if scope.cancelled_caught:
-            raise LinkLost("the node does not answer")
-        record = self.record
-        if raw is None:
-            raise WrongIdentity(f"the Redis at {record.endpoint} does not say which node it is")
-        try:
-            found = decode_identity(raw)
-        except RemoteProtocolError as error:
-            raise WrongIdentity(f"the Redis at {record.endpoint}: {error}") from error
-        same = (record.cluster, record.node, record.incarnation, record.run_id)
-        if (found.cluster, found.node, found.incarnation, found.run_id) != same:
-            raise WrongIdentity(
-                f"the Redis at {record.endpoint} is {found.node} of cluster {found.cluster} "
-                f"in life {found.incarnation}, not {record.node} in life {record.incarnation}"
-            )
-        if f"run_id:{record.run_id}".encode() not in info:
-            raise WrongIdentity(f"the Redis at {record.endpoint} restarted; its agent will say so")
-
     async def _control(self, link: Link) -> None:
         """Subscribe on the node, fan out what it delivers, and probe it."""
-        await self._identify(link)
+        await identify(link, self.record, self._timings.connect_timeout_seconds)
         self._heard = True
         hub = self._hub
         line = self.line = hub.subscriptions.open(self.record.node)
@@ -261,7 +240,7 @@ class NodeLink:
 
     async def _publishing(self, link: Link) -> None:
         """Offer the link to the publisher and notice when publishes are not answered."""
-        await self._identify(link)
+        await identify(link, self.record, self._timings.connect_timeout_seconds)
         hub = self._hub
         self.data = link
         link.on_batch = self._publishes_answered

@@ -1,41 +1,52 @@
 """The agent beside one node: runs the `Agent` machine against a Redis and discovery."""
 
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 import trio
 
-from fanout.config import NodeConfig, RedisAddress
+from fanout.config import NodeConfig
 from fanout.core.agent import (
     Activated,
     Agent,
+    CountSidecars,
     Effect,
     Left,
+    Outdone,
     PublishEnd,
+    Redis,
+    SetDoor,
     SetIdentity,
     WriteRecord,
 )
-from fanout.core.backoff import Backoff
 from fanout.core.membership import Membership
-from fanout.errors import CommandFailed, LinkLost
+from fanout.core.rival import owner_name
+from fanout.errors import CommandFailed, FanoutError, LinkLost
 from fanout.runtime.console import print_line
-from fanout.runtime.link import Link, use_link
-from fanout.runtime.redis_server import spawn_redis
+from fanout.runtime.node_redis import NodeRedis
 from fanout.runtime.registry import Registry
 from fanout.runtime.signals import Stop, open_signal_stop
 from fanout.runtime.world import World
 from fanout.values import (
     CONTROL_CHANNEL,
     IDENTITY_KEY,
-    RESERVED_PREFIX,
+    DrainRequest,
     End,
     NodeId,
-    NodeState,
+    NodeRecord,
     Snapshot,
 )
 from fanout.wire.records import encode_control, encode_record
 
 log = structlog.get_logger()
+
+INTRODUCE_PAUSE_SECONDS = 0.05
+"""How long a joining node waits before it tries again to be known to discovery."""
+
+
+class NodeIdTaken(FanoutError):  # noqa: N818 - a fact, named like the log event
+    """Another agent lives under this node's id."""
 
 
 async def run_node(
@@ -51,6 +62,7 @@ async def run_node(
 
     Raises:
         ConfigError: a Redis to be spawned cannot be.
+        NodeIdTaken: another agent lives under this node's id.
 
     """
     if stop is None:
@@ -69,12 +81,9 @@ class _NodeService:
     ) -> None:
         timings = config.timings
         self._config = config
-        self._timings = timings
-        self._network = world.network
         self._stop = stop
         self._announce = announce
         self._announced = False
-        self._rng = world.rng
         self._membership = Membership(
             config.cluster, instances=len(config.discovery), data_plane=False
         )
@@ -85,42 +94,54 @@ class _NodeService:
             on_snapshot=self._on_snapshot,
             on_unreachable=self._on_unreachable,
             timings=timings,
-            rng=self._rng,
-            sweep=True,
+            rng=world.rng,
+            agent_of=NodeId(config.id),
         )
+        self._redis = NodeRedis(
+            config, world.network, world.rng, on_up=self._redis_up, on_down=self._redis_down
+        )
+        started_ms = world.wall_milliseconds()
         self._agent = Agent(
             cluster=config.cluster,
             node=NodeId(config.id),
-            owner=f"{self._rng.getrandbits(128):032x}",
-            started_ms=world.wall_milliseconds(),
+            owner=owner_name(started_ms, world.rng.getrandbits(128)),
+            started_ms=started_ms,
             heartbeat_interval_seconds=timings.heartbeat_interval_seconds,
+            poll_interval_seconds=timings.poll_interval_seconds,
             lease_seconds=timings.lease_seconds,
             join_timeout_seconds=timings.join_timeout_seconds,
             drain_timeout_seconds=timings.drain_timeout_seconds,
         )
-        self._link: Link | None = None
-        self._probe_channel = RESERVED_PREFIX + b"probe:node:" + config.id.encode()
-        self._probe_back = trio.Event()
         self._effects, self._todo = trio.open_memory_channel[Effect](1000)
         self._moved = trio.Event()
         self._left = trio.Event()
+        self._written: NodeRecord | None = None
+        self._refused: DrainRequest | None = None
 
     async def run(self) -> int:
         """Run everything; return the exit code."""
         async with trio.open_nursery() as nursery:
+            self._nursery = nursery
             nursery.start_soon(self._registry.run)
             nursery.start_soon(self._act)
             nursery.start_soon(self._keep_time)
-            nursery.start_soon(self._keep_redis)
+            nursery.start_soon(self._redis.run)
+            nursery.start_soon(self._leave_on_stop)
             nursery.start_soon(self._stop_at_once, nursery.cancel_scope)
-            await self._stop.requested.wait()
-            log.info("node_draining")
-            if self._agent.state is not None:
-                self._do(self._agent.drain(trio.current_time()))
-                await self._left.wait()
+            await self._left.wait()
             log.info("node_left")
             nursery.cancel_scope.cancel()
-        return 0 if self._left.is_set() or self._agent.state is None else 1
+        return 1 if self._stop.now.is_set() and not self._left.is_set() else 0
+
+    async def _leave_on_stop(self) -> None:
+        await self._stop.requested.wait()
+        if self._agent.state is None:
+            self._left.set()  # nobody has heard of this node
+            return
+        log.info("node_leaving")
+        if self._agent.is_last:
+            log.warning("drain_waits", reason="no other node is active; another signal ends it now")
+        self._do(self._agent.leave(trio.current_time()))
 
     async def _stop_at_once(self, scope: trio.CancelScope) -> None:
         await self._stop.now.wait()
@@ -128,91 +149,43 @@ class _NodeService:
 
     # Redis.
 
-    async def _keep_redis(self) -> None:
-        """Keep a link to the node's Redis, which is started first if it is ours."""
-        if self._config.spawn is None:
-            assert self._config.redis is not None  # noqa: S101 - the config allows nothing else
-            await self._keep_link(self._config.redis)
-            return
-        endpoint = self._config.spawn
-        while True:
-            async with spawn_redis(endpoint) as server:
-                endpoint = server.endpoint  # the same port in its next life
-                log.info("redis_started", redis=str(endpoint), pid=server.pid)
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._keep_link, RedisAddress(endpoint))
-                    await server.wait_exit()
-                    nursery.cancel_scope.cancel()
-            self._agent.redis_down()
-            log.error("redis_died", redis=str(endpoint))
+    def _redis_up(self, redis: Redis) -> None:
+        self._do(self._agent.redis_up(redis, trio.current_time()))
 
-    async def _keep_link(self, address: RedisAddress) -> None:
-        backoff = Backoff(
-            first_seconds=self._timings.reconnect_first_seconds,
-            max_seconds=self._timings.reconnect_max_seconds,
-        )
-        attempt = 0
-
-        async def session(link: Link) -> None:
-            await self._use_redis(link, address)
-
-        while True:
-            began = trio.current_time()
-            try:
-                await use_link(
-                    self._network,
-                    address,
-                    session,
-                    timeout_seconds=self._timings.connect_timeout_seconds,
-                )
-            except (LinkLost, CommandFailed) as error:
-                log.warning("redis_lost", redis=str(address), reason=str(error))
-            finally:
-                self._link = None
-                self._agent.redis_down()
-                self._moved.set()
-            attempt = 0 if trio.current_time() - began > backoff.max_seconds else attempt + 1
-            await trio.sleep(backoff.delay_seconds(attempt, self._rng))
-
-    async def _use_redis(self, link: Link, address: RedisAddress) -> None:
-        """Prove delivery by a probe, again and again; a probe that fails ends the link."""
-        link.on_push = self._on_push
-        link.submit_subscription(b"SUBSCRIBE", (self._probe_channel,))
-        info = await link.call("INFO", "server")
-        run_id = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)[
-            "run_id"
-        ]
-        endpoint = self._config.advertise or address.endpoint
-        while True:
-            await self._probe(link)
-            self._link = link
-            self._do(self._agent.redis_up(run_id, endpoint, trio.current_time()))
-            await trio.sleep(self._timings.probe_interval_seconds)
-
-    async def _probe(self, link: Link) -> None:
-        self._probe_back = trio.Event()
-        with trio.move_on_after(self._timings.probe_timeout_seconds) as scope:
-            await link.call("PUBLISH", self._probe_channel, b"")
-            await self._probe_back.wait()
-        if scope.cancelled_caught:
-            raise LinkLost("a probe published on the node did not come back")
-
-    def _on_push(self, push: list[object]) -> None:
-        if push[0] == b"message":
-            self._probe_back.set()
+    def _redis_down(self) -> None:
+        self._agent.redis_down()
+        self._moved.set()
 
     # Discovery and time.
 
     def _on_snapshot(self, instance: int, snapshot: Snapshot) -> None:
         now = trio.current_time()
         for record in snapshot.nodes:
-            if record.node == self._config.id:
-                self._agent.outdone(record.incarnation)
+            if record.node == self._config.id and record.cluster == self._config.cluster:
+                self._do(self._agent.found(record, now))
         self._membership.read(instance, snapshot, now)
-        self._do(self._agent.looked(self._membership.sidecars, now))
+        self._look(now)
+        if snapshot.drain is not None:
+            self._asked_to_drain(snapshot.drain)
 
     def _on_unreachable(self, instance: int) -> None:
         self._membership.unreachable(instance, trio.current_time())
+
+    def _look(self, now: float) -> None:
+        view = self._membership
+        self._do(self._agent.looked(view.sidecars, view.nodes, now))
+
+    def _asked_to_drain(self, request: DrainRequest) -> None:
+        """Follow a request that somebody left in discovery for this life of the node."""
+        record = self._written
+        if record is None or request.incarnation != record.incarnation:
+            return
+        if self._agent.is_last and not request.force:
+            if request != self._refused:
+                self._refused = request
+                log.warning("drain_refused", reason="no other node is active")
+            return
+        self._do(self._agent.drain(trio.current_time()))
 
     async def _keep_time(self) -> None:
         while True:
@@ -222,7 +195,7 @@ class _NodeService:
                 await self._moved.wait()
             now = trio.current_time()
             if self._membership.advance(now):
-                self._do(self._agent.looked(self._membership.sidecars, now))
+                self._look(now)
             self._do(self._agent.advance(now))
 
     # What the agent decides.
@@ -239,19 +212,26 @@ class _NodeService:
                 await self._carry_out(effect)
             except (LinkLost, CommandFailed) as error:
                 log.warning("effect_failed", effect=type(effect).__name__, reason=str(error))
-                if self._link is not None:
-                    self._link.close("a command failed")  # the next life of the link does it anew
+                self._redis.lose("a command failed")  # its next life does it anew
 
     async def _carry_out(self, effect: Effect) -> None:
         match effect:
+            case SetDoor(is_open):
+                await self._redis.set_door(is_open=is_open)
             case SetIdentity(identity):
-                await self._call("SET", IDENTITY_KEY, encode_record(identity))
+                await self._redis.call("SET", IDENTITY_KEY, encode_record(identity))
             case WriteRecord(record):
-                await self._registry.write(record)
-                if record.state is NodeState.JOINING:
-                    await self._registry.refresh()
-            case Activated(record, missing):
-                log.info("node_activated", incarnation=record.incarnation, missing=missing)
+                await self._write(record)
+            case CountSidecars():
+                self._nursery.start_soon(self._count, effect)
+            case Activated(record, missing, late):
+                log.info(
+                    "node_activated",
+                    incarnation=record.incarnation,
+                    fence=record.fence.value,
+                    late=late,
+                    missing=missing,
+                )
                 if not self._announced:
                     self._announced = True
                     self._announce(
@@ -260,14 +240,46 @@ class _NodeService:
                     )
             case PublishEnd(incarnation):
                 end = encode_control(End(NodeId(self._config.id), incarnation))
-                await self._call("PUBLISH", CONTROL_CHANNEL, end)
+                await self._redis.call("PUBLISH", CONTROL_CHANNEL, end)
             case Left():
                 self._left.set()
+            case Outdone(rival):
+                raise NodeIdTaken(
+                    f"another agent lives under the node id {rival.node}, at {rival.endpoint}; "
+                    "give every node an id of its own, or end the other agent first"
+                )
 
-    async def _call(self, *arguments: str | bytes) -> None:
-        if self._link is None:
-            raise LinkLost("the node's Redis is not connected")
-        with trio.move_on_after(self._timings.connect_timeout_seconds) as scope:
-            await self._link.call(*arguments)
-        if scope.cancelled_caught:
-            raise LinkLost("the node's Redis does not answer")
+    async def _write(self, record: NodeRecord) -> None:
+        """Tell discovery, and everybody at once if it is more than a heartbeat."""
+        before, self._written = self._written, record
+        new_life = before is None or before.incarnation != record.incarnation
+        news = new_life or (before is not None and before.state is not record.state)
+        taken = await self._registry.write(record, news=news)
+        if new_life:
+            self._nursery.start_soon(self._introduce, record, taken)
+
+    async def _introduce(self, record: NodeRecord, taken: int) -> None:
+        """Have discovery take the first record of a life, then read it: in this order.
+
+        A sidecar that starts meanwhile either finds the record, or is found here and waited for.
+        """
+        while not (taken and await self._registry.refresh()):
+            await trio.sleep(INTRODUCE_PAUSE_SECONDS)
+            written = self._written
+            if written is None or written.incarnation != record.incarnation:
+                return
+            taken = await self._registry.write(written)
+        self._do(self._agent.told(record.incarnation, trio.current_time()))
+
+    async def _count(self, effect: CountSidecars) -> None:
+        counts: list[int] = []
+
+        async def ask(record: NodeRecord) -> None:
+            counts.append(await self._redis.count_on(record))
+
+        async with trio.open_nursery() as nursery:
+            for record in effect.others:
+                nursery.start_soon(partial(ask, record))
+        here = await self._redis.count()
+        most = max(counts, default=0)
+        self._do(self._agent.counted(effect.incarnation, here, most, trio.current_time()))

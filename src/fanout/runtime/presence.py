@@ -12,6 +12,9 @@ from fanout.runtime.hub import Hub
 from fanout.runtime.registry import Registry
 from fanout.values import SidecarId, SidecarRecord
 
+INTRODUCE_PAUSE_SECONDS = 0.05
+"""How long a starting sidecar waits before it tries again to be known to discovery."""
+
 
 class Presence:
     """The writer of one sidecar's record."""
@@ -33,11 +36,25 @@ class Presence:
 
     async def announce(self) -> int:
         """Write the record as it is now; return how many instances took it."""
-        self._changed = trio.Event()
+        if self._changed.is_set():  # else somebody may be waiting for this very event
+            self._changed = trio.Event()
         before = self._record
         record = self._record = attrs.evolve(before, version=before.version + 1, **self._facts())
         news = before.version == 0 or attrs.evolve(record, version=before.version) != before
         return await self._registry.write(record, news=news)
+
+    async def introduce(self) -> None:
+        """Have discovery know this sidecar, then read discovery: in this order.
+
+        A node that joins meanwhile either finds this sidecar and waits for it, or is found here.
+        An instance that cannot be reached is waited for as long as a connection may take.
+        """
+        with trio.move_on_after(self._timings.connect_timeout_seconds):
+            await self._registry.wait_connected()
+        while True:
+            if await self.announce() and await self._registry.refresh():
+                return
+            await trio.sleep(INTRODUCE_PAUSE_SECONDS)
 
     async def run(self) -> None:
         """Write at every change and every heartbeat until cancelled."""
@@ -63,5 +80,5 @@ class Presence:
         return {
             "covered": {name: n.record.incarnation for name, n in nodes.items() if n.covered},
             "stopped": {name: n.record.incarnation for name, n in nodes.items() if n.stopped},
-            "deaf": {name: n.record.incarnation for name, n in nodes.items() if n.deaf},
+            "deaf": self._hub.deaf,
         }

@@ -110,7 +110,8 @@ class Publisher:
     def use(self, nodes: Mapping[NodeId, PublishNode]) -> None:
         """Publish to these nodes from now on; each has a data link."""
         before, self._nodes = self._nodes, dict(nodes)
-        self._choices.clear()
+        if before != self._nodes:
+            self._choices.clear()
         if before and before.keys() != nodes.keys():
             self._fence(before)
         if nodes:

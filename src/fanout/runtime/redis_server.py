@@ -13,14 +13,14 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import structlog
 import trio
 
-from fanout.config import RedisAddress
+from fanout.config import RedisAddress, is_loopback
 from fanout.errors import CommandFailed, ConfigError, FanoutError, LinkLost
 from fanout.runtime.link import Link, use_link
 from fanout.runtime.transport import SocketNetwork
@@ -43,7 +43,7 @@ appendonly no
 tcp-keepalive 10
 protected-mode {protected}
 daemonize no
-"""
+{users}"""
 
 
 class RedisDied(FanoutError):  # noqa: N818 - a fact, named like the log event
@@ -89,10 +89,12 @@ class RedisServer:
 
 
 @asynccontextmanager
-async def spawn_redis(endpoint: Endpoint) -> AsyncIterator[RedisServer]:
+async def spawn_redis(
+    endpoint: Endpoint, users: Mapping[str, tuple[str, ...]] | None = None
+) -> AsyncIterator[RedisServer]:
     """Run a redis-server without persistence at `endpoint` while the block runs.
 
-    Port 0 takes a free one.
+    Port 0 takes a free one. With `users`, by name with their ACL rules, nobody else may log in.
 
     Raises:
         ConfigError: no redis-server found, or it cannot start there.
@@ -103,7 +105,7 @@ async def spawn_redis(endpoint: Endpoint) -> AsyncIterator[RedisServer]:
     server = None
     for attempt in range(attempts):
         port = endpoint.port or free_port(endpoint.host)
-        server = _start(binary, Endpoint(host=endpoint.host, port=port))
+        server = _start(binary, Endpoint(host=endpoint.host, port=port), users or {})
         try:
             await _until_answers(server)
             break
@@ -130,8 +132,8 @@ def free_port(host: str) -> int:
         return port
 
 
-def _start(binary: str, endpoint: Endpoint) -> RedisServer:
-    loopback = endpoint.host in ("127.0.0.1", "::1", "localhost")
+def _start(binary: str, endpoint: Endpoint, users: Mapping[str, tuple[str, ...]]) -> RedisServer:
+    lines = [f"user {name} {' '.join(rules)}\n" for name, rules in users.items()]
     # Popen from this very thread: the kernel's death signal is tied to the thread that forks.
     process = subprocess.Popen(  # noqa: S603 - the binary found above
         [binary, "-"],
@@ -142,7 +144,10 @@ def _start(binary: str, endpoint: Endpoint) -> RedisServer:
         preexec_fn=_die_with_parent(os.getpid()) if sys.platform == "linux" else None,  # noqa: PLW1509
     )
     config = CONFIG.format(
-        host=endpoint.host, port=endpoint.port, protected="no" if loopback else "yes"
+        host=endpoint.host,
+        port=endpoint.port,
+        protected="no" if users or is_loopback(endpoint.host) else "yes",
+        users="".join(["user default reset\n", *lines]) if users else "",
     )
     assert process.stdin is not None  # noqa: S101 - a pipe was asked for
     with contextlib.suppress(BrokenPipeError), process.stdin as pipe:

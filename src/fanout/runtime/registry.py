@@ -23,10 +23,11 @@ from fanout.core.backoff import Backoff, jittered
 from fanout.core.membership import TOMBSTONE_SECONDS
 from fanout.errors import CommandFailed, LinkLost, RemoteProtocolError
 from fanout.runtime.link import Link, use_link
+from fanout.runtime.reading import BATCH_MAX, Pipeline, read_indexed
 from fanout.runtime.transport import Network
-from fanout.values import NodeRecord, NodeState, SidecarRecord, Snapshot
+from fanout.values import DrainRequest, NodeId, NodeRecord, NodeState, SidecarRecord, Snapshot
 from fanout.wire import records
-from fanout.wire.replies import Argument, ReplyError, pack
+from fanout.wire.replies import Argument, pack
 
 log = structlog.get_logger()
 
@@ -35,9 +36,6 @@ HINT_PAUSE_SECONDS = 0.02
 
 FALLBACK_SECONDS = 30.0
 """How long the primary is read before its replicas, none of which answered, are tried again."""
-
-BATCH_MAX = 512
-"""Records fetched, or members removed, with one command."""
 
 
 @attrs.frozen(kw_only=True)
@@ -62,6 +60,7 @@ class _Instance:
     number: int
     address: DiscoveryAddress
     writer: Link | None = None
+    connected: trio.Event = attrs.field(factory=trio.Event)  # to the writer, once
     hinted: trio.Event = attrs.field(factory=trio.Event)
     readable: bool | None = None  # None: not known yet
     reads_from: str = ""
@@ -76,34 +75,6 @@ class _Instance:
     decoded: dict[bytes, tuple[bytes, NodeRecord | SidecarRecord]] = attrs.field(factory=dict)
 
 
-class _Pipeline:
-    """Commands that leave together; submitted at once, so in the order they were made."""
-
-    def __init__(self, link: Link, commands: Sequence[tuple[Argument, ...]]) -> None:
-        self._answers: list[Any] = []
-        self._count = len(commands)
-        self._done = trio.Event()
-        for command in commands:
-            link.submit(pack(*command), self._take)
-        link.flush()
-
-    def _take(self, answer: Any) -> None:
-        self._answers.append(answer)
-        if len(self._answers) == self._count:
-            self._done.set()
-
-    async def answers(self) -> list[Any]:
-        """Wait for all answers. Raises LinkLost or CommandFailed for the first that failed."""
-        if self._count:
-            await self._done.wait()
-        for answer in self._answers:
-            if isinstance(answer, LinkLost):
-                raise answer
-            if isinstance(answer, ReplyError):
-                raise CommandFailed(str(answer))
-        return self._answers
-
-
 class Registry:
     """Reads and writes the records of one fleet.
 
@@ -116,7 +87,8 @@ class Registry:
         timings: poll interval, reconnect delays; `connect_timeout_seconds` bounds every exchange.
         rng: for jitter and the choice of replicas.
         tombstone_seconds: how long a node's goodbye stays in discovery.
-        sweep: remove ids from the index whose record has been missing for `tombstone_seconds`.
+        agent_of: the node whose agent this serves. Agents also read what is asked of them, and
+            remove ids from the index whose record has been missing for `tombstone_seconds`.
 
     """
 
@@ -131,7 +103,7 @@ class Registry:
         timings: Timings,
         rng: random.Random,
         tombstone_seconds: float = TOMBSTONE_SECONDS,
-        sweep: bool = False,
+        agent_of: NodeId | None = None,
     ) -> None:
         self._network = network
         self._cluster = cluster
@@ -140,7 +112,7 @@ class Registry:
         self._timings = timings
         self._rng = rng
         self._tombstone_seconds = tombstone_seconds
-        self._sweep = sweep
+        self._agent_of = agent_of
         self._instances = [_Instance(n, address) for n, address in enumerate(instances)]
         self._last: NodeRecord | SidecarRecord | None = None
         self._backoff = Backoff(
@@ -165,7 +137,7 @@ class Registry:
         self._last = record
         taken = 0
 
-        async def settle(instance: _Instance, link: Link, pipeline: _Pipeline) -> None:
+        async def settle(instance: _Instance, link: Link, pipeline: Pipeline) -> None:
             nonlocal taken
             if await self._settle(instance, link, pipeline):
                 taken += 1
@@ -175,9 +147,14 @@ class Registry:
                 link = instance.writer
                 if link is not None and not link.lost:
                     # Submitted here, not in the task: writes keep their order whoever runs first.
-                    pipeline = _Pipeline(link, self._commands(record, news=news))
+                    pipeline = Pipeline(link, self._commands(record, news=news))
                     nursery.start_soon(settle, instance, link, pipeline)
         return taken
+
+    async def wait_connected(self) -> None:
+        """Wait until every instance has been connected to for writing at least once."""
+        for instance in self._instances:
+            await instance.connected.wait()
 
     async def refresh(self) -> int:
         """Read every connected primary now, past its replicas; return how many answered."""
@@ -239,7 +216,7 @@ class Registry:
             commands.append(("PUBLISH", records.hint_channel(record.cluster), ""))
         return commands
 
-    async def _settle(self, instance: _Instance, link: Link, pipeline: _Pipeline) -> bool:
+    async def _settle(self, instance: _Instance, link: Link, pipeline: Pipeline) -> bool:
         """Wait for a write, bounded; tell whether it was taken, and log when that changes."""
         code = reason = ""
         try:
@@ -263,10 +240,11 @@ class Registry:
     async def _keep_writer(self, instance: _Instance) -> None:
         async def session(link: Link) -> None:
             instance.writer = link
+            instance.connected.set()
             try:
                 if self._last is not None:
                     await self._settle(
-                        instance, link, _Pipeline(link, self._commands(self._last, news=True))
+                        instance, link, Pipeline(link, self._commands(self._last, news=True))
                     )
                 await trio.sleep_forever()
             finally:
@@ -311,7 +289,7 @@ class Registry:
         try:
             while trio.current_time() < until:
                 instance.hinted = trio.Event()
-                await self._read(instance, link, replica=is_replica)
+                await self._read(instance, link, is_replica=is_replica)
                 instance.reads_from = str(address)
                 await trio.sleep(HINT_PAUSE_SECONDS)
                 with trio.move_on_after(jittered(self._timings.poll_interval_seconds, self._rng)):
@@ -319,11 +297,11 @@ class Registry:
         finally:
             instance.reads_from = ""
 
-    async def _read(self, instance: _Instance, link: Link, *, replica: bool = False) -> None:
+    async def _read(self, instance: _Instance, link: Link, *, is_replica: bool = False) -> None:
         """Read all records through one link and hand them over."""
         try:
             with trio.fail_after(self._timings.connect_timeout_seconds):
-                snapshot = await self._snapshot(instance, link, replica=replica)
+                snapshot = await self._snapshot(instance, link, is_replica=is_replica)
         except trio.TooSlowError:
             link.close("it does not answer")
             raise LinkLost("it does not answer") from None
@@ -332,40 +310,39 @@ class Registry:
         instance.reads += 1
         self._on_snapshot(instance.number, snapshot)
 
-    async def _snapshot(self, instance: _Instance, link: Link, *, replica: bool) -> Snapshot:
-        indexes = [("SMEMBERS", records.index_key(self._cluster, k)) for k in ("nodes", "sidecars")]
-        asked = [*indexes, ("ROLE",)] if replica else indexes
-        nodes, sidecars, *role = await _Pipeline(link, asked).answers()
-        if role and (role[0][0] != b"slave" or role[0][3] != b"connected"):
-            # It would go on telling what was true when it lost its primary.
-            raise LinkLost("not a replica in touch with its primary")
-        node_prefix = records.node_key(self._cluster, "").encode()
-        sidecar_prefix = records.sidecar_key(self._cluster, "").encode()
-        keys = [("nodes", node_prefix, member) for member in sorted(nodes)]
-        keys += [("sidecars", sidecar_prefix, member) for member in sorted(sidecars)]
-        commands = [
-            ("MGET", *(prefix + member for _, prefix, member in keys[start : start + BATCH_MAX]))
-            for start in range(0, len(keys), BATCH_MAX)
-        ]
-        values = [raw for chunk in await _Pipeline(link, commands).answers() for raw in chunk]
+    async def _snapshot(self, instance: _Instance, link: Link, *, is_replica: bool) -> Snapshot:
+        indexed = await read_indexed(link, self._cluster, is_replica=is_replica)
         found: dict[str, list[Any]] = {"nodes": [], "sidecars": []}
         missing: list[tuple[str, bytes]] = []
         ignored, instance.ignored = instance.ignored, {}
         known, instance.decoded = instance.decoded, {}
-        for (kind, prefix, member), raw in zip(keys, values, strict=True):
-            if raw is None:
-                missing.append((kind, member))
+        for each in indexed:
+            if each.raw is None:
+                missing.append((each.kind, each.member))
                 continue
             try:
-                before, record = known.get(prefix + member, (b"", None))
-                if record is None or raw != before:  # most are as they were at the last read
-                    record = _decode(kind, member, raw)
-                instance.decoded[prefix + member] = (raw, record)
-                found[kind].append(record)
+                before, record = known.get(each.key, (b"", None))
+                if record is None or each.raw != before:  # most are as they were at the last read
+                    record = decode_indexed(each.kind, each.member, each.raw)
+                instance.decoded[each.key] = (each.raw, record)
+                found[each.kind].append(record)
             except RemoteProtocolError as error:
-                self._ignore(instance, ignored, prefix + member, str(error))
+                self._ignore(instance, ignored, each.key, str(error))
         self._note_missing(instance, missing)
-        return Snapshot(tuple(found["nodes"]), tuple(found["sidecars"]))
+        drain = await self._drain(link)
+        return Snapshot(tuple(found["nodes"]), tuple(found["sidecars"]), drain)
+
+    async def _drain(self, link: Link) -> DrainRequest | None:
+        """Read what somebody asks of the agent that this registry serves."""
+        if self._agent_of is None:
+            return None
+        key = records.drain_key(self._cluster, self._agent_of)
+        (raw,) = await Pipeline(link, [("GET", key)]).answers()
+        try:
+            return records.decode_drain(raw) if raw is not None else None
+        except RemoteProtocolError as error:
+            log.warning("drain_request_ignored", reason=str(error))
+            return None
 
     def _ignore(
         self, instance: _Instance, before: Mapping[bytes, str], key: bytes, reason: str
@@ -380,7 +357,7 @@ class Registry:
 
     def _note_missing(self, instance: _Instance, missing: Sequence[tuple[str, bytes]]) -> None:
         """Remember since when indexed ids have no record, and sweep those of the long dead."""
-        if not self._sweep:
+        if self._agent_of is None:
             return
         now = trio.current_time()
         instance.missing = {entry: instance.missing.get(entry, now) for entry in missing}
@@ -435,7 +412,7 @@ class Registry:
         return attempt + 1
 
 
-def _decode(kind: str, member: bytes, raw: bytes) -> NodeRecord | SidecarRecord:
+def decode_indexed(kind: str, member: bytes, raw: bytes) -> NodeRecord | SidecarRecord:
     """Decode the record of an indexed id. Raises RemoteProtocolError."""
     record: NodeRecord | SidecarRecord
     if kind == "nodes":

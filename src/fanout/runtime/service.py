@@ -83,6 +83,7 @@ async def _run(
         nursery.start_soon(presence.run)
         async with trio.open_nursery() as doors:
             doors.start_soon(_leave_on, stop, doors.cancel_scope)
+            await presence.introduce()
             await _until_ready(hub, nodes_min)
             for listener in (resp, ws):
                 listener.listen()

@@ -20,6 +20,7 @@ from fanout.core.outbox import Outbox
 from fanout.errors import RemoteProtocolError
 from fanout.runtime.sender import Sender
 from fanout.runtime.transport import CONNECTION_ERRORS, Network, Transport
+from fanout.testing.users import User, default_user
 from fanout.values import RESERVED_PREFIX, Endpoint
 from fanout.wire import resp
 from fanout.wire.requests import RequestDecoder, RequestLimits
@@ -30,6 +31,18 @@ OUTPUT_BYTES_MAX = 32 * 1024 * 1024
 
 _LIMITS = RequestLimits(arguments_max=4096, bulk_bytes_max=16 * 1024 * 1024)
 _WRITES = frozenset((b"SET", b"DEL", b"SADD", b"SREM"))
+_WITHOUT_LOGIN = frozenset((b"HELLO", b"AUTH"))
+_KEYS = {
+    **dict.fromkeys((b"GET", b"SET", b"PTTL", b"SADD", b"SREM", b"SMEMBERS"), slice(0, 1)),
+    **dict.fromkeys((b"DEL", b"MGET"), slice(0, None)),
+}
+_CHANNELS = {b"PUBLISH": slice(0, 1), b"SUBSCRIBE": slice(0, None)}
+"""Which arguments are keys or channels; patterns are allowed to whoever may use them at all."""
+_NO_HELLO = (
+    "NOAUTH HELLO must be called with the client already authenticated, otherwise the "
+    "HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and "
+    "select the RESP protocol version at the same time"
+)
 _WHILE_SUBSCRIBED = frozenset(
     (b"SUBSCRIBE", b"UNSUBSCRIBE", b"PSUBSCRIBE", b"PUNSUBSCRIBE", b"PING", b"QUIT", b"RESET")
 )
@@ -45,6 +58,7 @@ class _Connection:
 
     number: int
     outbox: Outbox
+    user: User | None
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     sender: Sender = attrs.field(init=False)
     resp3: bool = False
@@ -94,6 +108,7 @@ class FakeRedis:
         self._network = network
         self._rng = rng
         self._output_bytes_max = output_bytes_max
+        self._users: dict[bytes, User] = {}
         self._keys: dict[bytes, tuple[bytes | set[bytes], float]] = {}  # value, until when
         self._connections: dict[_Connection, None] = {}
         self._numbers = 0
@@ -101,7 +116,8 @@ class FakeRedis:
         # Verb -> (how many arguments, or at least -how many less one, as Redis' arity without the
         # verb itself; what runs it).
         self._verbs: dict[bytes, tuple[int, _Run]] = {
-            b"HELLO": (-1, self._hello), b"PING": (-1, self._ping), b"INFO": (-1, self._info),
+            b"HELLO": (-1, self._hello), b"AUTH": (-2, self._auth), b"ACL": (-3, self._acl),
+            b"PING": (-1, self._ping), b"INFO": (-1, self._info),
             b"ROLE": (0, self._role), b"GET": (1, self._get), b"SET": (-3, self._set),
             b"DEL": (-2, self._del), b"MGET": (-2, self._mget), b"PTTL": (1, self._pttl),
             b"SADD": (-3, self._sadd), b"SREM": (-3, self._srem), b"SMEMBERS": (1, self._smembers),
@@ -119,6 +135,7 @@ class FakeRedis:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen and serve until `kill` or cancelled. All data begins empty."""
         self._keys.clear()
+        self._users = {b"default": default_user()}
         self.run_id = f"{self._rng.getrandbits(160):040x}"
         self.log.append((b"", self.run_id.encode()))
         self._scope = trio.CancelScope()
@@ -156,7 +173,12 @@ class FakeRedis:
 
     async def _serve(self, transport: Transport) -> None:
         self._numbers += 1
-        connection = _Connection(self._numbers, Outbox(self._output_bytes_max))
+        default = self._users[b"default"]
+        connection = _Connection(
+            self._numbers,
+            Outbox(self._output_bytes_max),
+            default if default.enabled and default.nopass else None,
+        )
         connection.sender = Sender(transport, connection.outbox)
         decoder = RequestDecoder(_LIMITS)
         self._connections[connection] = None
@@ -196,6 +218,7 @@ class FakeRedis:
                 raise _RefusedError(
                     f"ERR wrong number of arguments for '{_text(verb).lower()}' command"
                 )
+            self._check_rights(connection, verb, request[1:])
             if connection.count and not connection.resp3 and verb not in _WHILE_SUBSCRIBED:
                 raise _RefusedError(
                     f"ERR Can't execute '{verb.decode().lower()}': only (P|S)SUBSCRIBE / "
@@ -208,6 +231,16 @@ class FakeRedis:
             reply = resp.error(str(refusal))
         if reply:
             connection.send(reply)
+
+    def _check_rights(self, connection: _Connection, verb: bytes, arguments: list[bytes]) -> None:
+        if verb in _WITHOUT_LOGIN:
+            return
+        if connection.user is None:
+            raise _RefusedError("NOAUTH Authentication required.")
+        keys = arguments[_KEYS.get(verb, slice(0, 0))]
+        channels = arguments[_CHANNELS.get(verb, slice(0, 0))]
+        if refusal := connection.user.refusal(verb, keys, channels):
+            raise _RefusedError(refusal)
 
     # Keys.
 
@@ -298,6 +331,10 @@ class FakeRedis:
     def _hello(self, connection: _Connection, arguments: list[bytes]) -> bytes:
         if arguments and arguments[0] not in (b"2", b"3"):
             raise _RefusedError("NOPROTO unsupported protocol version")
+        if [each.upper() for each in arguments[1:2]] == [b"AUTH"]:
+            self._auth(connection, arguments[2:4])
+        if connection.user is None:
+            raise _RefusedError(_NO_HELLO)
         if arguments:
             connection.resp3 = arguments[0] == b"3"
         fields = (
@@ -311,6 +348,23 @@ class FakeRedis:
         )
         pairs = ((resp.bulk(name), value) for name, value in fields)
         return resp.mapping(pairs, resp3=connection.resp3)
+
+    def _auth(self, connection: _Connection, arguments: list[bytes]) -> bytes:
+        name, password = arguments if len(arguments) > 1 else (b"default", arguments[0])
+        user = self._users.get(name)
+        if user is None or not user.accepts(password):
+            raise _RefusedError("WRONGPASS invalid username-password pair or user is disabled.")
+        connection.user = user
+        return resp.OK
+
+    def _acl(self, _connection: _Connection, arguments: list[bytes]) -> bytes:
+        what, name, *rules = arguments
+        if what.upper() != b"SETUSER":
+            raise _RefusedError(f"ERR unknown subcommand '{_text(what)}'. Try ACL HELP.")
+        user = self._users.setdefault(name, User())
+        for rule in rules:
+            user.apply(rule)
+        return resp.OK
 
     def _ping(self, connection: _Connection, arguments: list[bytes]) -> bytes:
         if connection.count and not connection.resp3:

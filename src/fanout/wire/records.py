@@ -14,6 +14,8 @@ import attrs
 
 from fanout.errors import ConfigError, RemoteProtocolError
 from fanout.values import (
+    Deaf,
+    DrainRequest,
     End,
     Endpoint,
     Fence,
@@ -33,7 +35,7 @@ NODE_BYTES_MAX = 16_384
 SIDECAR_BYTES_MAX = 65_536
 """A sidecar lists the nodes it covers, has stopped publishing to, or cannot hear."""
 
-CONTROL_BYTES_MAX = 4096
+CONTROL_BYTES_MAX = 65_536
 
 LEASE_SECONDS_MAX = 86_400.0
 """A record that wants to be believed for more than a day without a heartbeat is a mistake."""
@@ -58,6 +60,11 @@ def sidecar_key(cluster: str, sidecar: str) -> str:
     return f"fanout:{{{cluster}}}:sidecar:{sidecar}"
 
 
+def drain_key(cluster: str, node: str) -> str:
+    """Return the key of a request to a node's agent."""
+    return f"fanout:{{{cluster}}}:drain:{node}"
+
+
 def index_key(cluster: str, kind: str) -> str:
     """Return the key of the set of ids of a kind: `nodes` or `sidecars`."""
     return f"fanout:{{{cluster}}}:{kind}"
@@ -68,7 +75,7 @@ def hint_channel(cluster: str) -> str:
     return f"fanout:{{{cluster}}}:hint"
 
 
-def encode_record(record: NodeRecord | SidecarRecord | Identity) -> bytes:
+def encode_record(record: NodeRecord | SidecarRecord | Identity | DrainRequest) -> bytes:
     """Encode a record; fields of a newer build that were read are written back."""
     data: dict[str, Any] = dict(getattr(record, "extra", {}))
     for field in attrs.fields(type(record)):
@@ -100,7 +107,12 @@ def decode_identity(raw: bytes) -> Identity:
     return _decode(Identity, raw, NODE_BYTES_MAX)
 
 
-Control = End | Fence | FenceReceived
+def decode_drain(raw: bytes) -> DrainRequest:
+    """Decode a request to an agent. Raises RemoteProtocolError naming the field at fault."""
+    return _decode(DrainRequest, raw, NODE_BYTES_MAX)
+
+
+Control = End | Fence | FenceReceived | Deaf
 
 
 def encode_control(message: Control) -> bytes:
@@ -112,6 +124,8 @@ def encode_control(message: Control) -> bytes:
             data = {"type": "fence", "sidecar": sidecar, "number": number}
         case FenceReceived(number):
             data = {"type": "fence_received", "number": number}
+        case Deaf(sidecar, nodes):
+            data = {"type": "deaf", "sidecar": sidecar, "nodes": dict(nodes)}
     return json.dumps(data).encode()
 
 
@@ -131,6 +145,8 @@ def decode_control(raw: bytes) -> Control | None:
                 return Fence(sidecar, _integer(data.get("number")))
             case "fence_received":
                 return FenceReceived(_integer(data.get("number")))
+            case "deaf":
+                return Deaf(SidecarId(_name(data.get("sidecar"))), _nodes(data.get("nodes")))
     except (RemoteProtocolError, ValueError):
         pass
     return None
@@ -248,4 +264,5 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "stopped": _nodes,
     "deaf": _nodes,
     "gone": _flag,
+    "force": _flag,
 }
