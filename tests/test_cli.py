@@ -253,7 +253,7 @@ def test_help_lists_every_option_under_its_heading(main: click.Command, config: 
     sections = re.split(r"^(\w+):$", text, flags=re.MULTILINE)[1:]
     found = dict(zip(sections[::2], sections[1::2], strict=True))
 
-    assert [*groups(config), "General"] == list(found)
+    assert [*groups(config), "General"] == [title for title in found if title != "Commands"]
     for title, group in groups(config).items():
         flat = " ".join(found[title].split())
         for name, field in group.items():
@@ -281,7 +281,58 @@ def test_the_usage_line_promises_no_subcommand_that_is_not_there(
     main: click.Command, config: Any
 ) -> None:
     """The first line is what can be typed."""
-    assert invoke(main, "--help").output.startswith("Usage: fanout [OPTIONS]\n")
+    del config
+    assert isinstance(main, click.Group)
+    rest = " [COMMAND] [ARGS]..." if main.commands else ""
+    assert invoke(main, "--help").output.startswith(f"Usage: fanout [OPTIONS]{rest}\n")
+
+
+@pytest.mark.parametrize("arguments", [("status",), ("drain", "--id", "n")])
+def test_a_look_at_the_fleet_needs_only_its_own_settings(
+    arguments: tuple[str, ...], tmp_path: Path
+) -> None:
+    """It may share the file of the services; what it needs and lacks it names."""
+    shared = toml(tmp_path, 'spawn = "127.0.0.1:0"\nresp = "127.0.0.1:1"\ncluster = "c"\n')
+    lacking = invoke(node_main, *arguments, "--config", shared)
+    wrong = invoke(node_main, *arguments, "--discovery", "redis://h:1", "--timeout-seconds", "0")
+
+    assert (lacking.exit_code, wrong.exit_code) == (2, 2)
+    assert "discovery: missing" in lacking.output
+    assert "timeout-seconds: '0' is not allowed" in wrong.output
+
+
+@pytest.mark.parametrize("name", ["secret", "node-password"])
+def test_a_secret_is_no_flag(name: str) -> None:
+    """The answer says where else to give it, and does not repeat it."""
+    result = invoke(sidecar_main, f"--{name}", "canary", "--discovery", URL)
+
+    assert result.exit_code == 2
+    assert "canary" not in result.output
+    assert variable(name.replace("-", "_")) in result.output
+
+
+def test_secrets_come_from_environment_and_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And are in no printed form of the configuration."""
+    monkeypatch.setenv("FANOUT_SECRET", "canary-1")
+    file = toml(tmp_path, 'node_password = "canary-2"\n')
+    config = gather(SidecarConfig, {"discovery": (URL,)}, file)
+
+    assert (config.secret, config.node_password) == ("canary-1", "canary-2")
+    assert "canary" not in f"{config} {config!r}"
+
+
+def test_a_node_that_anybody_reaches_needs_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Redis without passwords is spawned on loopback only."""
+    flags = ("--spawn", "10.0.0.1:6379", "--discovery", URL)
+    refused = invoke(node_main, *flags)
+    assert refused.exit_code == 2
+    assert "FANOUT_SECRET" in refused.output
+
+    monkeypatch.setenv("FANOUT_SECRET", "s")
+    given = {"spawn": "10.0.0.1:6379", "discovery": (URL,)}
+    assert str(gather(NodeConfig, given, None).spawn) == "10.0.0.1:6379"
 
 
 @pytest.mark.parametrize("main", [sidecar_main, node_main])

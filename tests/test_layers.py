@@ -34,7 +34,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     ),
     "fanout_cli": (
         {"fanout", "fanout.errors", "fanout.config", "fanout.runtime", "fanout_cli"},
-        {"click", "trio"},
+        {"attrs", "click", "trio"},
     ),
 }
 

@@ -13,7 +13,16 @@ from typing import Any, TypeVar
 
 import click
 
-from fanout.config import NodeConfig, SidecarConfig, flag, groups, mask, options, split_urls
+from fanout.config import (
+    FleetConfig,
+    NodeConfig,
+    SidecarConfig,
+    flag,
+    groups,
+    mask,
+    options,
+    split_urls,
+)
 from fanout.errors import ConfigError, FanoutError, SettingError
 
 INTERRUPTED = 130
@@ -22,11 +31,13 @@ INTERRUPTED = 130
 HOST_CHARACTERS_MAX = 48
 """How much of the host name goes into a default id: the process id must fit beside it."""
 
-C = TypeVar("C", SidecarConfig, NodeConfig)
+_SERVICES = {**options(NodeConfig), **options(SidecarConfig)}
+
+C = TypeVar("C", SidecarConfig, NodeConfig, FleetConfig)
 
 
-class Service(click.Group):
-    """A command that runs a service when it is called without a subcommand."""
+class Configured(click.Command):
+    """A command whose options are the settings of a configuration."""
 
     def __init__(self, config: type, params: list[click.Parameter], **attributes: Any) -> None:
         self._groups = groups(config)
@@ -46,14 +57,9 @@ class Service(click.Group):
         )
         super().__init__(
             params=[*settings, file, *params],
-            invoke_without_command=True,
             context_settings={"max_content_width": 100},
             **attributes,
         )
-
-    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
-        """Speak of subcommands only where there are some."""
-        return super().collect_usage_pieces(ctx) if self.commands else [self.options_metavar or ""]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the options under their headings."""
@@ -66,6 +72,21 @@ class Service(click.Group):
         for title, records in sections.items():
             with formatter.section(title):
                 formatter.write_dl(records)
+
+
+class Service(Configured, click.Group):
+    """A command that runs a service when it is called without a subcommand."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(invoke_without_command=True, **attributes)
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """Speak of subcommands only where there are some."""
+        return super().collect_usage_pieces(ctx) if self.commands else [self.options_metavar or ""]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the options under their headings, then the subcommands."""
+        super().format_options(ctx, formatter)
         self.format_commands(ctx, formatter)
 
     def resolve_command(
@@ -91,6 +112,8 @@ def gather(config: type[C], flags: Mapping[str, Any], config_file: str | None) -
     sources: dict[str, str] = {}
     if path := config_file or os.environ.get("FANOUT_CONFIG"):
         for name, value in _read_file(path).items():
+            if config is FleetConfig and name in _SERVICES and name not in options(config):
+                continue  # a look at the fleet may share the file of its members
             values[name], sources[name] = value, f"{name} in file {path}"
     for name in options(config):
         if (text := os.environ.get(variable(name))) is not None:
@@ -98,7 +121,8 @@ def gather(config: type[C], flags: Mapping[str, Any], config_file: str | None) -
     for name, value in given.items():
         values[name], sources[name] = value, f"flag --{flag(name)}"
     try:
-        return config.from_mapping({"id": _default_id(), **values})
+        default = {"id": _default_id()} if "id" in options(config) else {}
+        return config.from_mapping({**default, **values})
     except SettingError as error:
         blamed = " and ".join(sources[name] for name in error.names if name in sources)
         raise ConfigError(f"{error} (from {blamed})" if blamed else str(error)) from None
@@ -113,15 +137,18 @@ def configured(config: type[C], flags: Mapping[str, Any], config_file: str | Non
         sys.exit(2)
 
 
-def run(main: Callable[[C], Awaitable[int]], config: C) -> None:
-    """Run a service and end the process with its exit code; errors become one line each."""
+def run(main: Callable[[], Awaitable[int]], log_level: str = "", log_format: str = "auto") -> None:
+    """Run `main` and end the process with its exit code; errors become one line each.
+
+    Without a `log_level` nothing is logged.
+    """
     import trio  # noqa: PLC0415 - a wrong setting is reported before the runtime is loaded
 
     from fanout.runtime.logs import configure_logging  # noqa: PLC0415 - likewise
 
-    configure_logging(config.log_level, config.log_format)
+    configure_logging(log_level or "critical", log_format)
     try:
-        code = trio.run(main, config)
+        code = trio.run(main)
     except BaseException as error:
         leaves = _leaves(error)
         if not all(isinstance(leaf, FanoutError | KeyboardInterrupt) for leaf in leaves):
@@ -138,7 +165,8 @@ def run(main: Callable[[C], Awaitable[int]], config: C) -> None:
 def _help(name: str, field: Any) -> str:
     shown = f"{field.default:g}" if isinstance(field.default, float) else str(field.default)
     default = "" if field.default in (None, "", ()) else f"; default: {shown}"
-    return f"{field.metadata['help']}  [env: {variable(name)}{default}]"
+    only = ", not as a flag" if field.metadata["secret"] else ""
+    return f"{field.metadata['help']}  [env: {variable(name)}{only}{default}]"
 
 
 def _leaves(error: BaseException) -> list[BaseException]:

@@ -1,5 +1,6 @@
 """The command fanout-sidecar."""
 
+from functools import partial
 from typing import Any
 
 import click
@@ -30,4 +31,5 @@ def main(context: click.Context, /, config_file: str | None, **flags: Any) -> No
     from fanout.runtime.local import run_local  # noqa: PLC0415 - not needed for help
     from fanout.runtime.service import run_sidecar  # noqa: PLC0415 - likewise
 
-    run(run_local if config.local else run_sidecar, config)
+    main = run_local if config.local else run_sidecar
+    run(partial(main, config), config.log_level, config.log_format)

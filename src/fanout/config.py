@@ -514,6 +514,34 @@ class NodeConfig:
         return _build(cls, values)
 
 
+@attrs.frozen(kw_only=True)
+class FleetConfig:
+    """Settings of the commands that look at a fleet from outside."""
+
+    cluster: str = _cluster()
+    discovery: tuple[DiscoveryAddress, ...] = _discovery_option()
+    timeout_seconds: float = option(
+        3.0, _seconds, "SECONDS",
+        "How long a discovery instance may take to answer. Raising it makes an outage show later.",
+    )  # fmt: skip
+
+    def __attrs_post_init__(self) -> None:
+        if not self.discovery:
+            raise SettingError(
+                "discovery: missing; give --discovery URL at least once", "discovery"
+            )
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, object]) -> Self:
+        """Build it from option names, underscored, and texts, numbers or lists.
+
+        Raises:
+            SettingError: a value is not allowed, or there is no such setting.
+
+        """
+        return _build(cls, values)
+
+
 _PARTS: dict[str, type] = {"timings": Timings, "limits": Limits}
 _T = TypeVar("_T")
 

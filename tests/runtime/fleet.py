@@ -116,16 +116,19 @@ class MemoryFleet:
         self.redis: dict[str, FakeRedis] = {}
         self._nursery = nursery
         self._wall = itertools.count(1_000)
-        self._world = World(
+        self.node_login: tuple[str, str] | None = None
+        self.world = World(
             network=self.network,
             rng=self.rng,
             wall_milliseconds=lambda: next(self._wall),
             serve_admin=no_admin,
         )
 
-    async def start_redis(self, endpoint: Endpoint) -> FakeRedis:
+    async def start_redis(
+        self, endpoint: Endpoint, managed: tuple[str, str] | None = None
+    ) -> FakeRedis:
         """Start a Redis."""
-        server = FakeRedis(self.network, endpoint, self.rng)
+        server = FakeRedis(self.network, endpoint, self.rng, managed=managed)
         await self._nursery.start(server.run)
         return server
 
@@ -148,7 +151,7 @@ class MemoryFleet:
 
     async def node(self, name: str, *, wait: bool = True) -> Service:
         """Start a node with its agent and wait until it is active."""
-        self.redis[name] = await self.start_redis(Endpoint(name, 6379))
+        self.redis[name] = await self.start_redis(Endpoint(name, 6379), self.node_login)
         return await self.agent(name, wait=wait)
 
     async def agent(self, name: str, *, wait: bool = True) -> Service:
@@ -156,10 +159,10 @@ class MemoryFleet:
         config = NodeConfig(
             id=name,
             discovery=self._addresses(),
-            redis=RedisAddress(self.redis[name].endpoint),
+            redis=RedisAddress(self.redis[name].endpoint, *(self.node_login or ())),
             timings=TIMINGS,
         )
-        return await self._start(partial(run_node, config), wait=wait)
+        return await self._start(name, partial(run_node, config), wait=wait)
 
     async def sidecar(
         self, name: str, *, wait: bool = True, limits: Limits | None = None
@@ -174,7 +177,10 @@ class MemoryFleet:
             timings=TIMINGS,
             limits=limits or Limits(),
         )
-        return await self._start(partial(run_sidecar, config), wait=wait)
+        if self.node_login is not None:
+            username, password = self.node_login
+            config = attrs.evolve(config, node_username=username, node_password=password)
+        return await self._start(name, partial(run_sidecar, config), wait=wait)
 
     async def client(self, sidecar: str) -> Client:
         """Connect a client to a sidecar."""
@@ -187,14 +193,13 @@ class MemoryFleet:
     def _addresses(self) -> tuple[DiscoveryAddress, ...]:
         return tuple(DiscoveryAddress(RedisAddress(each.endpoint)) for each in self.discovery)
 
-    async def _start(self, run: Callable[..., Any], *, wait: bool) -> Service:
+    async def _start(self, name: str, run: Callable[..., Any], *, wait: bool) -> Service:
         service = Service()
+        world = attrs.evolve(self.world, network=self.network.host(name))
 
         async def serve() -> None:
             with service.scope:
-                service.code = await run(
-                    world=self._world, stop=service.stop, announce=service.announce
-                )
+                service.code = await run(world=world, stop=service.stop, announce=service.announce)
             service.ended.set()
 
         self._nursery.start_soon(serve)

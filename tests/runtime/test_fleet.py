@@ -6,8 +6,12 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fanout.config import Limits
+from fanout.config import DiscoveryAddress, FleetConfig, Limits, NodeConfig, RedisAddress
 from fanout.errors import CommandFailed
+from fanout.runtime.fleet import DrainRefused, ask_to_drain, read_fleet
+from fanout.runtime.node_service import NodeIdTaken, run_node
+from fanout.runtime.signals import Stop
+from fanout.runtime.world import World
 from fanout.testing.network import MemoryNetwork
 from fanout.testing.redis import FakeRedis
 from fanout.values import Endpoint
@@ -319,6 +323,106 @@ async def test_a_client_that_does_not_read_is_cut_off_alone(autojump_clock: Mock
         assert said.endswith(
             b"-ERR slow_consumer: more than 100000 bytes waited for the client\r\n"
         )
+
+
+def outside(fleet: MemoryFleet) -> tuple[FleetConfig, World]:
+    """Return what a look from outside needs."""
+    addresses = tuple(DiscoveryAddress(RedisAddress(each.endpoint)) for each in fleet.discovery)
+    return FleetConfig(discovery=addresses), World(network=fleet.network)
+
+
+async def test_a_node_drains_when_it_is_asked_from_anywhere(autojump_clock: MockClock) -> None:
+    """Only this life of it, and not the last one unless forced."""
+    async with memory_fleet(nodes=1) as fleet:
+        config, world = outside(fleet)
+        agent = await fleet.node("node-2")
+        await until(lambda: fleet.redis["node-2"].running)
+        with pytest.raises(DrainRefused, match=r"no node node-3 .* known: node-1, node-2"):
+            await ask_to_drain(config, "node-3", world=world)
+
+        await ask_to_drain(config, "node-2", wait_seconds=30, world=world)
+
+        await agent.ended.wait()
+        assert agent.code == 0
+        report = await read_fleet(config, world=world)
+        assert [(node.id, node.state, node.fence) for node in report.nodes] == [
+            ("node-1", "active", "acl")
+        ]
+        assert report.whole
+        with pytest.raises(DrainRefused, match="last active node"):
+            await ask_to_drain(config, "node-1", world=world)
+        await ask_to_drain(config, "node-1", force=True, wait_seconds=30, world=world)
+        # The request is still there; the next life of the node has nothing to do with it.
+        fleet.kill(fleet.redis["node-1"])
+        await fleet.restart(fleet.redis["node-1"])
+        await fleet.agent("node-1")
+
+
+async def test_status_says_what_is_not_whole(autojump_clock: MockClock) -> None:
+    """A node that a sidecar cannot hear, a discovery instance that does not answer."""
+    async with memory_fleet(nodes=2) as fleet:
+        await fleet.add_discovery()
+        config, world = outside(fleet)
+        report = await read_fleet(config, world=world)
+        assert report.whole
+        assert 0 <= report.nodes[0].heartbeat_age_seconds <= TIMINGS.heartbeat_interval_seconds
+
+        fleet.network.freeze(fleet.redis["node-2"].endpoint)
+        fleet.network.freeze(fleet.discovery[1].endpoint)
+        await trio.sleep(NOTICE + 3)
+        problems = (await read_fleet(config, world=world)).problems
+
+        assert problems[0].startswith("discovery discovery-2:6379: no ")
+        assert "node node-2 is not heard by sidecar-1, sidecar-2" in problems
+
+
+async def test_the_younger_of_two_agents_with_one_id_ends(autojump_clock: MockClock) -> None:
+    """It says so; the node goes on as if nothing had happened."""
+    async with memory_fleet(nodes=1) as fleet:
+        publisher, subscriber = await two_clients(fleet)
+        fleet.redis["twin"] = await fleet.start_redis(Endpoint("twin", 6379))
+        config = NodeConfig(
+            id="node-1",
+            discovery=outside(fleet)[0].discovery,
+            redis=RedisAddress(fleet.redis["twin"].endpoint),
+        )
+        with pytest.raises(ExceptionGroup) as caught:
+            await run_node(config, world=fleet.world, stop=Stop(), announce=print)
+
+        assert caught.group_contains(NodeIdTaken, match="id node-1, at node-1:6379")
+        assert not fleet.redis["twin"].published
+        sent = await publish_all(publisher, 0)
+        await until(lambda: len(subscriber.received) == len(sent))
+
+
+async def test_an_active_node_that_many_cannot_hear_is_not_published_to(
+    autojump_clock: MockClock,
+) -> None:
+    """One sidecar is cut off from one node: the others publish elsewhere, so it misses nothing."""
+    async with memory_fleet() as fleet:
+        publisher, subscriber = await two_clients(fleet)
+        fleet.network.cut("sidecar-2", "node-2")
+        await trio.sleep(NOTICE + 3)
+        before = carried(fleet.redis["node-2"])
+        sent = await publish_all(publisher, 0)
+        await until(lambda: len(subscriber.received) >= len(sent))
+
+        assert carried(fleet.redis["node-2"]) == before
+        assert sorted(subscriber.received) == sorted(sent)
+
+
+async def test_cooperative_nodes_log_sidecars_in_as_configured(autojump_clock: MockClock) -> None:
+    """Where the agent may not make users, everybody logs in as the operator says."""
+    async with memory_fleet(nodes=0, sidecars=0) as fleet:
+        fleet.node_login = ("managed", "canary")
+        await fleet.node("node-1", wait=False)
+        await fleet.sidecar("sidecar-1")
+        client = await fleet.client("sidecar-1")
+        await client.subscribed(b"c")
+
+        assert await client.publish(b"c", b"x") == 1
+        (node,) = (await read_fleet(outside(fleet)[0], world=fleet.world)).nodes
+        assert node.fence == "cooperative"
 
 
 async def test_the_same_seed_gives_the_same_run(autojump_clock: MockClock) -> None:

@@ -4,7 +4,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from fanout.testing.network import MemoryNetwork, MemoryTransport
+from fanout.testing.network import MemoryNetwork
+from fanout.testing.stream import MemoryTransport
 from fanout.values import Endpoint
 
 HERE = Endpoint("here", 1)

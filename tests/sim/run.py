@@ -63,6 +63,7 @@ class Simulation:
     async def run(self) -> History:
         """Run the whole schedule."""
         slow = self.rng.choice((0.001, 0.01, 0.1))
+        self.history.transit_seconds = 2 * slow
         network = MemoryNetwork(delay_seconds=lambda: self.rng.uniform(0, slow))
         async with trio.open_nursery() as nursery:
             self.nursery = nursery
@@ -175,8 +176,7 @@ class Simulation:
             if who.sidecar == sidecar:
                 who.gone = True
                 for each in who.open.values():
-                    # What is on its way to a client whose connection ends need not arrive.
-                    each.leaving = trio.current_time() - 1
+                    each.leaving = trio.current_time() - 1  # its connection ends as well
 
     # Changes.
 

@@ -5,136 +5,39 @@ under an autojump clock hours pass in no time and a run can be repeated.
 """
 
 import errno
-from collections import deque
 from collections.abc import Callable
 
 import attrs
 import trio
 
+from fanout.testing.stream import MemoryTransport, Pipe
 from fanout.values import Endpoint
 
 FIRST_PORT = 20_000
 """Port 0 is answered with the ports from here on."""
 
 
-@attrs.define(eq=False)
-class _Pipe:
-    """Bytes on their way in one direction."""
+@attrs.frozen(eq=False)
+class _Wire:
+    """One connection, as the network knows it."""
 
-    bytes_max: int
-    chunks: deque[tuple[float, bytes]] = attrs.field(factory=deque)  # (arrival, bytes)
-    size: int = 0
-    last_arrival: float = 0.0
-    ended: bool = False  # nothing more will be sent
-    reset: bool = False
-    held: bool = False  # bytes are taken, up to `bytes_max`, but do not arrive
-    alarm: trio.CancelScope | None = None  # of the one who waits for bytes
-    writers: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
+    origin: str
+    endpoint: Endpoint
+    there: Pipe
+    back: Pipe
 
-    def wake(self) -> None:
-        """Have everybody who waits look again."""
-        if self.alarm is not None:
-            self.alarm.cancel()
-        self.writers.unpark_all()
-
-    def append(self, arrival: float, data: bytes) -> None:
-        """Send bytes on their way; who waits for them sleeps until they arrive."""
-        # Bytes never overtake each other, whatever the delays.
-        self.last_arrival = max(arrival, self.last_arrival)
-        if self.alarm is not None and not self.chunks and not self.held:
-            self.alarm.deadline = self.last_arrival
-        self.chunks.append((self.last_arrival, data))
-        self.size += len(data)
-
-    def due(self, now: float) -> bool:
-        """Return whether bytes have arrived."""
-        return not self.held and bool(self.chunks) and self.chunks[0][0] <= now
-
-    def next_arrival(self) -> float:
-        """Return when the next bytes arrive; infinity when none are on their way."""
-        return self.chunks[0][0] if self.chunks and not self.held else float("inf")
+    @property
+    def over(self) -> bool:
+        """Return whether nothing passes any more."""
+        return (self.there.ended and self.back.ended) or self.there.reset
 
 
-class MemoryTransport:
-    """A `Transport` over two pipes."""
+@attrs.frozen(eq=False)
+class _Cut:
+    """Two hosts that do not reach each other."""
 
-    def __init__(
-        self, incoming: _Pipe, outgoing: _Pipe, peer: str, network: "MemoryNetwork"
-    ) -> None:
-        self._incoming = incoming
-        self._outgoing = outgoing
-        self._network = network
-        self._closed = False
-        self.peer = peer
-
-    def send_nowait(self, data: bytes | memoryview) -> int:
-        """Take what the pipe has room for."""
-        pipe = self._outgoing
-        self._check_sendable()
-        taken = bytes(data[: pipe.bytes_max - pipe.size])
-        if taken:
-            pipe.append(trio.current_time() + self._network.delay_seconds(), taken)
-        return len(taken)
-
-    async def wait_sendable(self) -> None:
-        """Wait for room in the pipe."""
-        await trio.lowlevel.checkpoint()
-        while self._outgoing.size >= self._outgoing.bytes_max:
-            self._check_sendable()
-            await self._outgoing.writers.park()
-        self._check_sendable()
-
-    async def receive_some(self, bytes_max: int) -> bytes:
-        """Wait for bytes; what arrived together is received together."""
-        pipe = self._incoming
-        waited = False
-        while True:
-            if self._closed:
-                raise trio.ClosedResourceError("closed on this side")
-            if pipe.reset:
-                raise trio.BrokenResourceError("connection reset by peer")
-            now = trio.current_time()
-            if pipe.due(now):
-                if not waited:
-                    await trio.lowlevel.checkpoint()
-                return self._take(now, min(bytes_max, self._network.receive_bytes_max))
-            if pipe.ended and not pipe.chunks and not pipe.held:
-                return b""
-            with trio.CancelScope(deadline=pipe.next_arrival()) as pipe.alarm:
-                await trio.sleep_forever()
-            pipe.alarm = None
-            waited = True
-
-    def close(self) -> None:
-        """End both directions; bytes already sent still arrive."""
-        if self._closed:
-            return
-        self._closed = True
-        self._outgoing.ended = True
-        self._incoming.ended = True
-        self._incoming.chunks.clear()
-        self._incoming.size = 0
-        self._incoming.wake()
-        self._outgoing.wake()
-
-    def _take(self, now: float, bytes_max: int) -> bytes:
-        pipe = self._incoming
-        taken = bytearray()
-        while len(taken) < bytes_max and pipe.due(now):
-            arrival, chunk = pipe.chunks.popleft()
-            room = bytes_max - len(taken)
-            taken += chunk[:room]
-            if chunk[room:]:
-                pipe.chunks.appendleft((arrival, chunk[room:]))
-        pipe.size -= len(taken)
-        pipe.writers.unpark_all()
-        return bytes(taken)
-
-    def _check_sendable(self) -> None:
-        if self._closed:
-            raise trio.ClosedResourceError("closed on this side")
-        if self._outgoing.ended or self._outgoing.reset:
-            raise trio.BrokenResourceError("the peer is gone")
+    one_way: bool
+    over: trio.Event = attrs.field(factory=trio.Event)
 
 
 class MemoryListener:
@@ -191,23 +94,27 @@ class MemoryNetwork:
         self.receive_bytes_max = receive_bytes_max
         self._buffer_bytes_max = buffer_bytes_max
         self._listeners: dict[Endpoint, MemoryListener] = {}
-        self._pipes: dict[Endpoint, list[_Pipe]] = {}
+        self._wires: list[_Wire] = []
+        self._cuts: dict[tuple[str, str], _Cut] = {}
         self._frozen: dict[Endpoint, trio.Event] = {}
         self._next_port = FIRST_PORT
 
-    async def connect(self, endpoint: Endpoint) -> MemoryTransport:
-        """Connect; hangs while the endpoint is frozen. Raises ConnectionRefusedError."""
+    def host(self, name: str) -> "MemoryHost":
+        """Return the network as one host of it sees it: its links can be cut one by one."""
+        return MemoryHost(self, name)
+
+    async def connect(self, endpoint: Endpoint, origin: str = "") -> MemoryTransport:
+        """Connect; hangs while nothing gets through. Raises ConnectionRefusedError."""
         await trio.sleep(self.delay_seconds())
-        while (frozen := self._frozen.get(endpoint)) is not None:
-            await frozen.wait()
+        while (closed := self._closed_between(origin, endpoint)) is not None:
+            await closed.wait()
         listener = self._listeners.get(endpoint)
         if listener is None or not listener.listening:
             raise _refused()
-        there, back = _Pipe(self._buffer_bytes_max), _Pipe(self._buffer_bytes_max)
+        there, back = Pipe(self._buffer_bytes_max), Pipe(self._buffer_bytes_max)
         listener.offer(MemoryTransport(there, back, f"client of {endpoint}", self))
-        pipes = self._pipes.setdefault(endpoint, [])
-        pipes[:] = [pipe for pipe in pipes if not (pipe.ended or pipe.reset)]
-        pipes.extend((there, back))
+        self._wires = [each for each in self._wires if not each.over]
+        self._wires.append(_Wire(origin, endpoint, there, back))
         return MemoryTransport(back, there, str(endpoint), self)
 
     async def bind(self, endpoint: Endpoint) -> MemoryListener:
@@ -230,28 +137,76 @@ class MemoryNetwork:
     def freeze(self, endpoint: Endpoint) -> None:
         """Let nothing through to or from what listens there: no bytes, no connection, no error.
 
-        This is what a stopped process, a hung host or a partition looks like from outside.
+        This is what a stopped process or a hung host looks like from outside.
         """
         self._frozen.setdefault(endpoint, trio.Event())
-        for pipe in self._pipes.get(endpoint, ()):
-            pipe.held = True
+        self._hold()
 
     def thaw(self, endpoint: Endpoint) -> None:
         """Let everything through again, first what was held."""
-        event = self._frozen.pop(endpoint, None)
-        if event is not None:
-            event.set()
-        for pipe in self._pipes.get(endpoint, ()):
-            pipe.held = False
-            pipe.wake()
+        self._release(self._frozen.pop(endpoint, None))
+
+    def cut(self, origin: str, host: str, *, one_way: bool = False) -> None:
+        """Let nothing through from one host to another; nor back, unless it is `one_way`.
+
+        Connections that `origin` has made are meant, and those that it will try to make.
+        """
+        self._cuts.setdefault((origin, host), _Cut(one_way))
+        self._hold()
+
+    def mend(self, origin: str, host: str) -> None:
+        """Undo `cut`."""
+        found = self._cuts.pop((origin, host), None)
+        self._release(found.over if found is not None else None)
 
     def reset(self, endpoint: Endpoint) -> None:
         """Break every connection to what listens there; what was on its way is lost."""
-        for pipe in self._pipes.pop(endpoint, ()):
-            pipe.reset = True
-            pipe.chunks.clear()
-            pipe.size = 0
-            pipe.wake()
+        for wire in self._wires:
+            if wire.endpoint == endpoint:
+                for pipe in (wire.there, wire.back):
+                    pipe.reset = True
+                    pipe.chunks.clear()
+                    pipe.size = 0
+                    pipe.wake()
+
+    def _closed_between(self, origin: str, endpoint: Endpoint) -> trio.Event | None:
+        """Return what to wait for before a connection can be made; None when it can be now."""
+        if (frozen := self._frozen.get(endpoint)) is not None:
+            return frozen
+        cut = self._cuts.get((origin, endpoint.host))
+        return cut.over if cut is not None else None
+
+    def _hold(self) -> None:
+        for wire in self._wires:
+            frozen = wire.endpoint in self._frozen
+            cut = self._cuts.get((wire.origin, wire.endpoint.host))
+            wire.there.held = frozen or cut is not None
+            wire.back.held = frozen or (cut is not None and not cut.one_way)
+
+    def _release(self, over: trio.Event | None) -> None:
+        if over is None:
+            return
+        over.set()
+        self._hold()
+        for wire in self._wires:
+            wire.there.wake()
+            wire.back.wake()
+
+
+@attrs.frozen
+class MemoryHost:
+    """A `Network` that tells who connects."""
+
+    network: MemoryNetwork
+    name: str
+
+    async def connect(self, endpoint: Endpoint) -> MemoryTransport:
+        """Connect from this host. Raises ConnectionRefusedError."""
+        return await self.network.connect(endpoint, self.name)
+
+    async def bind(self, endpoint: Endpoint) -> MemoryListener:
+        """Take an endpoint. Raises OSError when somebody has it."""
+        return await self.network.bind(endpoint)
 
 
 def _refused() -> OSError:

@@ -20,7 +20,7 @@ from fanout.core.outbox import Outbox
 from fanout.errors import RemoteProtocolError
 from fanout.runtime.sender import Sender
 from fanout.runtime.transport import CONNECTION_ERRORS, Network, Transport
-from fanout.testing.users import User, default_user
+from fanout.testing.users import User, default_user, make_user
 from fanout.values import RESERVED_PREFIX, Endpoint
 from fanout.wire import resp
 from fanout.wire.requests import RequestDecoder, RequestLimits
@@ -87,6 +87,8 @@ class FakeRedis:
         endpoint: its address.
         rng: makes the run id.
         output_bytes_max: see `OUTPUT_BYTES_MAX`.
+        managed: name and password of the only user, who may do anything but make others; as an
+            operator of many Redis servers gives them out. None: a Redis of one's own.
 
     """
 
@@ -97,6 +99,7 @@ class FakeRedis:
         rng: Random,
         *,
         output_bytes_max: int = OUTPUT_BYTES_MAX,
+        managed: tuple[str, str] | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.run_id = ""
@@ -108,6 +111,7 @@ class FakeRedis:
         self._network = network
         self._rng = rng
         self._output_bytes_max = output_bytes_max
+        self._managed = managed
         self._users: dict[bytes, User] = {}
         self._keys: dict[bytes, tuple[bytes | set[bytes], float]] = {}  # value, until when
         self._connections: dict[_Connection, None] = {}
@@ -136,6 +140,10 @@ class FakeRedis:
         """Listen and serve until `kill` or cancelled. All data begins empty."""
         self._keys.clear()
         self._users = {b"default": default_user()}
+        if self._managed is not None:
+            name, password = (each.encode() for each in self._managed)
+            rules = (b"on", b">" + password, b"~*", b"&*", b"+@all", b"-acl")
+            self._users = {b"default": User(), name: make_user(*rules)}
         self.run_id = f"{self._rng.getrandbits(160):040x}"
         self.log.append((b"", self.run_id.encode()))
         self._scope = trio.CancelScope()
@@ -352,6 +360,11 @@ class FakeRedis:
     def _auth(self, connection: _Connection, arguments: list[bytes]) -> bytes:
         name, password = arguments if len(arguments) > 1 else (b"default", arguments[0])
         user = self._users.get(name)
+        if len(arguments) == 1 and user is not None and user.nopass:
+            raise _RefusedError(
+                "ERR AUTH <password> called without any password configured for the default user. "
+                "Are you sure your configuration is correct?"
+            )
         if user is None or not user.accepts(password):
             raise _RefusedError("WRONGPASS invalid username-password pair or user is disabled.")
         connection.user = user

@@ -14,6 +14,7 @@ class Rights:
     """Which commands are allowed on which keys and channels."""
 
     all_commands: bool = False
+    denied: set[bytes] = attrs.field(factory=set)
     commands: set[bytes] = attrs.field(factory=set)
     keys: list[bytes] = attrs.field(factory=list)
     channels: list[bytes] = attrs.field(factory=list)
@@ -31,6 +32,7 @@ class Rights:
             self.commands.add(rule[1:].upper())
         elif rule[:1] == b"-":
             self.commands.discard(rule[1:].upper())
+            self.denied.add(rule[1:].upper())
         elif rule[:1] == b"~":
             self.keys.append(rule[1:])
         elif rule[:1] == b"&":
@@ -40,7 +42,7 @@ class Rights:
 
     def refusal(self, verb: bytes, keys: list[bytes], channels: list[bytes]) -> str:
         """Return what is not allowed: `command`, `keys`, `channels`, or nothing."""
-        if not self.all_commands and verb not in self.commands:
+        if verb not in self.commands and (not self.all_commands or verb in self.denied):
             return "command"
         if not all(_is_allowed(key, self.keys) for key in keys):
             return "keys"
@@ -100,4 +102,12 @@ class User:
 
 def default_user() -> User:
     """Return the user that every connection begins as."""
-    return User(enabled=True, nopass=True, rights=Rights(True, set(), [b"*"], [b"*"]))
+    return make_user(b"on", b"nopass", b"~*", b"&*", b"+@all")
+
+
+def make_user(*rules: bytes) -> User:
+    """Return a new user with these rules."""
+    user = User()
+    for rule in rules:
+        user.apply(rule)
+    return user
