@@ -17,9 +17,9 @@ from fanout.wire.replies import pack
 from tests.runtime.fleet import Client, MemoryFleet, Service, until
 from tests.sim.history import History, Publish, Subscription
 
-SECONDS = 40.0
+SECONDS = 20.0
 """How long changes go on, on the simulated clock."""
-SETTLE_SECONDS = 60.0
+SETTLE_SECONDS = 40.0
 """T of the convergence: everything must be well so long after the last fault."""
 CHANNELS = tuple(b"c%d" % number for number in range(6))
 NODES_MAX, SIDECARS_MAX = 5, 4
@@ -41,11 +41,10 @@ class SimClient:
 class Simulation:
     """Runs one seed and keeps its history."""
 
-    def __init__(self, seed: int, *, planned: bool, sabotage: Callable[[], None] | None) -> None:
+    def __init__(self, seed: int, *, planned: bool) -> None:
         self.rng = random.Random(seed)
         self.seed = seed
         self.planned = planned
-        self.sabotage = sabotage
         self.history = History()
         self.agents: dict[str, Service] = {}
         self.sidecars: dict[str, Service] = {}
@@ -53,6 +52,7 @@ class Simulation:
         self.busy: set[str] = set()  # nodes that a change is under way on
         self.frozen: set[FakeRedis] = set()
         self.dead: set[FakeRedis] = set()
+        self.cuts: list[tuple[str, str]] = []
         self.dumps: list[tuple[FakeRedis, Any]] = []
         self.count = 0
 
@@ -187,10 +187,10 @@ class Simulation:
         ]  # fmt: skip
         faults: list[Callable[[], Awaitable[None]]] = [
             self.crash_redis, self.freeze_node, self.reset_node, self.crash_agent,
-            self.crash_sidecar, self.harm_discovery, self.mend,
+            self.crash_sidecar, self.harm_discovery, self.cut, self.mend,
         ]  # fmt: skip
         while True:
-            await trio.sleep(self.rng.uniform(0.1, 4))
+            await trio.sleep(self.rng.uniform(0.1, 2.5))
             self.nursery.start_soon(self.rng.choice(planned if self.planned else planned + faults))
 
     async def join(self) -> None:
@@ -304,6 +304,17 @@ class Simulation:
         self.frozen.discard(server)
         self.note(f"{server.endpoint} goes on")
 
+    async def cut(self) -> None:
+        """Have a sidecar not reach a node for a while, or not be heard by it."""
+        if (name := self._free_node()) and self.sidecars:
+            sidecar = self.rng.choice(list(self.sidecars))
+            one_way = self.rng.random() < 0.5
+            self.note(f"{sidecar} is cut off from {name}{' one way' if one_way else ''}")
+            self.fleet.network.cut(sidecar, name, one_way=one_way)
+            self.cuts.append((sidecar, name))
+            await trio.sleep(self.rng.uniform(0.5, 15))
+            self.fleet.network.mend(sidecar, name)
+
     async def reset_node(self) -> None:
         """Break all connections of a node."""
         if name := self._free_node():
@@ -350,6 +361,8 @@ class Simulation:
         await self.mend()
         for server in sorted(self.frozen, key=lambda each: str(each.endpoint)):
             self.fleet.network.thaw(server.endpoint)
+        for sidecar, node in self.cuts:
+            self.fleet.network.mend(sidecar, node)
         for server in self.fleet.discovery:
             server.refuse_writes = ""
         self.note("all faults are over")
@@ -386,14 +399,12 @@ class Simulation:
         ]
 
 
-def simulate(
-    seed: int, *, planned: bool, sabotage: Callable[[], None] | None = None
-) -> tuple[History, list[str]]:
+def simulate(seed: int, *, planned: bool) -> tuple[History, list[str]]:
     """Run one seed; return its history and what it violates."""
     # trio shuffles runnable tasks by a generator of its own; seeded, a run can be repeated.
     vars(trio_run)["_ALLOW_DETERMINISTIC_SCHEDULING"] = True
     trio_run._r.seed(seed)
-    simulation = Simulation(seed, planned=planned, sabotage=sabotage)
+    simulation = Simulation(seed, planned=planned)
     history = trio.run(simulation.run, clock=trio.testing.MockClock(autojump_threshold=0))
     found = history.violations(planned=planned)
     found += [what for _, what in history.events if what.startswith("I11")]
