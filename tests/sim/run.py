@@ -161,11 +161,12 @@ class Simulation:
     async def client_joins(self, sidecar: str) -> SimClient | None:
         """Connect a client, unless the sidecar is leaving."""
         self.count += 1
+        name = f"client-{self.count}"
         try:
             client = await self.fleet.client(sidecar)
         except LinkLost:
             return None
-        who = SimClient(f"client-{self.count}", sidecar, client)
+        who = SimClient(name, sidecar, client)
         who.client.link.on_push = lambda push: self.take(who, push)
         self.clients.append(who)
         return who
