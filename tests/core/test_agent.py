@@ -198,8 +198,8 @@ def test_a_new_redis_process_is_a_new_life() -> None:
     """Nobody may publish on it before everybody has subscribed again."""
     machine = active()
     machine.redis_down()
-    machine.found(node("n", incarnation=90, owner=OWNER)[NodeId("n")], 1)
-    machine.found(node("n", incarnation=500, owner=OWNER)[NodeId("n")], 1)
+    machine.found(0, node("n", incarnation=90, owner=OWNER)[NodeId("n")], 1)
+    machine.found(0, node("n", incarnation=500, owner=OWNER)[NodeId("n")], 1)
     effects = machine.redis_up(redis("other"), 1)
 
     assert states(effects) == [NodeState.JOINING]
@@ -292,46 +292,59 @@ def other(version: int, **values: Any) -> NodeRecord:
 def test_a_dead_predecessor_is_told_by_its_silence() -> None:
     """A record that is not renewed for a heartbeat and a poll belongs to nobody who lives."""
     machine = agent()
-    assert machine.found(other(1), 0) == ()
+    assert machine.found(0, other(1), 0) == ()
     machine.looked({}, {}, 0)
     assert machine.redis_up(redis(), 1) == ()
-    machine.found(other(1), 3)
+    machine.found(0, other(1), 3)
 
     assert machine.next_deadline() == 5
+    assert states(machine.advance(5)) == [NodeState.JOINING]
+
+
+def test_what_one_discovery_instance_missed_is_no_sign_of_life() -> None:
+    """The last record of the dead may stand in one instance and an earlier one in another."""
+    machine = agent()
+    machine.found(0, other(1), 0)
+    machine.found(1, other(2), 0)
+    machine.looked({}, {}, 0)
+    machine.redis_up(redis(), 0)
+    machine.found(0, other(1), 2)
+    machine.found(1, other(2), 2)
+
     assert states(machine.advance(5)) == [NodeState.JOINING]
 
 
 def test_one_who_said_goodbye_or_lost_its_address_is_not_watched() -> None:
     """A planned restart, or a Redis in place of the other's, begins at once."""
     machine = agent()
-    machine.found(other(1, state=NodeState.GONE), 0)
+    machine.found(0, other(1, state=NodeState.GONE), 0)
     machine.looked({}, {}, 0)
     assert states(machine.redis_up(redis(), 0)) == [NodeState.JOINING]
 
     machine = agent()
     machine.redis_up(redis(), 0)
-    machine.found(other(1, endpoint=HERE), 0)
+    machine.found(0, other(1, endpoint=HERE), 0)
     assert states(machine.looked({}, {}, 0)) == [NodeState.JOINING]
 
 
 def test_an_agent_whose_id_is_taken_gives_up_before_it_says_anything() -> None:
     """Even when its clock says that it is the older one."""
     machine = agent()
-    machine.found(other(1, owner=owner_name(999, 1)), 0)
+    machine.found(0, other(1, owner=owner_name(999, 1)), 0)
     machine.looked({}, {}, 0)
     machine.redis_up(redis(), 1)
     rival = other(2, owner=owner_name(999, 1))
 
-    assert machine.found(rival, 2) == (Outdone(rival),)
+    assert machine.found(0, rival, 2) == (Outdone(rival),)
 
 
 def test_of_two_that_began_together_the_younger_ends() -> None:
     """The older one begins a life that is believed before the other's."""
     older = active()
-    assert older.found(other(1, owner=owner_name(101, 1)), 1) == ()
-    effects = older.found(other(2, incarnation=101, owner=owner_name(101, 1)), 1)
+    assert older.found(0, other(1, owner=owner_name(101, 1)), 1) == ()
+    effects = older.found(0, other(2, incarnation=101, owner=owner_name(101, 1)), 1)
     assert [e.record.incarnation for e in effects if isinstance(e, WriteRecord)] == [102]
 
     younger = active()
-    assert younger.found(other(1), 1) == ()
-    assert younger.found(other(2), 1) == (Outdone(other(2)),)
+    assert younger.found(0, other(1), 1) == ()
+    assert younger.found(0, other(2), 1) == (Outdone(other(2)),)

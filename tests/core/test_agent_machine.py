@@ -219,7 +219,7 @@ class AgentMachine(RuleBasedStateMachine):
         """An earlier life of this node id is found in discovery."""
         seen = START_MS + ahead
         found = attrs.evolve(OTHER, node=NODE, owner=OWNER, incarnation=max(seen, 0))
-        self.take(self.agent.found(found, self.now))
+        self.take(self.agent.found(0, found, self.now))
         self.outdone_by = max(self.outdone_by, seen)
 
     @precondition(lambda self: self.record is not None)

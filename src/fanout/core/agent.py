@@ -216,13 +216,13 @@ class Agent:
         self._told = True
         return self.advance(now)
 
-    def found(self, record: NodeRecord, now: float) -> tuple[Effect, ...]:
-        """Take a record of this node id that stands in discovery, whoever wrote it."""
+    def found(self, instance: int, record: NodeRecord, now: float) -> tuple[Effect, ...]:
+        """Take a record of this node id that a discovery instance has, whoever wrote it."""
         self._next_incarnation = max(self._next_incarnation, record.incarnation + 1)
         own = self._record
         if record.owner == self._owner or (own is not None and own.state is NodeState.GONE):
             return ()
-        self._rival.found(record, self._redis, now)
+        self._rival.found(instance, record, self._redis, now)
         if self._rival.lives and (own is None or self._rival.is_older):
             return (Outdone(record),)
         overtaken = own is not None and record.incarnation >= own.incarnation

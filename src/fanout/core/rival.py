@@ -2,6 +2,7 @@
 
 Two agents with one id would write one record in turns. A record in discovery may also be what a
 crashed predecessor left; only one that is renewed while we look belongs to somebody who lives.
+Renewed means within one discovery instance: another may just have missed the last of the dead.
 The older of two keeps the id: the names of owners begin with the time they were started.
 """
 
@@ -40,6 +41,7 @@ class Rival:
     def __init__(self, owner: str, *, watch_seconds: float) -> None:
         self._owner = owner
         self._watch_seconds = watch_seconds
+        self._records: dict[int, NodeRecord] = {}  # the last of each instance
         self._record: NodeRecord | None = None
         self.lives = False
         """Whether somebody else's record was renewed while we looked."""
@@ -56,20 +58,23 @@ class Rival:
         if self.clear_at == inf:
             self.clear_at = now
 
-    def found(self, record: NodeRecord, redis: OwnRedis | None, now: float) -> None:
-        """Take somebody else's record of this node id."""
-        before = self._record
+    def found(self, instance: int, record: NodeRecord, redis: OwnRedis | None, now: float) -> None:
+        """Take somebody else's record of this node id, as one discovery instance has it."""
+        before = self._records.get(instance)
         if before is not None and record.stamp <= before.stamp:
             return
-        self._record = record
+        is_first = not self._records
+        self._records[instance] = record
         if record.state is NodeState.GONE:
             self.lives = False
-            return
-        self.lives = before is not None and before.owner == record.owner
+        elif before is not None and before.owner == record.owner:
+            self.lives = True
+        if self._record is None or record.stamp > self._record.stamp or self.lives:
+            self._record = record
         replaced = (
             redis is not None
             and record.endpoint == redis.endpoint
             and record.run_id != redis.run_id  # our Redis has its address, so it cannot live
         )
-        if before is None and not replaced:
+        if is_first and not replaced and record.state is not NodeState.GONE:
             self.clear_at = now + self._watch_seconds

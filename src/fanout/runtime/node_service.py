@@ -162,7 +162,7 @@ class _NodeService:
         now = trio.current_time()
         for record in snapshot.nodes:
             if record.node == self._config.id and record.cluster == self._config.cluster:
-                self._do(self._agent.found(record, now))
+                self._do(self._agent.found(instance, record, now))
         self._membership.read(instance, snapshot, now)
         self._look(now)
         if snapshot.drain is not None:
