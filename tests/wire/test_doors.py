@@ -14,6 +14,7 @@ from wsproto import events as ws
 from fanout.errors import RemoteProtocolError
 from fanout.values import Kind, Publish, Reply, Subscribe, Unsubscribe
 from fanout.wire.bridge import BridgeSession, message_frame, pmessage_frame
+from fanout.wire.frames import text_frame
 from fanout.wire.replies import pack
 from fanout.wire.requests import RequestDecoder, RequestLimits
 from fanout.wire.session import Session
@@ -24,7 +25,6 @@ from fanout.wire.websocket import (
     Rejected,
     Text,
     WebSocketServer,
-    text_frame,
 )
 
 requests = st.lists(st.lists(st.binary(max_size=20), min_size=1, max_size=4), max_size=5)
@@ -212,7 +212,12 @@ def test_websocket_messages_survive_any_cut(text: str, data: bytes, places: list
     server = WebSocketServer(subprotocols=("fanout.v1.json",), message_bytes_max=1000)
     events = [event for piece in cut(sent, places) for event in server.receive(piece)]
 
-    assert events == [Opened("fanout.v1.json"), Text(text), Binary(data), Closed(1000)]
+    assert events == [
+        Opened("fanout.v1.json"),
+        Text(text),
+        Binary(data),
+        Closed(1000, by_peer=True),
+    ]
 
 
 @pytest.mark.parametrize(

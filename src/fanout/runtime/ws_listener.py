@@ -11,6 +11,7 @@ from fanout.runtime.hub import Hub
 from fanout.runtime.transport import Listener, Transport
 from fanout.values import Encoding, NotPublished, Outcome, Published
 from fanout.wire import bridge
+from fanout.wire.frames import close_frame
 from fanout.wire.websocket import (
     Binary,
     Closed,
@@ -19,7 +20,6 @@ from fanout.wire.websocket import (
     Rejected,
     Text,
     WebSocketServer,
-    close_frame,
 )
 
 RECEIVE_BYTES_MAX = 65_536

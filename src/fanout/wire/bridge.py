@@ -21,7 +21,7 @@ from fanout.values import (
     Subscribe,
     Unsubscribe,
 )
-from fanout.wire.websocket import text_frame
+from fanout.wire.frames import text_frame
 
 SUBPROTOCOL = "fanout.v1.json"
 

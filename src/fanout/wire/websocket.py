@@ -1,23 +1,29 @@
 """The server side of one websocket connection, on wsproto; no IO.
 
 wsproto checks frames; added here are the bounds on the handshake and on a message over all its
-fragments, the Close frame that a protocol error deserves, and frames encoded once for many
-clients: what a server sends is unmasked, so one frame serves all.
+fragments, and the Close frame that a protocol error deserves.
 """
 
-import struct
+import base64
+import binascii
 
 import attrs
 import wsproto
 from wsproto import events as ws
+from wsproto.connection import ConnectionState
 from wsproto.frame_protocol import CloseReason
-from wsproto.utilities import LocalProtocolError, RemoteProtocolError
+from wsproto.utilities import RemoteProtocolError
+
+from fanout.wire.frames import FrameMeter, close_frame
 
 HEAD_BYTES_MAX = 16_384
+"""The whole request head of a handshake."""
+
 FRAGMENTS_MAX = 1024
-_REASON_BYTES_MAX = 123
-_LENGTH_7_MAX = 125
-_LENGTH_16_MAX = 65_535
+"""Frames of one message, the empty ones too."""
+
+_KEY_BYTES = 16
+_UPGRADE_REQUIRED = 426
 
 
 @attrs.frozen
@@ -55,148 +61,161 @@ class Pong:
 
 @attrs.frozen
 class Closed:
-    """The connection is over; what is outgoing is the last."""
+    """The connection is over; what is outgoing is the last, a Close frame at its end."""
 
     code: int
+    by_peer: bool = False
+    """The client closed, so TCP may be closed at once. Else it has yet to read why."""
 
 
 Event = Opened | Rejected | Text | Binary | Pong | Closed
 
 
-def text_frame(data: bytes) -> bytes:
-    """Return one whole unmasked text frame; `data` must be UTF-8."""
-    return _frame(0x81, data)
-
-
-def close_frame(code: int, reason: str) -> bytes:
-    """Return a Close frame; the reason is cut to what fits."""
-    text = reason.encode()[:_REASON_BYTES_MAX].decode("utf-8", "ignore").encode()
-    return _frame(0x88, struct.pack("!H", code) + text)
-
-
-def _frame(first: int, data: bytes) -> bytes:
-    length = len(data)
-    if length <= _LENGTH_7_MAX:
-        return bytes((first, length)) + data
-    if length <= _LENGTH_16_MAX:
-        return struct.pack("!BBH", first, 126, length) + data
-    return struct.pack("!BBQ", first, 127, length) + data
-
-
 class WebSocketServer:
     """One connection. After `Closed` or `Rejected` it ignores what comes."""
 
-    def __init__(self, *, subprotocols: tuple[str, ...], message_bytes_max: int) -> None:
+    def __init__(
+        self,
+        *,
+        subprotocols: tuple[str, ...],
+        message_bytes_max: int,
+        fragments_max: int = FRAGMENTS_MAX,
+    ) -> None:
         self._connection = wsproto.WSConnection(wsproto.ConnectionType.SERVER)
         self._subprotocols = subprotocols
-        self._message_bytes_max = message_bytes_max
+        self._meter = FrameMeter(message_bytes_max=message_bytes_max, fragments_max=fragments_max)
         self._opened = False
         self._over = False
-        self._head = b""
-        self._out = b""
-        self._parts: list[str | bytes] = []
-        self._size = 0
+        self._head = bytearray()
+        self._out = bytearray()
+        self._message = bytearray()  # what came of a message that is not yet whole
 
     def receive(self, data: bytes) -> tuple[Event, ...]:
         """Take bytes and return what they mean."""
         if self._over:
             return ()
-        return self._feed(data) if self._opened else self._handshake(data)
-
-    def _handshake(self, data: bytes) -> tuple[Event, ...]:
-        """Collect the request head and answer it; frames may follow it at once."""
-        self._head += data
-        end = self._head.find(b"\r\n\r\n")
-        if end < 0 and len(self._head) <= HEAD_BYTES_MAX:
-            return ()
-        if end < 0 or end > HEAD_BYTES_MAX:
-            return self._reject(431, "the request head is too large")
-        head, rest, self._head = self._head[: end + 4], self._head[end + 4 :], b""
-        if not head.split(b"\r\n", 1)[0].endswith(b" HTTP/1.1"):
-            return self._reject(400, "this is a websocket endpoint; use HTTP/1.1")
-        found = self._feed(head)
-        return (*found, *self.receive(rest)) if rest else found
-
-    def _feed(self, data: bytes) -> tuple[Event, ...]:
-        try:
-            self._connection.receive_data(data)
-        except RemoteProtocolError as error:
-            return self._reject(400, str(error))
-        found: list[Event] = []
-        try:
-            for event in self._connection.events():
-                found.extend(self._take(event))
-                if self._over:
-                    break
-        except RemoteProtocolError as error:
-            if not self._opened:
-                return self._reject(426, f"this is a websocket endpoint: {error}")
-            hint = error.event_hint
-            code = hint.code if isinstance(hint, ws.CloseConnection) else 1002
-            found.append(self._fail(code, str(error)))
-        return tuple(found)
+        return self._frames(data) if self._opened else self._handshake(data)
 
     def outgoing(self) -> bytes:
         """Take the bytes to send."""
-        out, self._out = self._out, b""
-        return out
+        out, self._out = self._out, bytearray()
+        return bytes(out)
 
     def ping(self) -> bytes:
         """Return a ping."""
         return self._connection.send(ws.Ping())
 
-    def _take(self, event: ws.Event) -> tuple[Event, ...]:
-        match event:
-            case ws.Request():
-                return self._accept(event)
-            case ws.TextMessage() | ws.BytesMessage():
-                return self._message(event)
-            case ws.Ping():
-                self._out += self._connection.send(event.response())
-            case ws.Pong():
-                return (Pong(),)
-            case ws.CloseConnection():
-                self._over = True
-                try:
-                    self._out += self._connection.send(event.response())
-                except LocalProtocolError:
-                    return (self._fail(int(event.code), event.reason or ""),)
-                return (Closed(int(event.code)),)
-        return ()
+    def _handshake(self, data: bytes) -> tuple[Event, ...]:
+        """Collect the request head and answer it; frames may follow it at once."""
+        searched = max(0, len(self._head) - 3)
+        self._head += data
+        end = self._head.find(b"\r\n\r\n", searched)
+        if end < 0 and len(self._head) <= HEAD_BYTES_MAX:
+            return ()
+        if end < 0 or end > HEAD_BYTES_MAX:
+            return self._reject(431, "the request head is too large")
+        head, rest = bytes(self._head[: end + 4]), bytes(self._head[end + 4 :])
+        self._head.clear()
+        if not head.split(b"\r\n", 1)[0].endswith(b" HTTP/1.1"):
+            return self._reject(400, "this is a websocket endpoint; use HTTP/1.1")
+        try:
+            self._connection.receive_data(head)
+            request = next(self._connection.events(), None)
+        except RemoteProtocolError as error:
+            hint = error.event_hint
+            status = hint.status_code if isinstance(hint, ws.RejectConnection) else 400
+            return self._reject(status, f"this is a websocket endpoint: {error}")
+        except UnicodeError:  # wsproto decodes some headers without a guard
+            return self._reject(400, "a header holds bytes that do not belong there")
+        if not isinstance(request, ws.Request):
+            return self._reject(400, "the request head is no request")
+        found = self._accept(request)
+        return (*found, *self.receive(rest)) if rest else found
 
     def _accept(self, request: ws.Request) -> tuple[Event, ...]:
+        names = [bytes(name) for name, _ in request.extra_headers]
+        keys = [value for name, value in request.extra_headers if name == b"sec-websocket-key"]
+        if len(keys) != 1 or not _is_key(keys[0]):
+            return self._reject(400, "Sec-WebSocket-Key must be 16 bytes as base64, once")
+        if b"content-length" in names or b"transfer-encoding" in names:
+            return self._reject(400, "a handshake has no body")
         offered = set(request.subprotocols)
         chosen = next((name for name in self._subprotocols if name in offered), None)
         self._out += self._connection.send(ws.AcceptConnection(subprotocol=chosen))
         self._opened = True
         return (Opened(chosen),)
 
-    def _message(self, event: ws.TextMessage | ws.BytesMessage) -> tuple[Event, ...]:
-        data = event.data
-        self._size += len(data)
-        self._parts.append(data if isinstance(data, str) else bytes(data))
-        if self._size > self._message_bytes_max or len(self._parts) > FRAGMENTS_MAX:
-            return (self._fail(CloseReason.MESSAGE_TOO_BIG, "the message is too large"),)
+    def _frames(self, data: bytes) -> tuple[Event, ...]:
+        passed, refusal = self._meter.measure(data)
+        self._connection.receive_data(data if passed == len(data) else data[:passed])
+        found: list[Event] = []
+        for event in self._connection.events():
+            found.extend(self._take(event))
+            if self._over:
+                return tuple(found)
+        if refusal:
+            found.append(self._fail(CloseReason.MESSAGE_TOO_BIG, refusal))
+        return tuple(found)
+
+    def _take(self, event: ws.Event) -> tuple[Event, ...]:
+        match event:
+            case ws.TextMessage():
+                return self._text(event)
+            case ws.BytesMessage():
+                return self._bytes(event)
+            case ws.Ping():
+                self._out += self._connection.send(event.response())
+            case ws.Pong():
+                return (Pong(),)
+            case ws.CloseConnection():
+                if self._connection.state is not ConnectionState.REMOTE_CLOSING:
+                    return (self._fail(int(event.code), event.reason or ""),)
+                self._over = True
+                self._out += self._connection.send(event.response())
+                return (Closed(int(event.code), by_peer=True),)
+        return ()
+
+    def _text(self, event: ws.TextMessage) -> tuple[Event, ...]:
+        if event.message_finished and not self._message:
+            return (Text(event.data),)
+        self._message += event.data.encode()
         if not event.message_finished:
             return ()
-        parts, self._parts, self._size = self._parts, [], 0
-        if isinstance(event, ws.TextMessage):
-            return (Text("".join(part for part in parts if isinstance(part, str))),)
-        return (Binary(b"".join(part for part in parts if isinstance(part, bytes))),)
+        whole = self._message.decode()
+        self._message = bytearray()
+        return (Text(whole),)
+
+    def _bytes(self, event: ws.BytesMessage) -> tuple[Event, ...]:
+        if event.message_finished and not self._message:
+            return (Binary(bytes(event.data)),)
+        self._message += event.data
+        if not event.message_finished:
+            return ()
+        whole, self._message = bytes(self._message), bytearray()
+        return (Binary(whole),)
 
     def _fail(self, code: int, reason: str) -> Closed:
         self._over = True
-        self._parts.clear()
+        self._message = bytearray()
         self._out += close_frame(code, reason)
         return Closed(code)
 
     def _reject(self, status: int, reason: str) -> tuple[Event, ...]:
-        if self._opened:
-            return (self._fail(1002, reason),)
         self._over = True
+        self._head.clear()
         body = reason.encode() + b"\n"
+        upgrade = b""
+        if status == _UPGRADE_REQUIRED:
+            upgrade = b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
         self._out += (
             b"HTTP/1.1 %d Refused\r\nContent-Type: text/plain\r\nConnection: close\r\n"
-            b"Upgrade: websocket\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body)
+            b"%bContent-Length: %d\r\n\r\n%b" % (status, upgrade, len(body), body)
         )
         return (Rejected(status),)
+
+
+def _is_key(value: bytes) -> bool:
+    try:
+        return len(base64.b64decode(value, validate=True)) == _KEY_BYTES
+    except binascii.Error:
+        return False
