@@ -58,6 +58,20 @@ async def test_clients_reach_each_other_through_two_sidecars(
         assert await two.next() == expected
 
 
+async def test_all_in_one_read_is_answered_in_order(autojump_clock: MockClock) -> None:
+    """The handshake, the hello, the answer, and the Close frame at the end."""
+    async with memory_fleet(nodes=1, sidecars=1) as fleet:
+        client = WebSocketClient(await fleet.network.connect(Endpoint("sidecar-1", 7380)))
+        client.send(HANDSHAKE + frame(TEXT, b'{"op":"ping","id":1}') + frame(TEXT, b"\xff"))
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += await client.transport.receive_some(1)
+
+        assert head.startswith(b"HTTP/1.1 101 ")
+        assert await client.end() == 1007
+        assert [each["type"] for each in client.frames] == ["hello", "ok"]
+
+
 async def test_connections_are_numbered(autojump_clock: MockClock) -> None:
     """So that a log line and a client can be brought together."""
     async with memory_fleet(sidecars=1) as fleet:

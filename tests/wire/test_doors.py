@@ -192,8 +192,9 @@ def client_bytes(*messages: ws.Event) -> bytes:
     client = wsproto.WSConnection(wsproto.ConnectionType.CLIENT)
     data = client.send(ws.Request(host="h", target="/", subprotocols=["other", "fanout.v1.json"]))
     server = WebSocketServer(subprotocols=("fanout.v1.json",), message_bytes_max=1000)
-    assert server.receive(data) == (Opened("fanout.v1.json"),)
-    client.receive_data(server.outgoing())
+    (event,) = server.receive(data)
+    assert isinstance(event, Opened) and event == Opened("fanout.v1.json")
+    client.receive_data(event.response)
     assert isinstance(next(client.events()), ws.AcceptConnection)
     return data + b"".join(client.send(message) for message in messages)
 

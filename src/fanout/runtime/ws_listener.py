@@ -103,17 +103,15 @@ class _Client:
         await self.consumer.serve(self._read, self._linger)
 
     async def _read(self) -> None:
+        going = True
         with trio.move_on_after(HANDSHAKE_SECONDS):
-            while not self.opened and await self._turn():
-                pass
-        if not self.opened:
-            return
-        while True:
+            while going and not self.opened:
+                going = await self._turn()
+        while going and self.opened:
             with trio.move_on_after(jittered(IDLE_SECONDS, self._hub.rng)) as idle:
-                if not await self._turn():
-                    return
-            if idle.cancelled_caught and not await self._ping():
-                return
+                going = await self._turn()
+            if idle.cancelled_caught:
+                going = await self._ping()
 
     async def _linger(self) -> None:
         """Read until the client closes too, or ends.
@@ -153,10 +151,9 @@ class _Client:
 
     def _perform(self, event: Event) -> None:
         match event:
-            case Opened():
+            case Opened(_, response):
                 self.opened = True
-                # The handshake response must precede whatever the first requests bring.
-                self.consumer.send(self._server.outgoing() + self._hello)
+                self.consumer.send(response + self._hello)
                 self.consumer.last = GOODBYE
             case Text(data):
                 self.consumer.perform(self._session.handle(data))
