@@ -28,6 +28,10 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         VALUES | {"fanout.config", "fanout.core", "fanout.wire", "fanout.runtime"},
         {"attrs", "hypercorn", "redis", "starlette", "structlog", "trio", "trio_websocket"},
     ),
+    "fanout.client": (
+        VALUES | {"fanout.core", "fanout.wire"},
+        {"attrs", "trio", "trio_websocket"},
+    ),
     "fanout.testing": (
         VALUES | {"fanout.core", "fanout.wire", "fanout.runtime", "fanout.testing"},
         {"attrs", "trio"},

@@ -60,3 +60,14 @@ class SettingError(ConfigError):
     def __init__(self, message: str, *names: str) -> None:
         super().__init__(message)
         self.names = names
+
+
+class RequestFailed(FanoutError):  # noqa: N818 - the sidecar answered; the failure is the answer
+    """A sidecar refused a request of `fanout.client`, or what became of it is not known.
+
+    `code` is stable; docs/websocket.md lists the codes.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code

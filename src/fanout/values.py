@@ -173,6 +173,7 @@ class Subscribe:
     kind: Kind
     names: tuple[bytes, ...]
     reply: bytes
+    tag: Any = None  # for a door that writes its reply when it knows which nodes confirmed
 
 
 @attrs.frozen(slots=True)

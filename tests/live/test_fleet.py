@@ -1,7 +1,6 @@
 """The main job through the installed commands: three nodes, two sidecars, every kind of client."""
 
 import base64
-import json
 import os
 import shutil
 import signal
@@ -20,6 +19,7 @@ import trio_websocket
 
 from fanout.core.users import CTL_USER
 from fanout.runtime.login import NO_PASSWORD
+from tests.bridge_schema import received, sent
 from tests.live.conftest import Fleet, Process, command
 
 pytestmark = pytest.mark.live
@@ -140,9 +140,10 @@ def test_redis_cli_and_websocket_clients(fleet: Fleet) -> None:
             assert ws.subprotocol == "fanout.v1.json"
 
             async def ask(**request: Any) -> Any:
-                await ws.send_message(json.dumps(request))
-                return json.loads(await ws.get_message())
+                await ws.send_message(sent(request))
+                return received(await ws.get_message())
 
+            assert received(await ws.get_message())["sidecar"] == "two"
             assert await ask(op="subscribe", channels=["news"], id=[1]) == {"type": "ok", "id": [1]}
             output = await trio.run_process(
                 [redis_cli, "-p", str(one.port("resp")), "publish", "news", "hello"],
@@ -150,13 +151,14 @@ def test_redis_cli_and_websocket_clients(fleet: Fleet) -> None:
             )
             assert output.stdout.strip() == b"1"
             expected = {"type": "message", "channel": "news", "data": "hello"}
-            assert json.loads(await ws.get_message()) == expected
+            assert received(await ws.get_message()) == expected
             with subscribed(one, "back") as pubsub:
                 encoded = base64.b64encode(binary).decode()
                 reply = await ask(op="publish", channel="back", data_base64=encoded, id=2)
                 assert reply == {"type": "ok", "id": 2, "receivers": 1}
                 assert next_data(pubsub) == binary
-            assert (await ask(op="nonsense", id=3))["code"] == "bad_request"
+            await ws.send_message('{"op": "nonsense", "id": 3}')
+            assert received(await ws.get_message())["code"] == "bad_request"
 
     trio.run(main)
 

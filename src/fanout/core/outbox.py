@@ -76,6 +76,10 @@ class Outbox:
         if begun is not None:
             blobs.append(begun)
             self.size = len(begun) - self._offset
+        self.finish(farewell)
+
+    def finish(self, farewell: bytes) -> None:
+        """Queue the last blob behind all that waits, past any limit."""
         if farewell:
-            blobs.append(farewell)
+            self._blobs.append(farewell)
             self.size += len(farewell)

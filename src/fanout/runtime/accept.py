@@ -27,7 +27,8 @@ async def accept_clients(
 ) -> None:
     """Serve each connection with `handle`; past `clients_max` send `refusal` and close.
 
-    Runs until cancelled; cancelling it ends the clients as well.
+    Runs until cancelled; cancelling it ends the clients as well. Once the listener is closed it
+    takes no more, and the clients go on.
     """
     clients = 0
     pause = ACCEPT_PAUSE_FIRST_SECONDS
@@ -45,6 +46,8 @@ async def accept_clients(
         while True:
             try:
                 transport = await listener.accept()
+            except trio.ClosedResourceError:
+                return
             except OSError as error:
                 if error.errno not in _OVERLOAD:
                     continue  # that one connection ended before it was taken

@@ -4,7 +4,7 @@ The two doors differ in how they read requests and write replies; what a request
 """
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,7 @@ from fanout.values import (
     Action,
     Close,
     Encoding,
+    NodeId,
     Outcome,
     Publish,
     Reply,
@@ -46,6 +47,12 @@ class Door:
     name: str
     outcome: Callable[[Any, Outcome], bytes]  # (tag of the publish, outcome) -> reply
     farewell: Callable[[str, str], bytes]  # (code, reason) -> last bytes before the close
+    confirmed: Callable[[Subscribe, tuple[NodeId, ...]], bytes] = lambda action, _: action.reply
+    """(subscribe, active nodes that are not heard) -> reply"""
+
+
+async def _go() -> None:
+    """Wait for nothing."""
 
 
 class Consumer:
@@ -56,6 +63,8 @@ class Consumer:
         self.encoding = encoding
         self.outbox = Outbox(limits.outbox_bytes_max)
         self.name = f"{door.name} client {transport.peer}"
+        self.last = b""
+        """What is sent last, unless the client is cut off."""
         self._hub = hub
         self._transport = transport
         self._door = door
@@ -82,8 +91,18 @@ class Consumer:
         """Whether no more of this client's requests should be read."""
         return self._closing
 
-    async def serve(self, read: Callable[[], Any]) -> None:
-        """Run `read`, the door's loop over requests, then say goodbye and forget the client."""
+    @property
+    def subscribed(self) -> bool:
+        """Whether anything is delivered to this client."""
+        return bool(self._active)
+
+    async def serve(
+        self, read: Callable[[], Any], linger: Callable[[], Awaitable[None]] = _go
+    ) -> None:
+        """Run `read`, the door's loop over requests, then say goodbye and forget the client.
+
+        `linger` waits for the client to have read the goodbye, before the connection is closed.
+        """
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
@@ -95,9 +114,11 @@ class Consumer:
                     nursery.cancel_scope.cancel()
         finally:
             self._forget()
+            self.outbox.finish(self.last)
             with trio.move_on_after(FAREWELL_SECONDS, shield=True):
                 with contextlib.suppress(*CONNECTION_ERRORS):
                     await self._sender.drain()
+                    await linger()
             self._transport.close()
 
     def perform(self, action: Action) -> None:
@@ -146,6 +167,8 @@ class Consumer:
         if self._gone or self._scope.cancel_called:
             return
         log.warning("consumer_disconnected", consumer=self.name, code=code, reason=reason)
+        self._forget()  # now: nothing may be delivered behind the farewell
+        self.last = b""
         self.outbox.truncate(self._door.farewell(code, reason))
         self._scope.cancel()
 
@@ -159,7 +182,7 @@ class Consumer:
 
     def _subscribe(self, action: Subscribe) -> None:
         if not action.names:
-            self._turns.reply(action.reply)
+            self._turns.reply(partial(self._door.confirmed, action, self._unheard()))
             return
         turn = self._turns.reserve()
         self._tickets[turn] = self._hub.subscriptions.acquire(
@@ -178,7 +201,11 @@ class Consumer:
         for name in action.names:
             self._hub.dispatch.add(action.kind, name, self)
             self._active[action.kind, name] = None
-        return action.reply
+        return self._door.confirmed(action, self._unheard())
+
+    def _unheard(self) -> tuple[NodeId, ...]:
+        """Return the nodes that carry publishes this sidecar does not hear."""
+        return tuple(sorted(name for name, node in self._hub.active.items() if node.deaf))
 
     def _unsubscribe(self, action: Unsubscribe) -> bytes:
         if self._gone:

@@ -103,6 +103,8 @@ class Hub:
         self.nodes: dict[NodeId, NodeLink] = {}
         self.on_change: Callable[[], None] = lambda: None
         """Called when what this sidecar tells discovery about itself may have changed."""
+        self.on_gap: Callable[[NodeId, str], None] = lambda _node, _reason: None
+        """Called when messages of a node may have been missed; says why, see GAP_REASONS."""
         self.probe_channel = RESERVED_PREFIX + b"probe:" + config.id.encode()
         self._nursery = nursery
         self._touched: dict[LocalClient, None] = {}

@@ -6,6 +6,8 @@ the Redis that discovery speaks of: an address may meanwhile belong to another o
 
 PING is no proof of delivery, so when nothing was heard for a while a probe is published to a
 channel of our own; if it does not come back the connection is given up.
+
+Long because both connections, and what may be missed by them, are the state of one node.
 """
 
 import random
@@ -31,6 +33,7 @@ from fanout.values import (
     Fence,
     FenceReceived,
     Kind,
+    NodeId,
     NodeRecord,
     NodeState,
 )
@@ -56,6 +59,7 @@ class Owner(Protocol):
     subscriptions: Subscriptions
     probe_channel: bytes
     publisher: Publisher
+    on_gap: Callable[[NodeId, str], None]
 
     def on_push(self, line: Line, push: list[Any]) -> None:
         """Take one push of the node."""
@@ -93,6 +97,7 @@ class NodeLink:
         self._scope = trio.CancelScope()
         self._probe_back = trio.Event()
         self._was_covered = False
+        self._missed = False  # whether messages may be missed since the node was last heard
         self._heard = False  # whether the present or last connection could subscribe
         self._ended: int | None = None  # the incarnation whose END was read
         self._renewed = trio.Event()
@@ -166,6 +171,8 @@ class NodeLink:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._keep, CTL_USER, self._control)
                 nursery.start_soon(self._keep, DATA_USER, self._publishing)
+        if self._missed:
+            self._hub.on_gap(self.record.node, "left")
 
     async def _keep(self, user: str, session: Callable[[Link], Awaitable[None]]) -> None:
         """Connect, run `session` until the link ends, wait, and so on."""
@@ -197,7 +204,7 @@ class NodeLink:
         """Subscribe on the node, fan out what it delivers, and probe it."""
         await identify(link, self.record, self._timings.connect_timeout_seconds)
         self._heard = True
-        hub = self._hub
+        hub, incarnation = self._hub, self.record.incarnation
         line = self.line = hub.subscriptions.open(self.record.node)
         self._ctl = link
         self._was_covered = False
@@ -210,6 +217,8 @@ class NodeLink:
         finally:
             hub.subscriptions.close(line)
             self.line = self._ctl = None
+            if self._was_covered and self._ended != incarnation:
+                self._gap("lost")
             hub.links_changed()
             hub.flush()
 
@@ -217,6 +226,7 @@ class NodeLink:
         """End a batch of pushes: fan out, confirm, and notice that the node is covered."""
         if self.covered and not self._was_covered:
             self._was_covered = True
+            self._gap("heard")
             self._set_deaf(deaf=False)
             self._hub.links_changed()
         self._hub.flush()
@@ -269,6 +279,12 @@ class NodeLink:
                 answered, since = link.answered, trio.current_time()
             elif trio.current_time() - since >= limit:
                 raise LinkLost(f"a publish was not answered within {limit:g} seconds")
+
+    def _gap(self, reason: str) -> None:
+        """Report that messages may have been missed, unless nobody publishes on the node yet."""
+        if self._missed or self.record.state is not NodeState.JOINING:
+            self._missed = reason == "lost"
+            self._hub.on_gap(self.record.node, reason)
 
     def _set_deaf(self, *, deaf: bool) -> None:
         if deaf is not self.deaf:

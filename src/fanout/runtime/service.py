@@ -16,7 +16,7 @@ from fanout.runtime.resp_listener import serve_resp
 from fanout.runtime.signals import Stop, open_signal_stop
 from fanout.runtime.transport import Listener, Network
 from fanout.runtime.world import World
-from fanout.runtime.ws_listener import serve_ws
+from fanout.runtime.ws_listener import WebSocketDoor
 from fanout.values import Endpoint
 
 log = structlog.get_logger()
@@ -81,22 +81,21 @@ async def _run(
         nursery.start_soon(registry.run)
         nursery.start_soon(hub.keep_time)
         nursery.start_soon(presence.run)
+        websocket = WebSocketDoor(hub, ws)
         async with trio.open_nursery() as doors:
-            doors.start_soon(_leave_on, stop, doors.cancel_scope)
+            doors.start_soon(_leave_on, stop, doors.cancel_scope, (resp, ws), websocket)
             await presence.introduce()
             await _until_ready(hub, nodes_min)
+            await trio.lowlevel.checkpoint_if_cancelled()  # the listeners are closed then
             for listener in (resp, ws):
                 listener.listen()
             doors.start_soon(serve_resp, hub, resp)
-            doors.start_soon(serve_ws, hub, ws)
+            doors.start_soon(websocket.serve)
             announce(
                 f"ready resp={resp.endpoint} ws=ws://{ws.endpoint}/ "
                 f"admin=http://{admin}/ nodes={len(hub.active)}"
             )
             log.info("sidecar_ready", nodes=len(hub.active))
-        resp.close()
-        ws.close()
-        log.info("sidecar_leaving")
         with trio.move_on_after(FAREWELL_SECONDS):
             await presence.say_goodbye()
         nursery.cancel_scope.cancel()
@@ -139,8 +138,15 @@ async def _until_ready(hub: Hub, nodes_min: int) -> None:
         await trio.sleep(READY_POLL_SECONDS)
 
 
-async def _leave_on(stop: Stop, scope: trio.CancelScope) -> None:
+async def _leave_on(
+    stop: Stop, scope: trio.CancelScope, listeners: tuple[Listener, ...], websocket: WebSocketDoor
+) -> None:
+    """Once asked to stop take no more clients, tell those who can be told, then end them."""
     await stop.requested.wait()
+    log.info("sidecar_leaving")
+    for listener in listeners:
+        listener.close()
+    await websocket.leave()
     scope.cancel()
 
 

@@ -1,5 +1,6 @@
 """The door for websocket clients."""
 
+import itertools
 from typing import Any
 
 import trio
@@ -9,7 +10,7 @@ from fanout.runtime.accept import accept_clients
 from fanout.runtime.consumer import Consumer, Door
 from fanout.runtime.hub import Hub
 from fanout.runtime.transport import Listener, Transport
-from fanout.values import Encoding, NotPublished, Outcome, Published
+from fanout.values import Encoding, NodeId, NotPublished, Outcome, Published, Subscribe
 from fanout.wire import bridge
 from fanout.wire.frames import close_frame
 from fanout.wire.websocket import (
@@ -22,8 +23,8 @@ from fanout.wire.websocket import (
     WebSocketServer,
 )
 
-RECEIVE_BYTES_MAX = 65_536
-"""One turn of one client."""
+RECEIVE_BYTES_MAX = 16_384
+"""One turn of one client; at 10 us for the smallest frame a flood takes 25 ms before others."""
 
 HANDSHAKE_SECONDS = 5.0
 """How long a connection may take to become a websocket."""
@@ -33,6 +34,12 @@ IDLE_SECONDS = 25.0
 
 PONG_SECONDS = 8.0
 """How long a pinged client may stay silent."""
+
+GAP_SECONDS = 1.0
+"""How long the news of gaps is gathered after some was sent: a link that flaps is no flood."""
+
+CLOSING_SECONDS = 1.0
+"""How long clients may go on after they were told that the sidecar leaves."""
 
 JSON_FACTOR = 6
 """A payload grows at most this much as JSON text (every byte an escape of six characters)."""
@@ -53,91 +60,172 @@ def _farewell(code: str, reason: str) -> bytes:
     return close_frame(bridge.CLOSE_CODES[code], f"{code}: {reason}")
 
 
-DOOR = Door(name="ws", outcome=_outcome, farewell=_farewell)
+def _confirmed(action: Subscribe, unheard: tuple[NodeId, ...]) -> bytes:
+    return bridge.confirmed_frame(action.tag, unheard)
+
+
+DOOR = Door(name="ws", outcome=_outcome, farewell=_farewell, confirmed=_confirmed)
+GOODBYE = _farewell("shutdown", "the sidecar leaves; connect again")
 
 
 class _Client:
     """The loop of one websocket client."""
 
-    def __init__(self, hub: Hub, transport: Transport) -> None:
+    def __init__(self, hub: Hub, transport: Transport, number: int) -> None:
         limits = hub.config.limits
+        message_bytes_max = JSON_FACTOR * limits.payload_bytes_max + MESSAGE_MARGIN_BYTES
+        self.opened = False
+        self.consumer = Consumer(hub, transport, DOOR, Encoding.JSON)
         self._hub = hub
         self._transport = transport
         self._server = WebSocketServer(
-            subprotocols=(bridge.SUBPROTOCOL,),
-            message_bytes_max=JSON_FACTOR * limits.payload_bytes_max + MESSAGE_MARGIN_BYTES,
+            subprotocols=(bridge.SUBPROTOCOL,), message_bytes_max=message_bytes_max
         )
         self._session = bridge.BridgeSession(
             payload_bytes_max=limits.payload_bytes_max, name_bytes_max=limits.channel_bytes_max
         )
-        self._consumer = Consumer(hub, transport, DOOR, Encoding.JSON)
-        self._opened = False
+        self._hello = bridge.hello_frame(
+            hub.config.id,
+            number,
+            {
+                "payload_bytes": limits.payload_bytes_max,
+                "name_bytes": limits.channel_bytes_max,
+                "names": bridge.NAMES_MAX,
+                "id_bytes": bridge.ID_BYTES_MAX,
+                "message_bytes": message_bytes_max,
+                "outbox_bytes": limits.outbox_bytes_max,
+            },
+        )
         self._closed = False
+        self._closed_by_peer = False
 
     async def serve(self) -> None:
-        await self._consumer.serve(self._read)
+        await self.consumer.serve(self._read, self._linger)
 
     async def _read(self) -> None:
+        going = True
         with trio.move_on_after(HANDSHAKE_SECONDS):
-            while not self._opened and await self._turn():
-                pass
-        if not self._opened:
-            return
-        while True:
+            while going and not self.opened:
+                going = await self._turn()
+        while going and self.opened:
             with trio.move_on_after(jittered(IDLE_SECONDS, self._hub.rng)) as idle:
-                if not await self._turn():
-                    return
-            if idle.cancelled_caught and not await self._ping():
-                return
+                going = await self._turn()
+            if idle.cancelled_caught:
+                going = await self._ping()
+
+    async def _linger(self) -> None:
+        """Read until the client closes too, or ends.
+
+        Closing TCP over bytes not read resets it, and may take the Close frame from the client.
+        """
+        while not self._closed_by_peer:
+            data = await self._transport.receive_some(RECEIVE_BYTES_MAX)
+            ended = any(isinstance(event, Closed) for event in self._server.receive(data))
+            self._closed_by_peer = ended or not data
 
     async def _ping(self) -> bool:
-        self._consumer.send(self._server.ping())
+        self.consumer.send(self._server.ping())
         self._hub.flush()
         with trio.move_on_after(PONG_SECONDS) as silent:
             return await self._turn()
         assert silent.cancelled_caught  # noqa: S101 - the only way out of the block above
-        self._consumer.cut("no_pong", f"no answer to a ping within {PONG_SECONDS:g} seconds")
+        self.consumer.cut("no_pong", f"no answer to a ping within {PONG_SECONDS:g} seconds")
         return False
 
     async def _turn(self) -> bool:
         """Read and perform what has come; False when the client is done."""
         data = await self._transport.receive_some(RECEIVE_BYTES_MAX)
         if not data:
+            self.consumer.last = b""
             return False
         for event in self._server.receive(data):
             self._perform(event)
-        if outgoing := self._server.outgoing():
-            self._consumer.send(outgoing)
+        if self._closed:  # a Close frame is the last: behind the answers to what came before
+            self.consumer.last = self._server.outgoing()
+        elif outgoing := self._server.outgoing():
+            self.consumer.send(outgoing)
         self._hub.flush()
         # A cancelled wait here would lose nothing: what was read is performed.
-        await self._consumer.room()
-        return not (self._closed or self._consumer.closing)
+        await self.consumer.room()
+        return not (self._closed or self.consumer.closing)
 
     def _perform(self, event: Event) -> None:
         match event:
-            case Opened():
-                self._opened = True
-                # The handshake response must precede whatever the first requests bring.
-                self._consumer.send(self._server.outgoing())
+            case Opened(_, response):
+                self.opened = True
+                self.consumer.send(response + self._hello)
+                self.consumer.last = GOODBYE
             case Text(data):
-                self._consumer.perform(self._session.handle(data))
-            case Binary():
-                self._consumer.perform(self._session.handle_binary())
-            case Closed() | Rejected():
+                self.consumer.perform(self._session.handle(data))
+            case Binary(data):
+                self.consumer.perform(self._session.handle_binary(data))
+            case Closed():
+                self._closed = True
+                self._closed_by_peer = event.by_peer
+            case Rejected():
                 self._closed = True
             case _:
                 pass  # a pong: that bytes came was all we wanted
 
 
-async def serve_ws(hub: Hub, listener: Listener) -> None:
-    """Serve websocket clients until cancelled."""
+class WebSocketDoor:
+    """Serves websocket clients and tells all of them what concerns all of them."""
 
-    async def serve_client(transport: Transport) -> None:
-        await _Client(hub, transport).serve()
+    def __init__(self, hub: Hub, listener: Listener) -> None:
+        self._hub = hub
+        self._listener = listener
+        self._clients: dict[_Client, None] = {}
+        self._numbers = itertools.count(1)
+        self._gaps: dict[NodeId, str] = {}  # not yet told; of each node the latest
+        self._gap_noted = trio.Event()
+        self._emptied = trio.Event()
 
-    await accept_clients(
-        listener,
-        serve_client,
-        clients_max=hub.config.limits.clients_max,
-        refusal=b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n",
-    )
+    async def serve(self) -> None:
+        """Serve until cancelled."""
+        self._hub.on_gap = self._note_gap
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._tell_gaps)
+            await accept_clients(
+                self._listener,
+                self._serve_client,
+                clients_max=self._hub.config.limits.clients_max,
+                refusal=b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n",
+            )
+
+    async def leave(self) -> None:
+        """Tell the clients that the sidecar leaves; wait for them to go, but not for long."""
+        frame = bridge.closing_frame("shutdown")
+        for client in self._clients:
+            if client.opened:
+                client.consumer.send(frame)
+        self._hub.flush()
+        with trio.move_on_after(CLOSING_SECONDS):
+            while self._clients:
+                self._emptied = trio.Event()
+                await self._emptied.wait()
+
+    async def _serve_client(self, transport: Transport) -> None:
+        client = _Client(self._hub, transport, next(self._numbers))
+        self._clients[client] = None
+        try:
+            await client.serve()
+        finally:
+            del self._clients[client]
+            if not self._clients:
+                self._emptied.set()
+
+    def _note_gap(self, node: NodeId, reason: str) -> None:
+        self._gaps[node] = reason
+        self._gap_noted.set()
+
+    async def _tell_gaps(self) -> None:
+        while True:
+            await self._gap_noted.wait()
+            self._gap_noted = trio.Event()
+            gaps, self._gaps = self._gaps, {}
+            frames = b"".join(bridge.gap_frame(node, reason) for node, reason in gaps.items())
+            for client in self._clients:
+                if client.consumer.subscribed:
+                    client.consumer.send(frames)
+            self._hub.flush()
+            await trio.sleep(GAP_SECONDS)

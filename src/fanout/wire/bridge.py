@@ -2,13 +2,17 @@
 
 Requests are objects with an `op`; those with an `id`, of any JSON type, are answered with the same
 `id`. Errors are answered always. Names are text; a channel that is not UTF-8 can only come from a
-Redis client, through a pattern, and is delivered as `channel_base64`.
+Redis client or a binary frame, through a pattern, and is delivered as `channel_base64`.
+
+An `id` is kept as the JSON it is answered with: whether it can be written is known before anything
+is done for its request.
 """
 
 import base64
 import binascii
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
 from json.encoder import encode_basestring_ascii
 from typing import Any
 
@@ -25,12 +29,23 @@ from fanout.wire.frames import text_frame
 
 SUBPROTOCOL = "fanout.v1.json"
 
+VERSION = 1
+"""Of this protocol, said in the hello."""
+
 NAMES_MAX = 1024
 """Channels or patterns in one request."""
 
+ID_BYTES_MAX = 1024
+"""An `id` as compact JSON. Ids wait with their requests, of which a client may send many."""
+
+PUBLISH = 1
+PUBLISH_NUMBERED = 2
+"""First byte of a binary frame: publish, or publish and be answered by number."""
+
 ERROR_CODES = {
-    "bad_json": "The frame is not a JSON object.",
-    "bad_request": "A field is missing, unknown or of the wrong type; the message names it.",
+    "bad_json": "The text frame is not a JSON object.",
+    "bad_binary": "The binary frame has no known form.",
+    "bad_request": "A field is missing or of the wrong kind; the message names it.",
     "reserved_channel": "The channel belongs to fanout itself.",
     "name_too_long": "A channel or pattern is over the sidecar's limit.",
     "message_too_large": "The payload is over the sidecar's limit.",
@@ -40,10 +55,18 @@ ERROR_CODES = {
 }
 """Stable codes of error replies."""
 
-CLOSE_CODES = {"slow_consumer": 4008, "no_pong": 4009, "shutdown": 1001}
-"""Stable websocket close codes."""
+GAP_REASONS = {
+    "lost": "The sidecar no longer hears the node; messages may be missed from now on.",
+    "heard": "The sidecar hears the node; what was published on it before may be missed.",
+    "left": "A lost node is given up; it will not be heard again under this name and life.",
+}
+"""Why messages of a node may have been missed."""
+
+CLOSE_CODES = {"shutdown": 1012, "slow_consumer": 4008, "no_pong": 4009}
+"""Stable websocket close codes, beside those of the websocket protocol itself."""
 
 _ABSENT = object()
+_BINARY_HEAD_BYTES = {PUBLISH: 3, PUBLISH_NUMBERED: 7}
 
 
 class _Refused(Exception):  # noqa: N818 - control flow within this module
@@ -59,26 +82,26 @@ class BridgeSession:
         self._payload_bytes_max = payload_bytes_max
         self._name_bytes_max = name_bytes_max
         self._held: dict[Kind, dict[bytes, None]] = {Kind.CHANNEL: {}, Kind.PATTERN: {}}
-        self._ops: dict[str, Callable[[dict[str, Any], Any], Action]] = {
+        self._ops: dict[str, Callable[[dict[str, Any], bytes], Action]] = {
             "subscribe": lambda request, tag: self._subscribe(Kind.CHANNEL, request, tag),
             "psubscribe": lambda request, tag: self._subscribe(Kind.PATTERN, request, tag),
             "unsubscribe": lambda request, tag: self._unsubscribe(Kind.CHANNEL, request, tag),
             "punsubscribe": lambda request, tag: self._unsubscribe(Kind.PATTERN, request, tag),
             "publish": self._publish,
-            "ping": lambda _, tag: Reply(_frame({"type": "ok", "id": _shown(tag)})),
+            "ping": lambda _, tag: Reply(text_frame(b'{"type":"ok","id":%b}' % (tag or b"null"))),
         }
 
     def handle(self, text: str) -> Action:
         """Return what one text frame asks for. A refused request changes nothing."""
-        tag: Any = _ABSENT
+        tag = b""
         try:
             try:
-                request = json.loads(text, parse_constant=_refuse_constant)
+                request = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
             except (ValueError, RecursionError):
                 raise _Refused("bad_json", "the frame is not valid JSON") from None
             if not isinstance(request, dict):
                 raise _Refused("bad_json", "the frame is not a JSON object")
-            tag = request.get("id", _ABSENT)
+            tag = _tag(request)
             op = request.get("op")
             handler = self._ops.get(op) if isinstance(op, str) else None
             if handler is None:
@@ -87,11 +110,22 @@ class BridgeSession:
         except _Refused as refused:
             return Reply(error_frame(tag, refused.code, str(refused)))
 
-    def handle_binary(self) -> Action:
-        """Refuse a binary frame."""
-        return Reply(
-            error_frame(_ABSENT, "bad_json", "send text frames; binary goes in data_base64")
-        )
+    def handle_binary(self, data: bytes) -> Action:
+        """Return the publish that one binary frame asks for. A refused one changes nothing."""
+        tag = b""
+        try:
+            start = _BINARY_HEAD_BYTES.get(data[0], 0) if data else 0
+            if not start or len(data) < start:
+                raise _Refused("bad_binary", "a binary frame begins with 1 or 2 and a whole header")
+            if data[0] == PUBLISH_NUMBERED:
+                tag = b"%d" % int.from_bytes(data[1:5])
+            end = start + int.from_bytes(data[start - 2 : start])
+            if end > len(data):
+                raise _Refused("bad_binary", "the frame ends within the channel")
+            self._check_name(data[start:end])
+            return self._checked_publish(data[start:end], data[end:], tag)
+        except _Refused as refused:
+            return Reply(error_frame(tag, refused.code, str(refused)))
 
     def _names(self, kind: Kind, request: dict[str, Any], *, required: bool) -> list[bytes]:
         field = "channels" if kind is Kind.CHANNEL else "patterns"
@@ -104,30 +138,33 @@ class BridgeSession:
 
     def _name(self, name: Any, field: str) -> bytes:
         encoded = _utf8(name, field)
-        if encoded.startswith(RESERVED_PREFIX):
+        self._check_name(encoded)
+        return encoded
+
+    def _check_name(self, name: bytes) -> None:
+        if name.startswith(RESERVED_PREFIX):
             raise _Refused(
                 "reserved_channel", f"names below {RESERVED_PREFIX.decode()} are reserved"
             )
-        if len(encoded) > self._name_bytes_max:
+        if len(name) > self._name_bytes_max:
             raise _Refused("name_too_long", f"a name is over {self._name_bytes_max} bytes")
-        return encoded
 
-    def _subscribe(self, kind: Kind, request: dict[str, Any], tag: Any) -> Action:
+    def _subscribe(self, kind: Kind, request: dict[str, Any], tag: bytes) -> Action:
         held = self._held[kind]
         names = dict.fromkeys(self._names(kind, request, required=True))
         new = tuple(name for name in names if name not in held)
         held.update(dict.fromkeys(new))
-        return Subscribe(kind, new, _ok(tag))
+        return Subscribe(kind, new, b"", tag)
 
-    def _unsubscribe(self, kind: Kind, request: dict[str, Any], tag: Any) -> Action:
+    def _unsubscribe(self, kind: Kind, request: dict[str, Any], tag: bytes) -> Action:
         held = self._held[kind]
         names = dict.fromkeys(self._names(kind, request, required=False))
         dropped = tuple(name for name in names if name in held)
         for name in dropped:
             del held[name]
-        return Unsubscribe(kind, dropped, _ok(tag))
+        return Unsubscribe(kind, dropped, confirmed_frame(tag, ()))
 
-    def _publish(self, request: dict[str, Any], tag: Any) -> Action:
+    def _publish(self, request: dict[str, Any], tag: bytes) -> Action:
         channel = self._name(request.get("channel"), "'channel'")
         data, encoded = request.get("data", _ABSENT), request.get("data_base64", _ABSENT)
         if (data is _ABSENT) is (encoded is _ABSENT):
@@ -139,6 +176,9 @@ class BridgeSession:
                 payload = base64.b64decode(_utf8(encoded, "'data_base64'"), validate=True)
             except binascii.Error as error:
                 raise _Refused("bad_request", f"'data_base64' is not base64: {error}") from None
+        return self._checked_publish(channel, payload, tag)
+
+    def _checked_publish(self, channel: bytes, payload: bytes, tag: bytes) -> Action:
         if len(payload) > self._payload_bytes_max:
             raise _Refused(
                 "message_too_large",
@@ -147,16 +187,48 @@ class BridgeSession:
         return Publish(channel, payload, tag)
 
 
-def published_frame(tag: Any, receivers: int) -> bytes:
-    """Return the reply to a publish; nothing when the request had no id."""
-    if tag is _ABSENT:
+def hello_frame(sidecar: str, connection: int, limits: Mapping[str, int]) -> bytes:
+    """Return the first frame of every connection."""
+    return _frame(
+        {
+            "type": "hello",
+            "protocol": VERSION,
+            "sidecar": sidecar,
+            "connection": connection,
+            "limits": dict(limits),
+        }
+    )
+
+
+def gap_frame(node: str, reason: str) -> bytes:
+    """Return the event that messages may have been missed; `reason` is one of GAP_REASONS."""
+    return _frame({"type": "gap", "node": node, "reason": reason})
+
+
+def closing_frame(reason: str) -> bytes:
+    """Return the event that the sidecar will close the connection soon."""
+    return _frame({"type": "closing", "reason": reason})
+
+
+def confirmed_frame(tag: bytes, degraded: Sequence[str]) -> bytes:
+    """Return the reply to a subscribe, with the nodes not heard; nothing without an id."""
+    if not tag:
         return b""
-    return _frame({"type": "ok", "id": tag, "receivers": receivers})
+    if not degraded:
+        return text_frame(b'{"type":"ok","id":%b}' % tag)
+    nodes = json.dumps(degraded, separators=(",", ":")).encode()
+    return text_frame(b'{"type":"ok","id":%b,"degraded":%b}' % (tag, nodes))
 
 
-def error_frame(tag: Any, code: str, message: str) -> bytes:
-    """Return an error reply."""
-    return _frame({"type": "error", "id": _shown(tag), "code": code, "message": message})
+def published_frame(tag: bytes, receivers: int) -> bytes:
+    """Return the reply to a publish; nothing when the request had no id."""
+    return text_frame(b'{"type":"ok","id":%b,"receivers":%d}' % (tag, receivers)) if tag else b""
+
+
+def error_frame(tag: bytes, code: str, message: str) -> bytes:
+    """Return an error reply; without an id in the request its id is null."""
+    rest = json.dumps({"code": code, "message": message}, separators=(",", ":"))[1:].encode()
+    return text_frame(b'{"type":"error","id":%b,%b' % (tag or b"null", rest))
 
 
 def message_frame(channel: bytes, payload: bytes) -> bytes:
@@ -185,12 +257,18 @@ def _frame(reply: dict[str, Any]) -> bytes:
     return text_frame(json.dumps(reply, separators=(",", ":")).encode())
 
 
-def _ok(tag: Any) -> bytes:
-    return b"" if tag is _ABSENT else _frame({"type": "ok", "id": tag})
-
-
-def _shown(tag: Any) -> Any:
-    return None if tag is _ABSENT else tag
+def _tag(request: dict[str, Any]) -> bytes:
+    """Return the id of a request as JSON; empty when it has none."""
+    given = request.get("id", _ABSENT)
+    if given is _ABSENT:
+        return b""
+    try:
+        tag = json.dumps(given, separators=(",", ":")).encode()
+    except RecursionError:
+        raise _Refused("bad_request", "'id' is nested too deeply") from None
+    if len(tag) > ID_BYTES_MAX:
+        raise _Refused("bad_request", f"'id' is over {ID_BYTES_MAX} bytes")
+    return tag
 
 
 def _utf8(value: Any, field: str) -> bytes:
@@ -204,3 +282,10 @@ def _utf8(value: Any, field: str) -> bytes:
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} cannot be written back")
+    return number

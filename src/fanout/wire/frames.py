@@ -20,11 +20,6 @@ def text_frame(data: bytes) -> bytes:
     return _frame(0x81, data)
 
 
-def binary_frame(data: bytes) -> bytes:
-    """Return one whole unmasked binary frame."""
-    return _frame(0x82, data)
-
-
 def close_frame(code: int, reason: str) -> bytes:
     """Return a Close frame; the reason is cut to what fits."""
     text = reason.encode()[:_REASON_BYTES_MAX].decode("utf-8", "ignore").encode()

@@ -28,9 +28,10 @@ _UPGRADE_REQUIRED = 426
 
 @attrs.frozen
 class Opened:
-    """The handshake is done."""
+    """The handshake is done; `response` is to be sent before anything else is."""
 
     subprotocol: str | None
+    response: bytes = attrs.field(default=b"", eq=False)
 
 
 @attrs.frozen
@@ -141,9 +142,9 @@ class WebSocketServer:
             return self._reject(400, "a handshake has no body")
         offered = set(request.subprotocols)
         chosen = next((name for name in self._subprotocols if name in offered), None)
-        self._out += self._connection.send(ws.AcceptConnection(subprotocol=chosen))
+        response = self._connection.send(ws.AcceptConnection(subprotocol=chosen))
         self._opened = True
-        return (Opened(chosen),)
+        return (Opened(chosen, response),)
 
     def _frames(self, data: bytes) -> tuple[Event, ...]:
         passed, refusal = self._meter.measure(data)
