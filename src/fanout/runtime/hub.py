@@ -24,6 +24,7 @@ from fanout.core.membership import (
 )
 from fanout.core.outbox import Outbox
 from fanout.core.subscriptions import Line, Subscriptions
+from fanout.runtime.census import Census
 from fanout.runtime.node_link import NodeLink
 from fanout.runtime.publisher import Publisher
 from fanout.runtime.transport import Network
@@ -32,6 +33,7 @@ from fanout.values import (
     INBOX_PREFIX,
     PRESENCE_CHANNEL,
     RESERVED_PREFIX,
+    SHARD_PREFIX,
     Encoding,
     End,
     Fence,
@@ -48,9 +50,10 @@ from fanout.wire.records import decode_control
 log = structlog.get_logger()
 
 ENCODERS = {
-    Encoding.RESP2: Encoders(resp.message2, resp.pmessage2),
-    Encoding.RESP3: Encoders(resp.message3, resp.pmessage3),
-    Encoding.JSON: Encoders(bridge.message_frame, bridge.pmessage_frame),
+    Encoding.RESP2: Encoders(resp.message2, resp.pmessage2, resp.smessage2),
+    Encoding.RESP3: Encoders(resp.message3, resp.pmessage3, resp.smessage3),
+    # Websocket clients have no shard channels.
+    Encoding.JSON: Encoders(bridge.message_frame, bridge.pmessage_frame, bridge.message_frame),
 }
 
 
@@ -101,7 +104,11 @@ class Hub:
         self._touched: dict[LocalClient, None] = {}
         self._deadline_moved = trio.Event()
         self._inbox = INBOX_PREFIX + config.id.encode()
-        own = (PRESENCE_CHANNEL, CONTROL_CHANNEL, self.probe_channel, self._inbox)
+        self.census = Census(self)
+        own = (
+            *(PRESENCE_CHANNEL, CONTROL_CHANNEL, self.probe_channel, self._inbox),
+            *self.census.channels,
+        )
         self.subscriptions.acquire(Kind.CHANNEL, own, lambda: None)
 
     # What the doors use.
@@ -133,6 +140,10 @@ class Hub:
         for client in slow:
             client.overflow()
 
+    def deadline_moved(self) -> None:
+        """Have `keep_time` look at the deadlines anew."""
+        self._deadline_moved.set()
+
     # What the links to the nodes report.
 
     def on_push(self, line: Line, push: list[Any]) -> None:
@@ -157,10 +168,14 @@ class Hub:
 
     def _on_control(self, node: NodeId, channel: bytes, payload: bytes) -> None:
         link = self.nodes.get(node)
-        if link is None:
+        if channel.startswith(SHARD_PREFIX):
+            self.dispatch.smessage(channel, payload)
+        elif link is None:
             return
-        if channel == self.probe_channel:
+        elif channel == self.probe_channel:
             link.probe_returned()
+        elif channel in self.census.channels:
+            self.census.on_message(link, channel, payload)
         elif channel in (CONTROL_CHANNEL, self._inbox):
             match decode_control(payload):
                 case End() as end:
@@ -226,7 +241,7 @@ class Hub:
 
     async def keep_time(self) -> None:
         """Run the cores' deadlines; never returns."""
-        cores = (self.membership, self.subscriptions, self.publisher)
+        cores = (self.membership, self.subscriptions, self.publisher, self.census)
         while True:
             self._deadline_moved = trio.Event()
             deadline = min(core.next_deadline() for core in cores)
@@ -235,6 +250,7 @@ class Hub:
             now = trio.current_time()
             self.subscriptions.expire(now)
             self.publisher.expire(now)
+            self.census.expire(now)
             self._apply(self.membership.advance(now))
             self.flush()
             self.on_change()

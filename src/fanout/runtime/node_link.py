@@ -19,7 +19,7 @@ from fanout.config import RedisAddress, SidecarConfig
 from fanout.core.backoff import Backoff, jittered
 from fanout.core.subscriptions import Batch, Line, Subscriptions
 from fanout.errors import CommandFailed, LinkLost, RemoteProtocolError
-from fanout.runtime.link import Link, use_link
+from fanout.runtime.link import Link, OnAnswer, use_link
 from fanout.runtime.publisher import Publisher
 from fanout.runtime.transport import Network
 from fanout.values import (
@@ -67,10 +67,6 @@ class Owner(Protocol):
 
     def flush(self) -> None:
         """Send everything that has become due."""
-
-
-def _ignore(_answer: Any) -> None:
-    """Do nothing with an answer: what counts is the message, where it is received."""
 
 
 class NodeLink:
@@ -139,10 +135,13 @@ class NodeLink:
 
     def answer_fence(self, fence: Fence) -> None:
         """Tell a sidecar that its fence on this node came, behind all it published there."""
+        inbox = INBOX_PREFIX + fence.sidecar.encode()
+        self.control(pack(b"PUBLISH", inbox, encode_control(FenceReceived(fence.number))))
+
+    def control(self, command: bytes, on_answer: OnAnswer = lambda _answer: None) -> None:
+        """Send a command on the control connection; nothing when there is none."""
         if self._ctl is not None:
-            inbox = INBOX_PREFIX + fence.sidecar.encode()
-            answer = encode_control(FenceReceived(fence.number))
-            self._ctl.submit(pack(b"PUBLISH", inbox, answer), _ignore)
+            self._ctl.submit(command, on_answer)
             self._ctl.flush()
 
     def probe_returned(self) -> None:
@@ -251,8 +250,7 @@ class NodeLink:
             if idle < timings.probe_interval_seconds and not link.in_flight:
                 continue
             self._probe_back = trio.Event()
-            link.submit(pack(b"PUBLISH", hub.probe_channel, b""), _ignore)
-            link.flush()
+            self.control(pack(b"PUBLISH", hub.probe_channel, b""))
             with trio.move_on_after(timings.probe_timeout_seconds) as scope:
                 await self._probe_back.wait()
             if scope.cancelled_caught:

@@ -86,7 +86,7 @@ async def _run(
             await _until_ready(hub, nodes_min)
             for listener in (resp, ws):
                 listener.listen()
-            doors.start_soon(serve_resp, hub, resp)
+            doors.start_soon(serve_resp, hub, resp, world.wall_milliseconds)
             doors.start_soon(serve_ws, hub, ws)
             announce(
                 f"ready resp={resp.endpoint} ws=ws://{ws.endpoint}/ "
