@@ -45,6 +45,7 @@ from fanout.values import (
     Snapshot,
 )
 from fanout.wire import bridge, resp
+from fanout.wire.limits import ClientLimits, Patterns
 from fanout.wire.records import decode_control
 
 log = structlog.get_logger()
@@ -89,6 +90,15 @@ class Hub:
         self.network = network
         self.rng = rng
         self.membership = Membership(config.cluster, instances=len(config.discovery))
+        limits = config.limits
+        self.client_limits = ClientLimits(
+            payload_bytes_max=limits.payload_bytes_max,
+            channel_bytes_max=limits.channel_bytes_max,
+            subscriptions_max=limits.subscriptions_max,
+            patterns_max=limits.patterns_max,
+            transaction_bytes_max=limits.transaction_bytes_max,
+            patterns=Patterns(limits.distinct_patterns_max),
+        )
         self.subscriptions = Subscriptions()
         self.dispatch: Dispatch[LocalClient] = Dispatch(ENCODERS)
         self.publisher = Publisher(

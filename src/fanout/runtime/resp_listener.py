@@ -12,7 +12,6 @@ from fanout.runtime.transport import Listener, Transport
 from fanout.values import Close, Encoding, NotPublished, Outcome, Published
 from fanout.wire import resp
 from fanout.wire.client_state import UNANSWERED
-from fanout.wire.limits import ClientLimits
 from fanout.wire.requests import RequestDecoder, RequestLimits
 from fanout.wire.session import Session
 
@@ -45,16 +44,17 @@ DOOR = Door(name="resp", outcome=_outcome, farewell=_farewell)
 async def serve_resp(hub: Hub, listener: Listener, wall_milliseconds: Callable[[], int]) -> None:
     """Serve Redis clients until cancelled."""
     limits = hub.config.limits
-    client_limits = ClientLimits(
-        payload_bytes_max=limits.payload_bytes_max,
-        channel_bytes_max=limits.channel_bytes_max,
-    )
     clients = RespClients(hub, listener.endpoint, wall_milliseconds)
-    request_limits = RequestLimits(bulk_bytes_max=limits.payload_bytes_max + PAYLOAD_MARGIN_BYTES)
+    bulk_bytes_max = limits.payload_bytes_max + PAYLOAD_MARGIN_BYTES
+    request_limits = RequestLimits(
+        arguments_max=limits.arguments_max,
+        bulk_bytes_max=bulk_bytes_max,
+        request_bytes_max=bulk_bytes_max + limits.arguments_max * limits.channel_bytes_max,
+    )
 
     async def serve_client(transport: Transport) -> None:
         consumer = Consumer(hub, transport, DOOR, Encoding.RESP2)
-        session = Session(clients.next_id(), clients, client_limits)
+        session = Session(clients.next_id(), clients, hub.client_limits)
         decoder = RequestDecoder(request_limits)
 
         async def read() -> None:

@@ -67,15 +67,16 @@ class _Client:
             subprotocols=(bridge.SUBPROTOCOL,),
             message_bytes_max=JSON_FACTOR * limits.payload_bytes_max + MESSAGE_MARGIN_BYTES,
         )
-        self._session = bridge.BridgeSession(
-            payload_bytes_max=limits.payload_bytes_max, name_bytes_max=limits.channel_bytes_max
-        )
+        self._session = bridge.BridgeSession(hub.client_limits)
         self._consumer = Consumer(hub, transport, DOOR, Encoding.JSON)
         self._opened = False
         self._closed = False
 
     async def serve(self) -> None:
-        await self._consumer.serve(self._read)
+        try:
+            await self._consumer.serve(self._read)
+        finally:
+            self._session.close()
 
     async def _read(self) -> None:
         with trio.move_on_after(HANDSHAKE_SECONDS):

@@ -13,7 +13,6 @@ from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from fanout.values import (
-    RESERVED_PREFIX,
     Action,
     Kind,
     Publish,
@@ -21,6 +20,7 @@ from fanout.values import (
     Subscribe,
     Unsubscribe,
 )
+from fanout.wire.limits import ClientLimits, Refusal
 from fanout.wire.websocket import text_frame
 
 SUBPROTOCOL = "fanout.v1.json"
@@ -34,6 +34,7 @@ ERROR_CODES = {
     "reserved_channel": "The channel belongs to fanout itself.",
     "name_too_long": "A channel or pattern is over the sidecar's limit.",
     "message_too_large": "The payload is over the sidecar's limit.",
+    "too_many_subscriptions": "The client, or all clients together, would hold too many names.",
     "no_node": "No node can be published to now; the message was not published.",
     "publish_failed": "No node took the message; it was not published.",
     "outcome_unknown": "The node was lost with the message; it may or may not have been published.",
@@ -55,9 +56,8 @@ class _Refused(Exception):  # noqa: N818 - control flow within this module
 class BridgeSession:
     """The session of one websocket client."""
 
-    def __init__(self, *, payload_bytes_max: int = 1_048_576, name_bytes_max: int = 1024) -> None:
-        self._payload_bytes_max = payload_bytes_max
-        self._name_bytes_max = name_bytes_max
+    def __init__(self, limits: ClientLimits | None = None) -> None:
+        self._limits = limits or ClientLimits()
         self._held: dict[Kind, dict[bytes, None]] = {Kind.CHANNEL: {}, Kind.PATTERN: {}}
         self._ops: dict[str, Callable[[dict[str, Any], Any], Action]] = {
             "subscribe": lambda request, tag: self._subscribe(Kind.CHANNEL, request, tag),
@@ -67,6 +67,11 @@ class BridgeSession:
             "publish": self._publish,
             "ping": lambda _, tag: Reply(_frame({"type": "ok", "id": _shown(tag)})),
         }
+
+    def close(self) -> None:
+        """Give up what the client held, when its connection has ended."""
+        for pattern in self._held[Kind.PATTERN]:
+            self._limits.patterns.discard(pattern)
 
     def handle(self, text: str) -> Action:
         """Return what one text frame asks for. A refused request changes nothing."""
@@ -100,23 +105,17 @@ class BridgeSession:
             return list(self._held[kind])
         if not isinstance(names, list) or not names or len(names) > NAMES_MAX:
             raise _Refused("bad_request", f"'{field}' must be a list of 1 to {NAMES_MAX} texts")
-        return [self._name(name, f"'{field}'") for name in names]
-
-    def _name(self, name: Any, field: str) -> bytes:
-        encoded = _utf8(name, field)
-        if encoded.startswith(RESERVED_PREFIX):
-            raise _Refused(
-                "reserved_channel", f"names below {RESERVED_PREFIX.decode()} are reserved"
-            )
-        if len(encoded) > self._name_bytes_max:
-            raise _Refused("name_too_long", f"a name is over {self._name_bytes_max} bytes")
-        return encoded
+        return [_utf8(name, f"'{field}'") for name in names]
 
     def _subscribe(self, kind: Kind, request: dict[str, Any], tag: Any) -> Action:
         held = self._held[kind]
         names = dict.fromkeys(self._names(kind, request, required=True))
+        _check(self._limits.check_subscribe(kind, held, names))
         new = tuple(name for name in names if name not in held)
         held.update(dict.fromkeys(new))
+        if kind is Kind.PATTERN:
+            for name in new:
+                self._limits.patterns.add(name)
         return Subscribe(kind, new, _ok(tag))
 
     def _unsubscribe(self, kind: Kind, request: dict[str, Any], tag: Any) -> Action:
@@ -125,10 +124,13 @@ class BridgeSession:
         dropped = tuple(name for name in names if name in held)
         for name in dropped:
             del held[name]
+            if kind is Kind.PATTERN:
+                self._limits.patterns.discard(name)
         return Unsubscribe(kind, dropped, _ok(tag))
 
     def _publish(self, request: dict[str, Any], tag: Any) -> Action:
-        channel = self._name(request.get("channel"), "'channel'")
+        channel = _utf8(request.get("channel"), "'channel'")
+        _check(self._limits.check_name(channel))
         data, encoded = request.get("data", _ABSENT), request.get("data_base64", _ABSENT)
         if (data is _ABSENT) is (encoded is _ABSENT):
             raise _Refused("bad_request", "give either 'data' or 'data_base64'")
@@ -139,11 +141,7 @@ class BridgeSession:
                 payload = base64.b64decode(_utf8(encoded, "'data_base64'"), validate=True)
             except binascii.Error as error:
                 raise _Refused("bad_request", f"'data_base64' is not base64: {error}") from None
-        if len(payload) > self._payload_bytes_max:
-            raise _Refused(
-                "message_too_large",
-                f"a payload of {len(payload)} bytes is over {self._payload_bytes_max}",
-            )
+        _check(self._limits.check_payload(payload))
         return Publish(channel, payload, tag)
 
 
@@ -200,6 +198,11 @@ def _utf8(value: Any, field: str) -> bytes:
         return value.encode()
     except UnicodeEncodeError:
         raise _Refused("bad_request", f"{field} has half a surrogate pair") from None
+
+
+def _check(refusal: Refusal | None) -> None:
+    if refusal:
+        raise _Refused(refusal.code, refusal.message)
 
 
 def _refuse_constant(name: str) -> Any:
