@@ -161,7 +161,7 @@ SCRIPTS: dict[str, list[bytes | list[bytes]]] = {
     ],
     "only a subscriber": [
         b"SUBSCRIBE a", b"CLIENT GETNAME", b"client nope", b"client", b"nope", b"HELLO 3",
-        b"PUBSUB NUMPAT", b"MULTI", b"SPUBLISH a x", b"PUBLISH a x", b"PUBLISH a", b"ECHO x",
+        b"PUBSUB NUMPAT", b"EXEC", b"MULTI", b"SPUBLISH a x", b"PUBLISH a x", b"PUBLISH a", b"EXEC", b"ECHO x",
         b"UNSUBSCRIBE", b"ECHO x",
     ],
     "publishing": [
@@ -198,7 +198,7 @@ SCRIPTS: dict[str, list[bytes | list[bytes]]] = {
         b"CLIENT REPLY", b"CLIENT REPLY x", b"CLIENT REPLY OFF x", b"CLIENT REPLY ON",
     ],
     "transactions": [
-        b"EXEC", b"DISCARD", b"MULTI", b"MULTI", b"PUBLISH a b", b"PING", b"EXEC", b"MULTI", b"EXEC",
+        b"EXEC x", b"EXEC", b"DISCARD", b"MULTI", b"MULTI", b"PUBLISH a b", b"PING", b"EXEC", b"MULTI", b"EXEC",
         b"MULTI", b"nope", b"PUBLISH a b", b"EXEC", b"EXEC", b"MULTI", b"PUBLISH x", b"DISCARD",
         b"MULTI", b"WATCH x", b"EXEC", b"WATCH x y", b"UNWATCH", b"UNWATCH x", b"WATCH", b"MULTI",
         b"UNWATCH", b"SELECT 0", b"CLIENT GETNAME", b"ECHO x", b"EXEC", b"MULTI", b"CLIENT NOPE",

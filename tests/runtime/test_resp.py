@@ -7,7 +7,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from fanout.errors import LinkLost
+from fanout.config import Limits
+from fanout.errors import CommandFailed, LinkLost
 from fanout.runtime.census import TIMEOUT_SECONDS
 from fanout.testing.network import MemoryNetwork
 from fanout.values import Endpoint
@@ -160,3 +161,22 @@ async def test_shard_channels_cross_the_fleet(autojump_clock: MockClock) -> None
 
         assert smessage2(b"c", b"to the shard") in data
         assert data.count(b"to the shard") == 1
+
+
+async def test_what_a_client_held_is_free_when_it_is_gone(autojump_clock: MockClock) -> None:
+    """However it went: the limit of different patterns is for those who are there."""
+    async with memory_fleet(sidecars=0) as fleet:
+        await fleet.sidecar("sidecar-1", limits=Limits(distinct_patterns_max=1))
+        one, two = await fleet.client("sidecar-1"), await fleet.client("sidecar-1")
+        heard: list[Any] = []
+        two.link.on_push = heard.append
+        one.link.submit_subscription(b"PSUBSCRIBE", (b"a*",))
+        one.link.flush()
+        await until(lambda: one.link.in_flight == 0)
+        with pytest.raises(CommandFailed, match="distinct-patterns-max"):
+            await two.link.call("PSUBSCRIBE", "b*")
+        one.link.close("enough")
+        await trio.sleep(0.1)
+        two.link.submit_subscription(b"PSUBSCRIBE", (b"b*",))
+        two.link.flush()
+        await until(lambda: bool(heard))
