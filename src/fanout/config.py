@@ -322,6 +322,26 @@ class Limits:
         8_388_608, _count(1024, _BYTES_MAX), "BYTES",
         "Bytes that may wait for one client before it is cut off. Raising it costs that much memory per slow client.",
     )  # fmt: skip
+    subscriptions_max: int = option(
+        16_384, _count(1, 1_000_000), "COUNT",
+        "Channels of one client. Raising it costs memory here and on every node for every channel.",
+    )  # fmt: skip
+    patterns_max: int = option(
+        128, _count(1, 100_000), "COUNT",
+        "Patterns of one client. Raising it costs every node and sidecar time with every message.",
+    )  # fmt: skip
+    distinct_patterns_max: int = option(
+        512, _count(1, 100_000), "COUNT",
+        "Different patterns of all clients together. Raising it costs every node time with every message.",
+    )  # fmt: skip
+    arguments_max: int = option(
+        16_385, _count(16, 1_000_001), "COUNT",
+        "Words of one Redis command; a client that reconnects subscribes to all its channels with one. Raising it costs memory per client.",
+    )  # fmt: skip
+    transaction_bytes_max: int = option(
+        8_388_608, _count(1024, _BYTES_MAX), "BYTES",
+        "Commands that one client may queue between MULTI and EXEC. Raising it costs that much memory per client.",
+    )  # fmt: skip
     clients_max: int = option(
         10_000, _count(1, 1_000_000), "COUNT",
         "Clients at each door. Raising it costs memory and file descriptors.",

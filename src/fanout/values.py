@@ -1,6 +1,9 @@
-"""The vocabulary that the pure cores and the wire share: frozen values, no behaviour."""
+"""The vocabulary that the pure cores and the wire share: frozen values, no behaviour.
 
-from collections.abc import Mapping
+Long because a vocabulary is looked up in one place.
+"""
+
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, NewType, Self
 
@@ -22,6 +25,12 @@ IDENTITY_KEY = b"__fanout:identity"
 
 PRESENCE_CHANNEL = RESERVED_PREFIX + b"presence"
 """Every sidecar subscribes to it on every node: its NUMSUB is a head count of sidecars."""
+
+SHARD_PREFIX = RESERVED_PREFIX + b"shard:"
+"""With a name behind it: the channel on the nodes that carries a shard channel of clients.
+
+Shard channels are a space of names of their own; nodes of Redis 6.2 do not know them.
+"""
 
 PORT_MAX = 65535
 
@@ -150,11 +159,15 @@ class Encoding(Enum):
     JSON = "json"  # a websocket text frame
 
 
+Ready = bytes | Callable[[], bytes]
+"""The bytes of a reply, or what makes them at the moment they go out."""
+
+
 @attrs.frozen(slots=True)
 class Reply:
     """A request was answered on the spot; `data` goes to the client in its turn."""
 
-    data: bytes
+    data: Ready
 
 
 @attrs.frozen(slots=True)
@@ -198,11 +211,48 @@ class Reset:
 class Close:
     """The connection ends after `reply`."""
 
-    reply: bytes
+    reply: Ready
     reason: str
 
 
-Action = Reply | Publish | Subscribe | Unsubscribe | Reset | Close
+class Space(Enum):
+    """The three spaces of names that clients subscribe in."""
+
+    CHANNELS = "channels"
+    PATTERNS = "patterns"
+    SHARDS = "shards"
+
+
+@attrs.frozen(slots=True)
+class Question:
+    """How many clients subscribe to what, in the whole fleet?
+
+    About `names`, or, where that is None, about every name that matches the pattern `glob`; about
+    every name at all where that is None too: to Redis `*` does not match the empty name.
+    """
+
+    space: Space
+    names: tuple[bytes, ...] | None = None
+    glob: bytes | None = None
+
+
+@attrs.frozen(slots=True)
+class Ask:
+    """The fleet is asked; `reply` makes the reply of the clients counted for each name."""
+
+    question: Question
+    reply: Callable[[Mapping[bytes, int]], bytes]
+
+
+@attrs.frozen(slots=True)
+class Exec:
+    """Several requests are answered at once: `header`, then the reply of each action."""
+
+    header: bytes
+    actions: tuple["Action", ...]
+
+
+Action = Reply | Publish | Subscribe | Unsubscribe | Reset | Close | Ask | Exec
 """What a door's session wants done for one request."""
 
 
@@ -280,6 +330,32 @@ class Deaf:
     sidecar: SidecarId
     nodes: Mapping[NodeId, int]
 
+
+@attrs.frozen(slots=True)
+class CensusQuestion:
+    """Message of a sidecar to all: how many clients does each of you have for this?"""
+
+    sidecar: SidecarId
+    number: int
+    question: Question
+
+
+@attrs.frozen(slots=True)
+class CensusAnswer:
+    """Message to the sidecar that asked: one of `parts` pieces of what one sidecar counted."""
+
+    sidecar: SidecarId
+    number: int
+    part: int
+    parts: int
+    counts: Mapping[bytes, int]
+
+
+CENSUS_CHANNEL = RESERVED_PREFIX + b"census"
+"""Every sidecar that answers census questions subscribes to it on every node."""
+
+CENSUS_INBOX_PREFIX = RESERVED_PREFIX + b"census-to:"
+"""With a sidecar's id behind it: the channel on every node for answers to its questions."""
 
 INBOX_PREFIX = RESERVED_PREFIX + b"to:"
 """With a sidecar's id behind it: the channel on every node for what is told to it alone."""

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from fanout.core.dispatch import Dispatch, Encoders
 from fanout.core.glob import compile_pattern
 from fanout.core.outbox import Outbox
-from fanout.values import Encoding, Kind
+from fanout.values import SHARD_PREFIX, Encoding, Kind, Space
 
 
 @attrs.define(eq=False)
@@ -27,6 +27,7 @@ def encoders(letter: bytes) -> Encoders:
     return Encoders(
         lambda channel, payload: b"%b(%b %b)" % (letter, channel, payload),
         lambda pattern, channel, payload: b"%b[%b %b %b]" % (letter, pattern, channel, payload),
+        lambda channel, payload: b"%b{%b %b}" % (letter, channel, payload),
     )
 
 
@@ -119,3 +120,25 @@ def test_nothing_is_delivered_after_discard() -> None:
 
     assert dispatch.flush() == ([], [])
     assert dispatch.receivers(b"c") == 0
+
+
+def test_shard_channels_are_a_space_of_their_own() -> None:
+    """Delivered under the name the client used, heard by no pattern, listed apart."""
+    dispatch: Dispatch[Client] = Dispatch(TABLE)
+    client, other = Client(Encoding.RESP3), Client(Encoding.RESP2)
+    dispatch.add(Kind.CHANNEL, SHARD_PREFIX + b"c", client)
+    dispatch.add(Kind.CHANNEL, b"c", other)
+    dispatch.add(Kind.PATTERN, b"*", other)
+    dispatch.smessage(SHARD_PREFIX + b"c", b"x")
+    dispatch.smessage(SHARD_PREFIX + b"d", b"y")
+    dispatch.flush()
+
+    assert (client.text(), other.text()) == (b"3{c x}", b"")
+    assert dispatch.receivers(SHARD_PREFIX + b"c") == 1
+    assert dispatch.receivers(b"c") == 2
+    assert {space: list(dispatch.names(space)) for space in Space} == {
+        Space.CHANNELS: [b"c"],
+        Space.PATTERNS: [b"*"],
+        Space.SHARDS: [b"c"],
+    }
+    assert [dispatch.subscribers(space, b"c") for space in Space] == [1, 0, 1]

@@ -188,3 +188,21 @@ def test_a_joining_node_holds_no_subscriber_back() -> None:
     subscriptions.acquire(Kind.CHANNEL, [b"newer"], lambda: None)
 
     assert subscriptions.confirmed() == []
+
+
+def test_what_lingers_on_a_node_is_counted_there() -> None:
+    """A pattern nobody wants any more is still delivered, and counted, until it is given up."""
+    subscriptions = Subscriptions(linger_seconds=1.0)
+    line = subscriptions.open(NodeId("n"))
+    for kind, name in ((Kind.PATTERN, b"a*"), (Kind.PATTERN, b"*"), (Kind.CHANNEL, b"ab")):
+        subscriptions.acquire(kind, [name], lambda: None)
+        subscriptions.batches()
+        assert line.counted(b"ab") == (0 if name == b"a*" else 1 + (name == b"ab"))
+        subscriptions.acknowledge(line, subscribed=True, kind=kind, name=name)
+    assert (line.counted(b"ab"), line.counted(b"b")) == (3, 1)
+
+    subscriptions.release(Kind.PATTERN, (b"a*",), 5.0)
+    assert line.counted(b"ab") == 3
+    subscriptions.expire(6.0)
+    subscriptions.batches()
+    assert line.counted(b"ab") == 2

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanout.core.turns import Turns
+from fanout.core.turns import Group, Turns
 
 
 @given(st.permutations(range(8)), st.sets(st.integers(0, 7)))
@@ -46,3 +46,35 @@ def test_completing_twice_is_an_error() -> None:
 
     with pytest.raises(RuntimeError):
         turns.complete(second, b"y")
+
+
+def test_a_group_leaves_as_one_in_its_turn() -> None:
+    """Its parts wait for the last of them and for the turns before; functions run at the end."""
+    emitted: list[bytes] = []
+    turns = Turns(emitted.append)
+    before = turns.reserve()
+    group = Group(turns)
+    group.reply(b"*3")
+    first, second = group.reserve(), group.reserve()
+    group.reply(lambda: b"%d" % len(emitted))
+    group.seal()
+    turns.reply(b"after")
+    group.complete(second, b"2")
+    group.complete(first, b"1")
+    assert emitted == []
+    turns.complete(before, b"before")
+
+    assert emitted == [b"before", b"*3121", b"after"]
+    with pytest.raises(RuntimeError):
+        group.complete(first, b"1")
+
+
+def test_an_unsealed_group_waits() -> None:
+    """Parts that are all ready are not yet all the parts."""
+    emitted: list[bytes] = []
+    group = Group(Turns(emitted.append))
+    group.reply(b"1")
+    assert emitted == []
+    group.seal()
+
+    assert emitted == [b"1"]

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanout.values import Kind, Publish, Reply, Subscribe, Unsubscribe
+from fanout.values import Kind, Publish, Ready, Reply, Subscribe, Unsubscribe
 from fanout.wire import bridge
 from fanout.wire.bridge import BridgeSession
+from fanout.wire.limits import ClientLimits
 from tests.bridge_schema import RECEIVED, SCHEMA, SENT, received, sent
 from tests.wire.rfc6455 import TEXT, sent_frames
 
@@ -20,8 +21,9 @@ DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "websocket.md").read_text()
 
 
-def shown(frames: bytes) -> list[Any]:
+def shown(frames: Ready) -> list[Any]:
     """Return the JSON of text frames, each checked against the schema."""
+    assert isinstance(frames, bytes)
     found = []
     for opcode, payload in sent_frames(frames):
         assert opcode == TEXT
@@ -138,7 +140,7 @@ def test_binary_frames_publish_bytes(op: int, number: int, channel: bytes, data:
 )
 def test_binary_frames_that_are_refused(frame: bytes, code: str, id_: int | None) -> None:
     """Always with an error, which has the number if that was readable."""
-    reply = refusal(BridgeSession(payload_bytes_max=10, name_bytes_max=10), frame)
+    reply = refusal(BridgeSession(ClientLimits(payload_bytes_max=10, channel_bytes_max=10)), frame)
 
     assert (reply["code"], reply["id"]) == (code, id_)
 

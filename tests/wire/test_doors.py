@@ -15,8 +15,9 @@ from fanout.errors import RemoteProtocolError
 from fanout.values import Kind, Publish, Reply, Subscribe, Unsubscribe
 from fanout.wire.bridge import BridgeSession, message_frame, pmessage_frame
 from fanout.wire.frames import text_frame
+from fanout.wire.limits import ClientLimits, Patterns
 from fanout.wire.replies import pack
-from fanout.wire.requests import RequestDecoder, RequestLimits
+from fanout.wire.requests import UNAUTHENTICATED, RequestDecoder, RequestLimits
 from fanout.wire.session import Session
 from fanout.wire.websocket import (
     Binary,
@@ -26,6 +27,7 @@ from fanout.wire.websocket import (
     Text,
     WebSocketServer,
 )
+from tests.wire.sidecar import LoneSidecar, said
 
 requests = st.lists(st.lists(st.binary(max_size=20), min_size=1, max_size=4), max_size=5)
 
@@ -75,13 +77,69 @@ def test_garbage_is_cut_the_same_way(data: bytes, places: list[int]) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"*1025\r\n", b"*2\r\n$7\r\nPUBLISH\r\n$1114113\r\n", b"x" * 1025, b"*1\r\n$" + b"9" * 40],
+    [
+        b"*16386\r\n",
+        b"*2\r\n$7\r\nPUBLISH\r\n$1114113\r\n",
+        b"x" * 1025,
+        b"*1\r\n$" + b"9" * 40,
+        b"*20\r\n" + 17 * (b"$1114112\r\n" + b"x" * 1_114_112 + b"\r\n"),
+    ],
+    ids=lambda data: repr(data[:20]),
 )
 def test_what_is_too_large_is_refused_before_it_comes(data: bytes) -> None:
     """The announced number is enough to hang up."""
     _, reply = decode([data], RequestLimits())
 
     assert reply is not None and reply.startswith(b"-ERR Protocol error")
+
+
+def test_who_has_not_logged_in_is_read_less_of() -> None:
+    """The limits are Redis' own, and are lifted in the middle of what has come already."""
+    hello = pack(*(b"HELLO 3 AUTH me secret SETNAME name".split()))
+    for data, words in (
+        (b"*11\r\n", b"unauthenticated multibulk length"),
+        (b"*x\r\n", b"invalid multibulk length"),
+        (b"*2\r\n$4\r\nAUTH\r\n$16385\r\n", b"unauthenticated bulk length"),
+        (pack(b"PUBLISH", b"c", b"x" * 16_385), b"unauthenticated bulk length"),
+    ):
+        found, reply = decode([hello + data], UNAUTHENTICATED)
+        assert len(found) == 1
+        assert reply == b"-ERR Protocol error: " + words + b"\r\n"
+    decoder = RequestDecoder(UNAUTHENTICATED)
+    wanted = [b"SUBSCRIBE", *[b"c%d" % number for number in range(100)]]
+    decoder.feed(hello + pack(*wanted))
+    assert decoder.next_request() is not None
+    decoder.limits = RequestLimits()
+
+    assert decoder.next_request() == wanted
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        (b"ping\n", [[b"ping"]]),
+        (b"  AUTH me   secret\r\n", [[b"AUTH", b"me", b"secret"]]),
+        (b"\r\n\nQUIT\n", [[b"QUIT"]]),
+        (b"PUBLISH c x\r\n", []),
+        (b'AUTH "a b"\r\n', []),
+    ],
+)
+def test_few_commands_may_come_as_a_line(line: bytes, found: list[list[bytes]]) -> None:
+    """Those one types to see whether anybody is there; a message could come from a browser."""
+    requests, reply = decode([line], RequestLimits())
+
+    assert requests == found
+    assert (reply is None) is bool(found)
+
+
+def test_patterns_of_websocket_clients_count_too() -> None:
+    """Both doors share the limit of distinct patterns, and give back what a client had."""
+    limits = ClientLimits(patterns=Patterns(1))
+    first, second = BridgeSession(limits), Session(1, LoneSidecar(), limits)
+    first.handle('{"op":"psubscribe","patterns":["a*"]}')
+    assert b"distinct-patterns-max" in said(second.handle([b"PSUBSCRIBE", b"b*"]))
+    first.close()
+    assert isinstance(second.handle([b"PSUBSCRIBE", b"b*"]), Subscribe)
 
 
 @pytest.mark.parametrize("line", [b"GET / HTTP/1.1", b"POST /x HTTP/1.1", b"Host: a"])
@@ -93,12 +151,12 @@ def test_http_is_hung_up_on(line: bytes) -> None:
 def test_reserved_channels_are_refused_at_both_doors() -> None:
     """Clients cannot touch fanout's own messages."""
     for request in ([b"PUBLISH", b"__fanout:x", b""], [b"SUBSCRIBE", b"ok", b"__fanout:x"]):
-        session = Session(1)
+        session = Session(1, LoneSidecar())
         action = session.handle(request)
-        assert isinstance(action, Reply) and b"reserved" in action.data
+        assert b"reserved" in said(action)
         assert not session.subscribed
     action = BridgeSession().handle('{"op":"publish","channel":"__fanout:x","data":""}')
-    assert isinstance(action, Reply) and b"reserved_channel" in action.data
+    assert b"reserved_channel" in said(action)
 
 
 def shown(frame: bytes) -> Any:
@@ -134,8 +192,7 @@ def test_any_id_comes_back(tag: Any) -> None:
     """The id of a request is echoed, whatever its JSON type."""
     action = BridgeSession().handle(json.dumps({"op": "ping", "id": tag}))
 
-    assert isinstance(action, Reply)
-    assert shown(action.data) == {"type": "ok", "id": tag}
+    assert shown(said(action)) == {"type": "ok", "id": tag}
 
 
 @given(st.text() | json_values.map(json.dumps) | st.just("[" * 100_000))
@@ -144,7 +201,7 @@ def test_no_text_breaks_the_bridge(text: str) -> None:
     action = BridgeSession().handle(text)
 
     if isinstance(action, Reply):
-        assert shown(action.data)["type"] in ("ok", "error")
+        assert shown(said(action))["type"] in ("ok", "error")
 
 
 @pytest.mark.parametrize(
@@ -162,14 +219,18 @@ def test_no_text_breaks_the_bridge(text: str) -> None:
         ("[]", "bad_json"),
         ('{"op":"publish","channel":"c","data":"12345678901"}', "message_too_large"),
         ('{"op":"subscribe","channels":["12345678901"]}', "name_too_long"),
+        ('{"op":"subscribe","channels":["a","b","c"]}', "too_many_subscriptions"),
+        ('{"op":"psubscribe","patterns":["a","b"]}', "too_many_subscriptions"),
     ],
 )
 def test_refusals_have_stable_codes(request_: str, code: str) -> None:
     """Each kind of mistake has its code."""
-    action = BridgeSession(payload_bytes_max=10, name_bytes_max=10).handle(request_)
+    limits = ClientLimits(
+        payload_bytes_max=10, channel_bytes_max=10, subscriptions_max=2, patterns_max=1
+    )
+    action = BridgeSession(limits).handle(request_)
 
-    assert isinstance(action, Reply)
-    assert shown(action.data)["code"] == code
+    assert shown(said(action))["code"] == code
 
 
 def test_bridge_keeps_the_clients_subscriptions() -> None:

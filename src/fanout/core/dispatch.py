@@ -9,14 +9,14 @@ The upstream copy decides: a `message` reaches the subscribers of the channel, a
 subscribers of its pattern. A consumer that has both gets both, as with Redis itself.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, Protocol, TypeVar
 
 import attrs
 
 from fanout.core.glob import compile_pattern
 from fanout.core.outbox import Outbox
-from fanout.values import Encoding, Kind
+from fanout.values import SHARD_PREFIX, Encoding, Kind, Space
 
 MATCHES_MAX = 10_000
 """Channels whose matching patterns are remembered; forgetting them costs only a new match."""
@@ -43,6 +43,13 @@ class Encoders:
 
     message: Callable[[bytes, bytes], bytes]  # (channel, payload)
     pmessage: Callable[[bytes, bytes, bytes], bytes]  # (pattern, channel, payload)
+    smessage: Callable[[bytes, bytes], bytes]  # (shard channel, payload)
+
+    def of(self, space: Space) -> Callable[..., bytes]:
+        """Return the encoder for deliveries of one space of names."""
+        if space is Space.CHANNELS:
+            return self.message
+        return self.pmessage if space is Space.PATTERNS else self.smessage
 
 
 class _Route(Generic[C]):
@@ -65,7 +72,7 @@ class Dispatch(Generic[C]):
         self._encoders = encoders
         self._channels: dict[bytes, _Route[C]] = {}
         self._patterns: dict[bytes, _Route[C]] = {}
-        self._touched: list[tuple[Kind, _Route[C]]] = []
+        self._touched: list[tuple[Space, _Route[C]]] = []
         self._matchers: dict[bytes, Callable[[bytes], bool]] = {}
         self._matches: dict[bytes, tuple[bytes, ...]] = {}
 
@@ -103,7 +110,7 @@ class Dispatch(Generic[C]):
         route = self._channels.get(channel)
         if route is not None:
             if not route.pending:
-                self._touched.append((Kind.CHANNEL, route))
+                self._touched.append((Space.CHANNELS, route))
             route.pending.append((channel, payload))
 
     def pmessage(self, pattern: bytes, channel: bytes, payload: bytes) -> None:
@@ -111,8 +118,16 @@ class Dispatch(Generic[C]):
         route = self._patterns.get(pattern)
         if route is not None:
             if not route.pending:
-                self._touched.append((Kind.PATTERN, route))
+                self._touched.append((Space.PATTERNS, route))
             route.pending.append((pattern, channel, payload))
+
+    def smessage(self, channel: bytes, payload: bytes) -> None:
+        """Take a message that a node delivered for what carries a shard channel."""
+        route = self._channels.get(channel)
+        if route is not None:
+            if not route.pending:
+                self._touched.append((Space.SHARDS, route))
+            route.pending.append((channel.removeprefix(SHARD_PREFIX), payload))
 
     def flush(self) -> tuple[list[C], list[C]]:
         """End the batch: fill the outboxes; return the consumers to send to, and to cut off.
@@ -122,11 +137,10 @@ class Dispatch(Generic[C]):
         """
         fed: list[C] = []
         slow: list[C] = []
-        for kind, route in self._touched:
+        for space, route in self._touched:
             pending, route.pending = route.pending, []
             for encoding, consumers in route.doors.items():
-                encoders = self._encoders[encoding]
-                encode = encoders.message if kind is Kind.CHANNEL else encoders.pmessage
+                encode = self._encoders[encoding].of(space)
                 blob = b"".join([encode(*message) for message in pending])
                 slow.extend([each for each in consumers if not each.outbox.append(blob)])
                 fed.extend(consumers)
@@ -149,4 +163,23 @@ class Dispatch(Generic[C]):
         """Count as Redis does: subscribers of the channel, and of each matching pattern."""
         route = self._channels.get(channel)
         count = len(route) if route is not None else 0
+        if not self._matchers or channel.startswith(SHARD_PREFIX):
+            return count  # no pattern hears a shard channel
         return count + sum(len(self._patterns[pattern]) for pattern in self.matching(channel))
+
+    def names(self, space: Space) -> Iterator[bytes]:
+        """Yield what clients subscribe to, as they name it."""
+        if space is Space.PATTERNS:
+            yield from self._patterns
+        else:
+            for name in self._channels:
+                if name.startswith(SHARD_PREFIX) is (space is Space.SHARDS):
+                    yield name.removeprefix(SHARD_PREFIX)
+
+    def subscribers(self, space: Space, name: bytes) -> int:
+        """Count the clients that subscribe to a name, as they name it."""
+        if space is Space.PATTERNS:
+            route = self._patterns.get(name)
+        else:
+            route = self._channels.get(SHARD_PREFIX + name if space is Space.SHARDS else name)
+        return len(route) if route is not None else 0

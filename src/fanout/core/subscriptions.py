@@ -21,6 +21,7 @@ from enum import Enum
 
 import attrs
 
+from fanout.core.glob import compile_pattern
 from fanout.values import Kind, NodeId
 
 BATCH_MAX = 512
@@ -28,6 +29,9 @@ BATCH_MAX = 512
 
 UNANSWERED_MAX = 8 * BATCH_MAX
 """Names sent on a line and not yet acknowledged."""
+
+COUNTED_MAX = 10_000
+"""Channels whose matching patterns on a line are remembered."""
 
 Name = tuple[Kind, bytes]
 
@@ -60,6 +64,24 @@ class Line:
     queue: deque[Name] = attrs.field(factory=deque)
     uncovered: set[Name] = attrs.field(factory=set)
     unanswered: int = 0
+    patterns: dict[bytes, Callable[[bytes], bool]] = attrs.field(factory=dict)  # acknowledged
+    matches: dict[bytes, int] = attrs.field(factory=dict)  # how many of them match a channel
+
+    def counted(self, channel: bytes) -> int:
+        """Return how often the node counts this connection for a message on `channel`.
+
+        What lingers counts too: nobody here wants it any more, but the node still delivers it.
+        """
+        own = self.stages.get((Kind.CHANNEL, channel)) is _Stage.SUBSCRIBED
+        if not self.patterns:
+            return int(own)
+        matches = self.matches.get(channel)
+        if matches is None:
+            if len(self.matches) >= COUNTED_MAX:
+                self.matches.clear()
+            matches = sum(match(channel) for match in self.patterns.values())
+            self.matches[channel] = matches
+        return own + matches
 
     def has(self, kind: Kind, name: bytes) -> bool:
         """Whether the node has confirmed this subscription."""
@@ -172,6 +194,9 @@ class Subscriptions:
         line.unanswered -= 1
         if subscribed:
             line.stages[key] = _Stage.SUBSCRIBED
+            if kind is Kind.PATTERN:
+                line.patterns[name] = compile_pattern(name)
+                line.matches.clear()
             if not line.covered:
                 line.uncovered.discard(key)
                 line.covered = not line.uncovered
@@ -250,6 +275,9 @@ class Subscriptions:
                 stages[key] = _Stage.SUBSCRIBING
             elif stage is _Stage.SUBSCRIBED and not subscribe:
                 stages[key] = _Stage.UNSUBSCRIBING
+                if key[0] is Kind.PATTERN:
+                    del line.patterns[key[1]]
+                    line.matches.clear()
             else:
                 continue  # as wished already, or decided when the answer comes
             line.unanswered += 1

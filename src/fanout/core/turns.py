@@ -8,8 +8,9 @@ subscription begins or ends for the client.
 
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
-Ready = bytes | Callable[[], bytes]
+from fanout.values import Ready
 
 
 class Turn:
@@ -19,6 +20,23 @@ class Turn:
 
     def __init__(self) -> None:
         self.ready: Ready | None = None
+
+
+def _bytes(ready: Ready) -> bytes:
+    return ready if isinstance(ready, bytes) else ready()
+
+
+class Order(Protocol):
+    """Where replies take their turns."""
+
+    def reserve(self) -> Turn:
+        """Take the next turn."""
+
+    def complete(self, turn: Turn, ready: Ready) -> None:
+        """Make a reply ready, once."""
+
+    def reply(self, ready: Ready) -> None:
+        """Answer a request at once, in its turn."""
 
 
 class Turns:
@@ -47,11 +65,56 @@ class Turns:
         waiting = self._waiting
         while waiting and (ready_now := waiting[0].ready) is not None:
             waiting.popleft()
-            self._emit(ready_now if isinstance(ready_now, bytes) else ready_now())
+            self._emit(_bytes(ready_now))
 
     def reply(self, ready: Ready) -> None:
         """Answer a request at once, in its turn."""
         if self._waiting:
             self.complete(self.reserve(), ready)
         else:
-            self._emit(ready if isinstance(ready, bytes) else ready())
+            self._emit(_bytes(ready))
+
+
+class Group:
+    """Several replies that leave as one, in the turn at which the group was begun.
+
+    Nothing comes between them: neither other replies nor deliveries.
+    """
+
+    __slots__ = ("_missing", "_parts", "_turn", "_turns")
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+        self._turn = turns.reserve()
+        self._parts: list[Turn] = []
+        self._missing = 1  # the seal
+
+    def reserve(self) -> Turn:
+        """Add a part."""
+        part = Turn()
+        self._parts.append(part)
+        self._missing += 1
+        return part
+
+    def complete(self, turn: Turn, ready: Ready) -> None:
+        """Make a part ready, once; the group leaves when all are."""
+        if turn.ready is not None:
+            raise RuntimeError("a part was completed twice")
+        turn.ready = ready
+        self._leave_if_whole()
+
+    def reply(self, ready: Ready) -> None:
+        """Add a part that is ready."""
+        self.complete(self.reserve(), ready)
+
+    def seal(self) -> None:
+        """Say that no more parts are added."""
+        self._leave_if_whole()
+
+    def _leave_if_whole(self) -> None:
+        self._missing -= 1
+        if not self._missing:
+            self._turns.complete(self._turn, self._join)
+
+    def _join(self) -> bytes:
+        return b"".join([_bytes(part.ready) for part in self._parts if part.ready is not None])

@@ -4,7 +4,7 @@ The two doors differ in how they read requests and write replies; what a request
 """
 
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -14,14 +14,16 @@ import trio
 
 from fanout.core.outbox import Outbox
 from fanout.core.subscriptions import Name, Ticket
-from fanout.core.turns import Turn, Turns
+from fanout.core.turns import Group, Order, Turn, Turns
 from fanout.runtime.hub import Hub
 from fanout.runtime.sender import Sender
 from fanout.runtime.transport import CONNECTION_ERRORS, Transport
 from fanout.values import (
     Action,
+    Ask,
     Close,
     Encoding,
+    Exec,
     NodeId,
     Outcome,
     Publish,
@@ -123,21 +125,32 @@ class Consumer:
 
     def perform(self, action: Action) -> None:
         """Do what one request asks. Its reply is written in its turn, sooner or later."""
+        self._perform(action, self._turns)
+
+    def _perform(self, action: Action, order: Order) -> None:
         match action:
             case Publish(channel, payload, tag):
-                turn = self._turns.reserve()
-                self._hub.publisher.publish(channel, payload, partial(self._published, turn, tag))
+                done = partial(self._published, order, order.reserve(), tag)
+                self._hub.publisher.publish(channel, payload, done)
             case Reply(data):
-                self._turns.reply(data)
+                order.reply(data)
             case Subscribe():
-                self._subscribe(action)
+                self._subscribe(action, order)
             case Unsubscribe():
-                self._turns.reply(partial(self._unsubscribe, action))
+                order.reply(partial(self._unsubscribe, action))
             case Reset():
-                self._turns.reply(partial(self._reset, action))
+                order.reply(partial(self._reset, action))
+            case Ask():
+                self._ask(action, order)
+            case Exec(header, actions):
+                group = Group(self._turns)
+                group.reply(header)
+                for each in actions:
+                    self._perform(each, group)
+                group.seal()
             case Close(reply):
                 self._closing = True
-                self._turns.reply(reply)
+                order.reply(reply)
 
     async def room(self) -> None:
         """Wait until the client's earlier requests are answered far enough to read more."""
@@ -147,9 +160,10 @@ class Consumer:
         """Queue bytes for the client; they leave with the hub's next flush."""
         if self._gone:
             return
-        if not self.outbox.append(data):
-            self.overflow()
-        self._hub.touch(self)
+        if data:
+            if not self.outbox.append(data):
+                self.overflow()
+            self._hub.touch(self)
         if len(self._turns) <= TURNS_MAX:
             self._room.set()
 
@@ -177,21 +191,40 @@ class Consumer:
             self._room = trio.Event()
             await self._room.wait()
 
-    def _published(self, turn: Turn, tag: Any, outcome: Outcome) -> None:
-        self._turns.complete(turn, self._door.outcome(tag, outcome))
+    def _published(self, order: Order, turn: Turn, tag: Any, outcome: Outcome) -> None:
+        order.complete(turn, self._door.outcome(tag, outcome))
 
-    def _subscribe(self, action: Subscribe) -> None:
-        if not action.names:
-            self._turns.reply(partial(self._door.confirmed, action, self._unheard()))
+    def _ask(self, action: Ask, order: Order) -> None:
+        """Ask the fleet when everything before is answered: what it changed is counted then.
+
+        Within a group, whose parts leave together, the question is asked at once.
+        """
+        if order is not self._turns:
+            self._begin_asking(action, order, order.reserve())
             return
-        turn = self._turns.reserve()
+        begin, turn = order.reserve(), order.reserve()
+        order.complete(begin, partial(self._begin_asking, action, order, turn))
+
+    def _begin_asking(self, action: Ask, order: Order, turn: Turn) -> bytes:
+        def answered(counts: Mapping[bytes, int]) -> None:
+            order.complete(turn, action.reply(counts))
+
+        if not self._gone:
+            self._hub.census.ask(action.question, answered)
+        return b""
+
+    def _subscribe(self, action: Subscribe, order: Order) -> None:
+        if not action.names:
+            order.reply(partial(self._door.confirmed, action, self._unheard()))
+            return
+        turn = order.reserve()
         self._tickets[turn] = self._hub.subscriptions.acquire(
-            action.kind, action.names, partial(self._confirmed, turn, action)
+            action.kind, action.names, partial(self._confirmed, order, turn, action)
         )
 
-    def _confirmed(self, turn: Turn, action: Subscribe) -> None:
+    def _confirmed(self, order: Order, turn: Turn, action: Subscribe) -> None:
         if not self._gone:
-            self._turns.complete(turn, partial(self._begin, turn, action))
+            order.complete(turn, partial(self._begin, turn, action))
 
     def _begin(self, turn: Turn, action: Subscribe) -> bytes:
         """Start delivering: called when the confirmation is written, not a message earlier."""

@@ -7,13 +7,13 @@ what has become due in one go.
 
 import random
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 import trio
 
 from fanout.config import SidecarConfig
-from fanout.core.dispatch import Dispatch, Encoders
+from fanout.core.dispatch import Dispatch
 from fanout.core.hearing import Hearing
 from fanout.core.membership import (
     Effect,
@@ -26,8 +26,9 @@ from fanout.core.membership import (
     SidecarJoined,
     SidecarLeft,
 )
-from fanout.core.outbox import Outbox
 from fanout.core.subscriptions import Line, Subscriptions
+from fanout.runtime.census import Census
+from fanout.runtime.local_client import ENCODERS, LocalClient, client_limits
 from fanout.runtime.node_link import NodeLink
 from fanout.runtime.publisher import Publisher
 from fanout.runtime.transport import Network
@@ -36,8 +37,8 @@ from fanout.values import (
     INBOX_PREFIX,
     PRESENCE_CHANNEL,
     RESERVED_PREFIX,
+    SHARD_PREFIX,
     Deaf,
-    Encoding,
     End,
     Fence,
     FenceReceived,
@@ -47,34 +48,10 @@ from fanout.values import (
     SidecarId,
     Snapshot,
 )
-from fanout.wire import bridge, resp
 from fanout.wire.records import decode_control, encode_control
+from fanout.wire.replies import pack
 
 log = structlog.get_logger()
-
-ENCODERS = {
-    Encoding.RESP2: Encoders(resp.message2, resp.pmessage2),
-    Encoding.RESP3: Encoders(resp.message3, resp.pmessage3),
-    Encoding.JSON: Encoders(bridge.message_frame, bridge.pmessage_frame),
-}
-
-
-class LocalClient(Protocol):
-    """What the hub does with a local client."""
-
-    @property
-    def encoding(self) -> Encoding:
-        """How the client reads deliveries."""
-
-    @property
-    def outbox(self) -> Outbox:
-        """Where its deliveries go."""
-
-    def flush(self) -> None:
-        """Hand the outbox to the network."""
-
-    def overflow(self) -> None:
-        """Cut off the client, whose outbox is full."""
 
 
 class Hub:
@@ -92,13 +69,14 @@ class Hub:
         self.rng = rng
         self.membership = Membership(config.cluster, instances=len(config.discovery))
         self.hearing = Hearing()
+        self.client_limits = client_limits(config.limits)
         self.subscriptions = Subscriptions()
         self.dispatch: Dispatch[LocalClient] = Dispatch(ENCODERS)
         self.publisher = Publisher(
             SidecarId(config.id),
             self.dispatch,
             timeout_seconds=config.timings.publish_timeout_seconds,
-            on_deadline=self._look_at_deadlines,
+            on_deadline=self.deadline_moved,
         )
         self.nodes: dict[NodeId, NodeLink] = {}
         self.on_change: Callable[[], None] = lambda: None
@@ -111,7 +89,11 @@ class Hub:
         self._deaf: dict[NodeId, int] = {}
         self._deadline_moved = trio.Event()
         self._inbox = INBOX_PREFIX + config.id.encode()
-        own = (PRESENCE_CHANNEL, CONTROL_CHANNEL, self.probe_channel, self._inbox)
+        self.census = Census(self)
+        own = (
+            *(PRESENCE_CHANNEL, CONTROL_CHANNEL, self.probe_channel, self._inbox),
+            *self.census.channels,
+        )
         self.subscriptions.acquire(Kind.CHANNEL, own, lambda: None)
 
     # What the doors use.
@@ -123,7 +105,7 @@ class Hub:
     def release(self, kind: Kind, names: tuple[bytes, ...]) -> None:
         """Give up one wish for each of `names`."""
         self.subscriptions.release(kind, names, trio.current_time())
-        self._look_at_deadlines()
+        self.deadline_moved()
 
     def flush(self) -> None:
         """Send everything that has become due: deliveries, commands to nodes, replies."""
@@ -142,6 +124,10 @@ class Hub:
             client.flush()
         for client in slow:
             client.overflow()
+
+    def deadline_moved(self) -> None:
+        """Have `keep_time` look at the deadlines anew."""
+        self._deadline_moved.set()
 
     # What the links to the nodes report.
 
@@ -167,10 +153,14 @@ class Hub:
 
     def _on_control(self, node: NodeId, channel: bytes, payload: bytes) -> None:
         link = self.nodes.get(node)
-        if link is None:
+        if channel.startswith(SHARD_PREFIX):
+            self.dispatch.smessage(channel, payload)
+        elif link is None:
             return
-        if channel == self.probe_channel:
+        elif channel == self.probe_channel:
             link.probe_returned()
+        elif channel in self.census.channels:
+            self.census.on_message(link, channel, payload)
         elif channel in (CONTROL_CHANNEL, self._inbox):
             match decode_control(payload):
                 case End() as end:
@@ -189,7 +179,7 @@ class Hub:
         """Follow a change of a link or a state: who is published to, and who must confirm."""
         for name, node in self.nodes.items():
             self.membership.alive(name, alive=node.line is not None or node.usable)
-        self._look_at_deadlines()
+        self.deadline_moved()
         active = self.active
         unheard = {name for name, node in active.items() if node.deaf}
         usable = {name: node for name, node in active.items() if node.usable}
@@ -214,7 +204,7 @@ class Hub:
         message = encode_control(Deaf(SidecarId(self.config.id), deaf))
         for node in self.nodes.values():
             if not node.deaf:
-                node.tell(CONTROL_CHANNEL, message)
+                node.control(pack(b"PUBLISH", CONTROL_CHANNEL, message))
 
     # What discovery reports.
 
@@ -255,17 +245,13 @@ class Hub:
         if effects:
             self.links_changed()
             self.flush()
-        self._look_at_deadlines()
+        self.deadline_moved()
 
     # What time brings.
 
-    def _look_at_deadlines(self) -> None:
-        """Have `keep_time` ask the cores anew when it is to do something."""
-        self._deadline_moved.set()
-
     async def keep_time(self) -> None:
         """Run the cores' deadlines; never returns."""
-        cores = (self.membership, self.subscriptions, self.publisher)
+        cores = (self.membership, self.subscriptions, self.publisher, self.census)
         while True:
             self._deadline_moved = trio.Event()
             deadline = min(core.next_deadline() for core in cores)
@@ -274,6 +260,7 @@ class Hub:
             now = trio.current_time()
             self.subscriptions.expire(now)
             self.publisher.expire(now)
+            self.census.expire(now)
             self._apply(self.membership.advance(now))
             self.flush()
             self.on_change()

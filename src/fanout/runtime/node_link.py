@@ -23,7 +23,7 @@ from fanout.core.subscriptions import Batch, Line, Subscriptions
 from fanout.core.users import CTL_USER, DATA_USER
 from fanout.errors import CommandFailed, LinkLost
 from fanout.runtime.identity import identify
-from fanout.runtime.link import Link, use_link
+from fanout.runtime.link import Link, OnAnswer, use_link
 from fanout.runtime.login import node_address
 from fanout.runtime.publisher import Publisher
 from fanout.runtime.transport import Network
@@ -69,10 +69,6 @@ class Owner(Protocol):
 
     def flush(self) -> None:
         """Send everything that has become due."""
-
-
-def _ignore(_answer: Any) -> None:
-    """Do nothing with an answer: what counts is the message, where it is received."""
 
 
 class NodeLink:
@@ -140,17 +136,16 @@ class NodeLink:
             self._ctl.submit_subscription(_VERBS[batch.subscribe, batch.kind], batch.names)
             self._ctl.flush()
 
-    def tell(self, channel: bytes, message: bytes) -> None:
-        """Publish one of fanout's own messages on the node, if it can be reached now."""
-        if self._ctl is not None:
-            self._ctl.submit(pack(b"PUBLISH", channel, message), _ignore)
-            self._ctl.flush()
-
     def answer_fence(self, fence: Fence) -> None:
         """Tell a sidecar that its fence on this node came, behind all it published there."""
-        self.tell(
-            INBOX_PREFIX + fence.sidecar.encode(), encode_control(FenceReceived(fence.number))
-        )
+        inbox = INBOX_PREFIX + fence.sidecar.encode()
+        self.control(pack(b"PUBLISH", inbox, encode_control(FenceReceived(fence.number))))
+
+    def control(self, command: bytes, on_answer: OnAnswer = lambda _answer: None) -> None:
+        """Send a command on the control connection; nothing when there is none."""
+        if self._ctl is not None:
+            self._ctl.submit(command, on_answer)
+            self._ctl.flush()
 
     def probe_returned(self) -> None:
         """Take a probe that came back."""
@@ -240,8 +235,7 @@ class NodeLink:
             if idle < timings.probe_interval_seconds and not link.in_flight:
                 continue
             self._probe_back = trio.Event()
-            link.submit(pack(b"PUBLISH", hub.probe_channel, b""), _ignore)
-            link.flush()
+            self.control(pack(b"PUBLISH", hub.probe_channel, b""))
             with trio.move_on_after(timings.probe_timeout_seconds) as scope:
                 await self._probe_back.wait()
             if scope.cancelled_caught:

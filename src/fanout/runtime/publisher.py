@@ -21,7 +21,6 @@ from fanout.runtime.link import Answer, Link
 from fanout.values import (
     CONTROL_CHANNEL,
     Fence,
-    Kind,
     NodeId,
     NodeRecord,
     NotPublished,
@@ -52,9 +51,6 @@ class Receivers(Protocol):
 
     def receivers(self, channel: bytes) -> int:
         """Count the local receivers of a channel."""
-
-    def matching(self, channel: bytes) -> tuple[bytes, ...]:
-        """Return the local patterns that match a channel."""
 
 
 class PublishNode(Protocol):
@@ -251,9 +247,6 @@ class Publisher:
 
     def _count(self, channel: bytes, node: PublishNode, counted: int) -> int:
         """Replace this sidecar in the node's count by its local receivers."""
-        own = 0
         line = node.line
-        if line is not None:
-            own = int(line.has(Kind.CHANNEL, channel))
-            own += sum(line.has(Kind.PATTERN, name) for name in self._receivers.matching(channel))
+        own = line.counted(channel) if line is not None else 0
         return max(0, counted - own) + self._receivers.receivers(channel)

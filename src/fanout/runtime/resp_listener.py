@@ -1,15 +1,17 @@
 """The door for Redis clients."""
 
-import itertools
+from collections.abc import Callable
 from typing import Any
 
 from fanout.errors import RemoteProtocolError
 from fanout.runtime.accept import accept_clients
 from fanout.runtime.consumer import Consumer, Door
 from fanout.runtime.hub import Hub
+from fanout.runtime.resp_clients import RespClients
 from fanout.runtime.transport import Listener, Transport
 from fanout.values import Close, Encoding, NotPublished, Outcome, Published
 from fanout.wire import resp
+from fanout.wire.client_state import UNANSWERED
 from fanout.wire.requests import RequestDecoder, RequestLimits
 from fanout.wire.session import Session
 
@@ -20,7 +22,9 @@ PAYLOAD_MARGIN_BYTES = 65_536
 """A payload somewhat over the limit is read whole and refused politely; beyond, we hang up."""
 
 
-def _outcome(_tag: Any, outcome: Outcome) -> bytes:
+def _outcome(tag: Any, outcome: Outcome) -> bytes:
+    if tag is UNANSWERED:
+        return b""
     if isinstance(outcome, Published):
         return resp.integer(outcome.receivers)
     if isinstance(outcome, NotPublished):
@@ -29,25 +33,28 @@ def _outcome(_tag: Any, outcome: Outcome) -> bytes:
 
 
 def _farewell(code: str, reason: str) -> bytes:
+    if code == "killed":  # in silence, as Redis does
+        return b""
     return resp.error(f"ERR {code}: {reason}")
 
 
 DOOR = Door(name="resp", outcome=_outcome, farewell=_farewell)
 
 
-async def serve_resp(hub: Hub, listener: Listener) -> None:
+async def serve_resp(hub: Hub, listener: Listener, wall_milliseconds: Callable[[], int]) -> None:
     """Serve Redis clients until cancelled."""
     limits = hub.config.limits
-    request_limits = RequestLimits(bulk_bytes_max=limits.payload_bytes_max + PAYLOAD_MARGIN_BYTES)
-    numbers = itertools.count(1)
+    clients = RespClients(hub, listener.endpoint, wall_milliseconds)
+    bulk_bytes_max = limits.payload_bytes_max + PAYLOAD_MARGIN_BYTES
+    request_limits = RequestLimits(
+        arguments_max=limits.arguments_max,
+        bulk_bytes_max=bulk_bytes_max,
+        request_bytes_max=bulk_bytes_max + limits.arguments_max * limits.channel_bytes_max,
+    )
 
     async def serve_client(transport: Transport) -> None:
         consumer = Consumer(hub, transport, DOOR, Encoding.RESP2)
-        session = Session(
-            next(numbers),
-            payload_bytes_max=limits.payload_bytes_max,
-            name_bytes_max=limits.channel_bytes_max,
-        )
+        session = Session(clients.next_id(), clients, hub.client_limits)
         decoder = RequestDecoder(request_limits)
 
         async def read() -> None:
@@ -63,7 +70,12 @@ async def serve_resp(hub: Hub, listener: Listener) -> None:
                 hub.flush()
                 await consumer.room()
 
-        await consumer.serve(read)
+        clients.add(session, consumer, transport.peer)
+        try:
+            await consumer.serve(read)
+        finally:
+            clients.discard(session.state.client_id)
+            session.close()
 
     await accept_clients(
         listener,

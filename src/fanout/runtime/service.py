@@ -89,7 +89,7 @@ async def _run(
             await trio.lowlevel.checkpoint_if_cancelled()  # the listeners are closed then
             for listener in (resp, ws):
                 listener.listen()
-            doors.start_soon(serve_resp, hub, resp)
+            doors.start_soon(serve_resp, hub, resp, world.wall_milliseconds)
             doors.start_soon(websocket.serve)
             announce(
                 f"ready resp={resp.endpoint} ws=ws://{ws.endpoint}/ "

@@ -81,9 +81,7 @@ class _Client:
         self._server = WebSocketServer(
             subprotocols=(bridge.SUBPROTOCOL,), message_bytes_max=message_bytes_max
         )
-        self._session = bridge.BridgeSession(
-            payload_bytes_max=limits.payload_bytes_max, name_bytes_max=limits.channel_bytes_max
-        )
+        self._session = bridge.BridgeSession(hub.client_limits)
         self._hello = bridge.hello_frame(
             hub.config.id,
             number,
@@ -100,7 +98,10 @@ class _Client:
         self._closed_by_peer = False
 
     async def serve(self) -> None:
-        await self.consumer.serve(self._read, self._linger)
+        try:
+            await self.consumer.serve(self._read, self._linger)
+        finally:
+            self._session.close()
 
     async def _read(self) -> None:
         going = True

@@ -17,7 +17,6 @@ from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from fanout.values import (
-    RESERVED_PREFIX,
     Action,
     Kind,
     Publish,
@@ -26,6 +25,7 @@ from fanout.values import (
     Unsubscribe,
 )
 from fanout.wire.frames import text_frame
+from fanout.wire.limits import ClientLimits, Refusal
 
 SUBPROTOCOL = "fanout.v1.json"
 
@@ -49,6 +49,7 @@ ERROR_CODES = {
     "reserved_channel": "The channel belongs to fanout itself.",
     "name_too_long": "A channel or pattern is over the sidecar's limit.",
     "message_too_large": "The payload is over the sidecar's limit.",
+    "too_many_subscriptions": "The client, or all clients together, would hold too many names.",
     "no_node": "No node can be published to now; the message was not published.",
     "publish_failed": "No node took the message; it was not published.",
     "outcome_unknown": "The node was lost with the message; it may or may not have been published.",
@@ -78,9 +79,8 @@ class _Refused(Exception):  # noqa: N818 - control flow within this module
 class BridgeSession:
     """The session of one websocket client."""
 
-    def __init__(self, *, payload_bytes_max: int = 1_048_576, name_bytes_max: int = 1024) -> None:
-        self._payload_bytes_max = payload_bytes_max
-        self._name_bytes_max = name_bytes_max
+    def __init__(self, limits: ClientLimits | None = None) -> None:
+        self._limits = limits or ClientLimits()
         self._held: dict[Kind, dict[bytes, None]] = {Kind.CHANNEL: {}, Kind.PATTERN: {}}
         self._ops: dict[str, Callable[[dict[str, Any], bytes], Action]] = {
             "subscribe": lambda request, tag: self._subscribe(Kind.CHANNEL, request, tag),
@@ -90,6 +90,11 @@ class BridgeSession:
             "publish": self._publish,
             "ping": lambda _, tag: Reply(text_frame(b'{"type":"ok","id":%b}' % (tag or b"null"))),
         }
+
+    def close(self) -> None:
+        """Give up what the client held, when its connection has ended."""
+        for pattern in self._held[Kind.PATTERN]:
+            self._limits.patterns.discard(pattern)
 
     def handle(self, text: str) -> Action:
         """Return what one text frame asks for. A refused request changes nothing."""
@@ -122,7 +127,7 @@ class BridgeSession:
             end = start + int.from_bytes(data[start - 2 : start])
             if end > len(data):
                 raise _Refused("bad_binary", "the frame ends within the channel")
-            self._check_name(data[start:end])
+            _check(self._limits.check_name(data[start:end]))
             return self._checked_publish(data[start:end], data[end:], tag)
         except _Refused as refused:
             return Reply(error_frame(tag, refused.code, str(refused)))
@@ -134,26 +139,17 @@ class BridgeSession:
             return list(self._held[kind])
         if not isinstance(names, list) or not names or len(names) > NAMES_MAX:
             raise _Refused("bad_request", f"'{field}' must be a list of 1 to {NAMES_MAX} texts")
-        return [self._name(name, f"'{field}'") for name in names]
-
-    def _name(self, name: Any, field: str) -> bytes:
-        encoded = _utf8(name, field)
-        self._check_name(encoded)
-        return encoded
-
-    def _check_name(self, name: bytes) -> None:
-        if name.startswith(RESERVED_PREFIX):
-            raise _Refused(
-                "reserved_channel", f"names below {RESERVED_PREFIX.decode()} are reserved"
-            )
-        if len(name) > self._name_bytes_max:
-            raise _Refused("name_too_long", f"a name is over {self._name_bytes_max} bytes")
+        return [_utf8(name, f"'{field}'") for name in names]
 
     def _subscribe(self, kind: Kind, request: dict[str, Any], tag: bytes) -> Action:
         held = self._held[kind]
         names = dict.fromkeys(self._names(kind, request, required=True))
+        _check(self._limits.check_subscribe(kind, held, names))
         new = tuple(name for name in names if name not in held)
         held.update(dict.fromkeys(new))
+        if kind is Kind.PATTERN:
+            for name in new:
+                self._limits.patterns.add(name)
         return Subscribe(kind, new, b"", tag)
 
     def _unsubscribe(self, kind: Kind, request: dict[str, Any], tag: bytes) -> Action:
@@ -162,10 +158,13 @@ class BridgeSession:
         dropped = tuple(name for name in names if name in held)
         for name in dropped:
             del held[name]
+            if kind is Kind.PATTERN:
+                self._limits.patterns.discard(name)
         return Unsubscribe(kind, dropped, confirmed_frame(tag, ()))
 
     def _publish(self, request: dict[str, Any], tag: bytes) -> Action:
-        channel = self._name(request.get("channel"), "'channel'")
+        channel = _utf8(request.get("channel"), "'channel'")
+        _check(self._limits.check_name(channel))
         data, encoded = request.get("data", _ABSENT), request.get("data_base64", _ABSENT)
         if (data is _ABSENT) is (encoded is _ABSENT):
             raise _Refused("bad_request", "give either 'data' or 'data_base64'")
@@ -179,11 +178,7 @@ class BridgeSession:
         return self._checked_publish(channel, payload, tag)
 
     def _checked_publish(self, channel: bytes, payload: bytes, tag: bytes) -> Action:
-        if len(payload) > self._payload_bytes_max:
-            raise _Refused(
-                "message_too_large",
-                f"a payload of {len(payload)} bytes is over {self._payload_bytes_max}",
-            )
+        _check(self._limits.check_payload(payload))
         return Publish(channel, payload, tag)
 
 
@@ -278,6 +273,11 @@ def _utf8(value: Any, field: str) -> bytes:
         return value.encode()
     except UnicodeEncodeError:
         raise _Refused("bad_request", f"{field} has half a surrogate pair") from None
+
+
+def _check(refusal: Refusal | None) -> None:
+    if refusal:
+        raise _Refused(refusal.code, refusal.message)
 
 
 def _refuse_constant(name: str) -> Any:

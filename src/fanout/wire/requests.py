@@ -19,30 +19,40 @@ _HTTP = re.compile(
     rb"(?:GET|POST|HEAD|PUT|DELETE|OPTIONS|PATCH|CONNECT|TRACE) |host:", re.IGNORECASE
 )
 _ARRAY, _BULK = b"*$"
-_INLINE = frozenset((b"PING", b"QUIT"))
+_INLINE = frozenset((b"PING", b"QUIT", b"AUTH"))
 
 
 @attrs.frozen(kw_only=True)
 class RequestLimits:
     """What one request may hold."""
 
-    arguments_max: int = 1024
+    arguments_max: int = 16_385
     bulk_bytes_max: int = 1_114_112
+    request_bytes_max: int = 18_874_368
     inline_bytes_max: int = 1024
+    authenticated: bool = True
+
+
+UNAUTHENTICATED = RequestLimits(
+    arguments_max=10, bulk_bytes_max=16_384, request_bytes_max=65_536, authenticated=False
+)
+"""What Redis reads of a client that has yet to log in: enough for HELLO with everything."""
 
 
 class RequestDecoder:
     """Feed bytes, take requests. After an error the connection must be closed."""
 
-    __slots__ = ("_arguments", "_at", "_buffer", "_bulk", "_expected", "_limits")
+    __slots__ = ("_arguments", "_at", "_buffer", "_bulk", "_expected", "_room", "limits")
 
     def __init__(self, limits: RequestLimits) -> None:
-        self._limits = limits
+        self.limits = limits
+        """May be replaced between requests, when a client has logged in."""
         self._buffer = b""
         self._at = 0  # where the undecoded bytes begin
         self._arguments: list[bytes] = []  # of a request begun
         self._expected = 0  # arguments it still lacks
         self._bulk = -1  # announced length of the next argument; -1: not read yet
+        self._room = 0  # bytes that the rest of the request may take
 
     def feed(self, data: bytes) -> None:
         """Take bytes as they arrived."""
@@ -82,7 +92,7 @@ class RequestDecoder:
         head = _PUBLISH.match(buffer, self._at)
         if head is None:
             return None
-        limit = self._limits.bulk_bytes_max
+        limit = self.limits.bulk_bytes_max
         start = head.end()
         length = int(head[1])
         end = start + length
@@ -114,10 +124,12 @@ class RequestDecoder:
         line = self._line("mbulk")
         if line is None:
             return False
-        count = _number(line)
-        if count is None or count > self._limits.arguments_max:
-            raise _protocol_error("invalid multibulk length")
+        count, limits = _number(line), self.limits
+        if count is None or count > limits.arguments_max:
+            what = "invalid" if limits.authenticated or count is None else "unauthenticated"
+            raise _protocol_error(f"{what} multibulk length")
         self._expected = max(0, count)
+        self._room = limits.request_bytes_max
         return True
 
     def _take_arguments(self) -> bool:
@@ -131,10 +143,7 @@ class RequestDecoder:
                 line = self._line("bulk")
                 if line is None:
                     return False
-                length = _number(line)
-                if length is None or not 0 <= length <= self._limits.bulk_bytes_max:
-                    raise _protocol_error("invalid bulk length")
-                self._bulk = length
+                self._bulk = self._announced(_number(line))
             end = self._at + self._bulk
             if len(self._buffer) < end + 2:
                 return False
@@ -144,11 +153,22 @@ class RequestDecoder:
             self._expected -= 1
         return True
 
+    def _announced(self, length: int | None) -> int:
+        """Check the announced length of an argument before anything of it is waited for."""
+        limits = self.limits
+        if length is None or length < 0:
+            raise _protocol_error("invalid bulk length")
+        if length > min(limits.bulk_bytes_max, self._room):
+            what = "invalid" if limits.authenticated else "unauthenticated"
+            raise _protocol_error(f"{what} bulk length")
+        self._room -= length
+        return length
+
     def _inline(self) -> list[bytes] | None:
-        """Take a plain line: only PING and QUIT, and never HTTP, which a browser may send here."""
-        end = self._buffer.find(b"\n", self._at, self._at + self._limits.inline_bytes_max)
+        """Take a plain line of PING, QUIT or AUTH, never HTTP, which a browser may send here."""
+        end = self._buffer.find(b"\n", self._at, self._at + self.limits.inline_bytes_max)
         if end < 0:
-            if len(self._buffer) - self._at >= self._limits.inline_bytes_max:
+            if len(self._buffer) - self._at >= self.limits.inline_bytes_max:
                 raise _protocol_error("too big inline request")
             return None
         line = self._buffer[self._at : end]
@@ -157,7 +177,9 @@ class RequestDecoder:
             raise RemoteProtocolError("an HTTP request came to the RESP door")
         words = line.split()
         if words and words[0].upper() not in _INLINE:
-            raise _protocol_error("inline commands other than PING and QUIT are not accepted")
+            raise _protocol_error("inline commands other than PING, QUIT and AUTH are not accepted")
+        if b'"' in line or b"'" in line:
+            raise _protocol_error("quotes in inline commands are not accepted")
         return words
 
 

@@ -24,9 +24,30 @@ def error(text: str) -> bytes:
     return b"-%b\r\n" % line
 
 
+def text(data: bytes) -> str:
+    """Return bytes of a client as text for `error`, which writes the same bytes again.
+
+    What follows a NUL is left out: Redis prints such text as C does.
+    """
+    return data.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
+
+
+def syntax_error(container: str, subcommand: bytes) -> bytes:
+    """Encode Redis' complaint about the arguments of a subcommand."""
+    shown = text(subcommand[:128])
+    return error(
+        f"ERR unknown subcommand or wrong number of arguments for '{shown}'. Try {container} HELP."
+    )
+
+
 def bulk(data: bytes) -> bytes:
     """Encode any bytes."""
     return b"$%d\r\n%b\r\n" % (len(data), data)
+
+
+def verbatim(data: bytes) -> bytes:
+    """Encode a text for people, RESP3."""
+    return b"=%d\r\ntxt:%b\r\n" % (len(data) + 4, data)
 
 
 def array(items: Iterable[bytes]) -> bytes:
@@ -41,6 +62,13 @@ def mapping(items: Iterable[tuple[bytes, bytes]], *, resp3: bool) -> bytes:
     if resp3:
         return b"%%%d\r\n%b" % (len(parts) // 2, b"".join(parts))
     return array(parts)
+
+
+def help_text(container: str, lines: Iterable[str]) -> bytes:
+    """Encode what a HELP subcommand says, in Redis' frame."""
+    first = f"{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"
+    last = ("HELP", "    Prints this help.")
+    return array(simple(line.encode()) for line in (first, *lines, *last))
 
 
 def confirmation(verb: bytes, name: bytes | None, count: int, *, resp3: bool) -> bytes:
@@ -76,3 +104,13 @@ def pmessage3(pattern: bytes, channel: bytes, payload: bytes) -> bytes:
     return b">4\r\n$8\r\npmessage\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
         len(pattern), pattern, len(channel), channel, len(payload), payload,
     )  # fmt: skip
+
+
+def smessage2(channel: bytes, payload: bytes) -> bytes:
+    """Encode the delivery of a message of a shard channel, RESP2."""
+    return b"*3\r\n$8\r\nsmessage\r\n" + bulk(channel) + bulk(payload)
+
+
+def smessage3(channel: bytes, payload: bytes) -> bytes:
+    """Encode the delivery of a message of a shard channel, RESP3."""
+    return b">3\r\n$8\r\nsmessage\r\n" + bulk(channel) + bulk(payload)

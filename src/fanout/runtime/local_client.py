@@ -1,0 +1,47 @@
+"""What the hub knows of local clients: how deliveries are written for them, and their limits."""
+
+from typing import Protocol
+
+from fanout.config import Limits
+from fanout.core.dispatch import Encoders
+from fanout.core.outbox import Outbox
+from fanout.values import Encoding
+from fanout.wire import bridge, resp
+from fanout.wire.limits import ClientLimits, Patterns
+
+ENCODERS = {
+    Encoding.RESP2: Encoders(resp.message2, resp.pmessage2, resp.smessage2),
+    Encoding.RESP3: Encoders(resp.message3, resp.pmessage3, resp.smessage3),
+    # Websocket clients have no shard channels.
+    Encoding.JSON: Encoders(bridge.message_frame, bridge.pmessage_frame, bridge.message_frame),
+}
+
+
+class LocalClient(Protocol):
+    """What the hub does with a local client."""
+
+    @property
+    def encoding(self) -> Encoding:
+        """How the client reads deliveries."""
+
+    @property
+    def outbox(self) -> Outbox:
+        """Where its deliveries go."""
+
+    def flush(self) -> None:
+        """Hand the outbox to the network."""
+
+    def overflow(self) -> None:
+        """Cut off the client, whose outbox is full."""
+
+
+def client_limits(limits: Limits) -> ClientLimits:
+    """Return the limits of each client; the count of different patterns is shared by all."""
+    return ClientLimits(
+        payload_bytes_max=limits.payload_bytes_max,
+        channel_bytes_max=limits.channel_bytes_max,
+        subscriptions_max=limits.subscriptions_max,
+        patterns_max=limits.patterns_max,
+        transaction_bytes_max=limits.transaction_bytes_max,
+        patterns=Patterns(limits.distinct_patterns_max),
+    )

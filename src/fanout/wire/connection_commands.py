@@ -1,0 +1,142 @@
+"""The RESP door's commands about the connection itself; those of CLIENT are in `client_command`."""
+
+import attrs
+
+from fanout.values import Action, Ask, Close, Encoding, Publish, Reply, Reset
+from fanout.wire import resp
+from fanout.wire.client_state import UNANSWERED, ClientState
+
+REDIS_VERSION = b"7.0.15"
+"""The Redis whose pub/sub behaviour clients get; they read it to choose their features."""
+
+BAD_CLIENT_NAME = "ERR Client names cannot contain spaces, newlines or special characters."
+_WRONG_PASSWORD = "WRONGPASS invalid username-password pair or user is disabled."  # noqa: S105
+_NO_PASSWORD = (
+    "ERR AUTH <password> called without any password configured for the default user. "  # noqa: S105
+    "Are you sure your configuration is correct?"
+)
+_INT64 = 2**63
+
+
+def ping(state: ClientState, request: list[bytes]) -> Action:
+    """Answer; a subscriber of protocol 2 gets it in the form of a message."""
+    if len(request) > 2:  # noqa: PLR2004
+        return Reply(resp.error("ERR wrong number of arguments for 'ping' command"))
+    argument = request[1] if len(request) > 1 else None
+    if state.subscribed and not state.resp3:
+        return Reply(resp.array((resp.bulk(b"pong"), resp.bulk(argument or b""))))
+    return Reply(resp.PONG if argument is None else resp.bulk(argument))
+
+
+def echo(_state: ClientState, request: list[bytes]) -> Action:
+    """Say it back."""
+    return Reply(resp.bulk(request[1]))
+
+
+def auth(_state: ClientState, request: list[bytes]) -> Action:
+    """Log in: there are no passwords, so Redis' default user takes any."""
+    if len(request) > 3:  # noqa: PLR2004
+        return Reply(resp.error("ERR syntax error"))
+    if len(request) == 2:  # noqa: PLR2004
+        return Reply(resp.error(_NO_PASSWORD))
+    refusal = _authenticate(request[1])
+    return Reply(resp.error(refusal) if refusal else resp.OK)
+
+
+def _authenticate(user: bytes) -> str:
+    return "" if user == b"default" else _WRONG_PASSWORD
+
+
+def hello(state: ClientState, request: list[bytes]) -> Action:
+    """Choose the protocol, log in, take a name; what was done before an error stays done."""
+    resp3 = state.resp3
+    if len(request) > 1:
+        version = integer(request[1])
+        if version is None:
+            return Reply(resp.error("ERR Protocol version is not an integer or out of range"))
+        if version not in (2, 3):
+            return Reply(resp.error("NOPROTO unsupported protocol version"))
+        resp3 = version == 3  # noqa: PLR2004
+    rest = request[2:]
+    while rest:
+        option = rest[0].lower()
+        if option == b"auth" and len(rest) >= 3:  # noqa: PLR2004
+            if refusal := _authenticate(rest[1]):
+                return Reply(resp.error(refusal))
+            rest = rest[3:]
+        elif option == b"setname" and len(rest) >= 2:  # noqa: PLR2004
+            if not is_client_name(rest[1]):
+                return Reply(resp.error(BAD_CLIENT_NAME))
+            state.name = rest[1]
+            rest = rest[2:]
+        else:
+            return Reply(resp.error(f"ERR Syntax error in HELLO option '{resp.text(rest[0])}'"))
+    changed, state.resp3 = resp3 is not state.resp3, resp3
+    reply = resp.mapping(
+        (
+            (resp.bulk(b"server"), resp.bulk(b"redis")),
+            (resp.bulk(b"version"), resp.bulk(REDIS_VERSION)),
+            (resp.bulk(b"proto"), resp.integer(3 if resp3 else 2)),
+            (resp.bulk(b"id"), resp.integer(state.client_id)),
+            (resp.bulk(b"mode"), resp.bulk(b"standalone")),
+            (resp.bulk(b"role"), resp.bulk(b"master")),
+            (resp.bulk(b"modules"), resp.array(())),
+        ),
+        resp3=resp3,
+    )
+    return Reset(state.encoding, unsubscribe=False, reply=reply) if changed else Reply(reply)
+
+
+def select(_state: ClientState, request: list[bytes]) -> Action:
+    """Choose database 0, the only one: channels are the same in all of them anyway."""
+    number = integer(request[1])
+    if number is None:
+        return Reply(resp.error("ERR value is not an integer or out of range"))
+    return Reply(resp.OK if number == 0 else resp.error("ERR DB index is out of range"))
+
+
+def reset(state: ClientState, _request: list[bytes]) -> Action:
+    """Begin anew, as if just connected."""
+    state.drop_all()
+    state.forget_transaction()
+    state.resp3 = state.reply_off = state.reply_skip_next = False
+    state.name = b""
+    return Reset(Encoding.RESP2, unsubscribe=True, reply=resp.simple(b"RESET"))
+
+
+def close(_state: ClientState, _request: list[bytes]) -> Action:
+    """End the connection."""
+    return Close(resp.OK, "the client quit")
+
+
+def done(_state: ClientState, _request: list[bytes]) -> Action:
+    """Agree to what changes nothing here."""
+    return Reply(resp.OK)
+
+
+def integer(digits: bytes) -> int | None:
+    """Read a number as strictly as Redis does; None when it is none."""
+    plain = digits.removeprefix(b"-")
+    if not plain.isdigit() or len(plain) > 19 or (plain[:1] == b"0" and digits != b"0"):  # noqa: PLR2004
+        return None
+    number = int(digits)
+    return number if -_INT64 <= number < _INT64 else None
+
+
+def is_client_name(name: bytes) -> bool:
+    """Return whether Redis would take it as the name of a connection."""
+    return all(0x21 <= byte <= 0x7E for byte in name)  # noqa: PLR2004
+
+
+def silenced(action: Action) -> Action:
+    """Return what is done for a request whose reply is turned off; confirmations are no replies."""
+    match action:
+        case Reply(data) if callable(data):
+            return Reply(lambda: data()[:0])
+        case Reply() | Ask():
+            return Reply(b"")
+        case Publish():
+            return attrs.evolve(action, tag=UNANSWERED)
+        case Reset() | Close():
+            return attrs.evolve(action, reply=b"")
+    return action
