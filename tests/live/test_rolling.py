@@ -81,7 +81,9 @@ class Traffic:
             while not self.stopped.is_set():
                 with trio.move_on_after(0.1):
                     message = json.loads(await ws.get_message())
-                    books[message["channel"].encode()].received.append(message["data"].encode())
+                    if message["type"] == "message":
+                        data = message["data"].encode()
+                        books[message["channel"].encode()].received.append(data)
 
 
 @contextmanager

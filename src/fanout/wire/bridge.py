@@ -155,6 +155,8 @@ class BridgeSession:
     def _unsubscribe(self, kind: Kind, request: dict[str, Any], tag: bytes) -> Action:
         held = self._held[kind]
         names = dict.fromkeys(self._names(kind, request, required=False))
+        for name in names:
+            _check(self._limits.check_name(name))
         dropped = tuple(name for name in names if name in held)
         for name in dropped:
             del held[name]
