@@ -54,6 +54,7 @@ class History:
     subscriptions: list[Subscription] = attrs.field(factory=list)
     events: list[tuple[float, str]] = attrs.field(factory=list)
     logs: dict[str, list[tuple[bytes, bytes]]] = attrs.field(factory=dict)  # of each node's Redis
+    seen: list[str] = attrs.field(factory=list)  # violations seen while they happened
     transit_seconds: float = 0.0  # the longest way of a message from a node to a client
 
     def violations(self, *, planned: bool) -> list[str]:

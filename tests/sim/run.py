@@ -16,6 +16,7 @@ from fanout.testing.redis import FakeRedis
 from fanout.wire.replies import pack
 from tests.runtime.fleet import Client, MemoryFleet, Service, until
 from tests.sim.history import History, Publish, Subscription
+from tests.sim.watch import Watch, unbounded
 
 SECONDS = 20.0
 """How long changes go on, on the simulated clock."""
@@ -23,6 +24,13 @@ SETTLE_SECONDS = 40.0
 """T of the convergence: everything must be well so long after the last fault."""
 CHANNELS = tuple(b"c%d" % number for number in range(6))
 NODES_MAX, SIDECARS_MAX = 5, 4
+
+
+def serves(sidecar: Service) -> bool:
+    """Whether a sidecar serves clients and was not told to leave."""
+    return sidecar.ready.is_set() and not (
+        sidecar.stop.requested.is_set() or sidecar.scope.cancel_called
+    )
 
 
 @attrs.define(eq=False)
@@ -55,6 +63,29 @@ class Simulation:
         self.cuts: list[tuple[str, str]] = []
         self.dumps: list[tuple[FakeRedis, Any]] = []
         self.count = 0
+        self.watch = Watch(
+            planned=planned,
+            sidecars=lambda: [name for name, each in self.sidecars.items() if serves(each)],
+            confirmed=self.confirmed_at,
+            found=self.violation,
+        )
+
+    def violation(self, what: str) -> None:
+        """Take a violation that was seen while it happened; each once."""
+        if what not in self.history.seen:
+            self.history.seen.append(what)
+            self.note(what)
+
+    def confirmed_at(self, sidecar: str) -> set[bytes]:
+        """Return what clients of a sidecar count on."""
+        now = trio.current_time()
+        return {
+            channel
+            for who in self.clients
+            if who.sidecar == sidecar and not who.gone
+            for channel, each in who.open.items()
+            if each.confirmed <= now
+        }
 
     def note(self, what: str) -> None:
         """Put an event into the history."""
@@ -201,6 +232,7 @@ class Simulation:
             name = f"node-{self.count}"
             self.busy.add(name)
             self.agents[name] = await self.fleet.node(name, wait=False)
+            self.watch.over(name, self.fleet.redis[name], self.fleet.discovery)
             self.note(f"{name} joins")
             with trio.move_on_after(SECONDS):
                 await self.agents[name].ready.wait()
@@ -375,7 +407,7 @@ class Simulation:
         before = len(self.history.publishes)
         ready = [name for name, each in self.sidecars.items() if each.ready.is_set()]
         if len(ready) < len(self.sidecars):
-            self.history.events.append((trio.current_time(), "I11 a sidecar is not ready"))
+            self.violation("I11 a sidecar is not ready")
         joined = [await self.client_joins(name) for name in ready]
         whos = [who for who in joined if who is not None]
         channels = [b"end-%d" % number for number in range(12)]
@@ -387,12 +419,13 @@ class Simulation:
             await until(lambda: all(each.confirmed < float("inf") for each in opened))
         sent = [self.publish_one(who, channel) for who in whos for channel in channels]
         await trio.sleep(5)
+        self.history.seen += unbounded(
+            self.fleet.redis, set(self.agents) - self.busy, len(self.sidecars)
+        )
         wrong = [each for each in sent if each.result != "executed"]
         short = [each for each in opened if len(each.received) != len(whos)]
         if wrong or short:
-            self.history.events.append(
-                (trio.current_time(), f"I11 not converged: {wrong[:3]} {short[:3]}")
-            )
+            self.violation(f"I11 not converged: {wrong[:3]} {short[:3]}")
         for payload in list(self.history.publishes)[before:]:
             del self.history.publishes[payload]  # not in the logs any more
         self.history.subscriptions[:] = [
@@ -407,6 +440,5 @@ def simulate(seed: int, *, planned: bool) -> tuple[History, list[str]]:
     trio_run._r.seed(seed)
     simulation = Simulation(seed, planned=planned)
     history = trio.run(simulation.run, clock=trio.testing.MockClock(autojump_threshold=0))
-    found = history.violations(planned=planned)
-    found += [what for _, what in history.events if what.startswith("I11")]
+    found = history.violations(planned=planned) + history.seen
     return history, found

@@ -81,7 +81,7 @@ class Activated:
 
 @attrs.frozen(slots=True)
 class PublishEnd:
-    """Publish the node's last message."""
+    """Publish the node's last message; more than once for those who come late."""
 
     incarnation: int
 
@@ -357,13 +357,14 @@ class Agent:
             self._ended = True
             self._next_count = now
             if self._up:
-                effects += [*self._door(is_open=False), PublishEnd(record.incarnation)]
+                effects += self._door(is_open=False)
         if self._ended and (self._agreed or not self._up or now >= self._deadline):
             effects.extend(self._move(NodeState.GONE, now))
             assert self._record is not None  # noqa: S101 - _move has just set it
             effects.append(Left(self._record))
-        elif self._ended:
-            effects.extend(self._count(record, now))
+        elif self._ended and (count := self._count(record, now)):
+            # Again with every count: whoever has subscribed meanwhile did not read it.
+            effects += [PublishEnd(record.incarnation), *count]
         return tuple(effects)
 
     def _count(self, record: NodeRecord, now: float) -> tuple[Effect, ...]:

@@ -180,13 +180,13 @@ class Hub:
         for name, node in self.nodes.items():
             self.membership.alive(name, alive=node.line is not None or node.usable)
         self.deadline_moved()
-        active = self.active
-        unheard = {name for name, node in active.items() if node.deaf}
-        usable = {name: node for name, node in active.items() if node.usable}
+        usable = {name: node for name, node in self.active.items() if node.usable}
+        unheard = {name for name, node in usable.items() if node.deaf}
         lives = {name: node.record.incarnation for name, node in usable.items()}
         best = self.hearing.best(lives, unheard)
         self.publisher.use({name: node for name, node in usable.items() if name in best})
-        self.subscriptions.require(frozenset(active.keys() - unheard))
+        heard = (name for name, node in self.carrying.items() if not node.deaf)
+        self.subscriptions.require(frozenset(heard))
         self._say_deaf()
         self.on_change()
 
@@ -274,12 +274,22 @@ class Hub:
             name: node for name, node in self.nodes.items() if node.record.state is NodeState.ACTIVE
         }
 
+    @property
+    def carrying(self) -> Mapping[NodeId, NodeLink]:
+        """The nodes that somebody may still publish on: active, or draining before its END."""
+        states = (NodeState.ACTIVE, NodeState.DRAINING)
+        return {
+            name: node
+            for name, node in self.nodes.items()
+            if node.record.state in states and not node.has_ended
+        }
+
     def unready(self) -> str:
         """Say why this sidecar cannot serve its purpose now; empty when it can."""
         active = self.active
         if not active:
             return "no active node is known"
-        uncovered = sorted(name for name, node in active.items() if not node.covered)
+        uncovered = sorted(name for name, node in self.carrying.items() if not node.covered)
         if uncovered:
             return f"not subscribed on {', '.join(uncovered)}"
         closed = sorted(name for name, node in active.items() if not node.usable)

@@ -104,6 +104,11 @@ class NodeLink:
         return self.line is not None and self.line.covered
 
     @property
+    def has_ended(self) -> bool:
+        """Whether the last message of this life of the node was read."""
+        return self._ended == self.record.incarnation
+
+    @property
     def usable(self) -> bool:
         """Whether publishes can be sent to the node."""
         return self.data is not None and not self.data.lost
@@ -174,7 +179,7 @@ class NodeLink:
         attempt = 0
         bound = log.bind(node=self.record.node, link=user)
         while True:
-            while self._ended == self.record.incarnation:
+            while self.has_ended:
                 await self._renewed.wait()
             began = trio.current_time()
             try:

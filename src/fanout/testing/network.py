@@ -29,7 +29,8 @@ class _Wire:
     @property
     def over(self) -> bool:
         """Return whether nothing passes any more."""
-        return (self.there.ended and self.back.ended) or self.there.reset
+        ended = self.there.ended and self.back.ended
+        return self.there.reset or (ended and not (self.there.held or self.back.held))
 
 
 @attrs.frozen(eq=False)

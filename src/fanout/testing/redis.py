@@ -108,6 +108,8 @@ class FakeRedis:
         """Text of the error that every write gets, as of a read-only or full Redis; empty: none."""
         self.log: list[tuple[bytes, bytes]] = []
         """Channel and payload of every publish; an empty channel where a new life began."""
+        self.on_publish: Callable[[bytes], None] = lambda _channel: None
+        """Called with the channel of every publish, at the moment it is executed."""
         self._network = network
         self._rng = rng
         self._output_bytes_max = output_bytes_max
@@ -135,6 +137,20 @@ class FakeRedis:
     def published(self) -> list[tuple[bytes, bytes]]:
         """What was published but for fanout's own channels, in order."""
         return [each for each in self.log if each[0] and not each[0].startswith(RESERVED_PREFIX)]
+
+    @property
+    def subscriptions(self) -> list[frozenset[bytes]]:
+        """The channels of each connection that has any."""
+        return [frozenset(each.channels) for each in self._connections if each.channels]
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._connections)
+
+    def peek(self, key: bytes) -> bytes | None:
+        """Return the text at a key, as GET does."""
+        return self._text(key, strict=False)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen and serve until `kill` or cancelled. All data begins empty."""
@@ -398,6 +414,7 @@ class FakeRedis:
     def _publish(self, _connection: _Connection, arguments: list[bytes]) -> bytes:
         channel, payload = arguments
         self.log.append((channel, payload))
+        self.on_publish(channel)
         receivers = 0
         for each in self._connections:
             encode, pencode = (

@@ -1,0 +1,92 @@
+"""Looks at a simulated fleet at the very moments that matter.
+
+The checkers of `tests.sim.history` see only what clients saw. These see what clients cannot, by
+the names of the protocol's invariants: I1 cover, I2 join, I4 confirm, I13 forward, I14 bounded,
+I17 identity.
+"""
+
+from collections.abc import Callable, Iterable
+
+import attrs
+
+from fanout.testing.redis import FakeRedis
+from fanout.values import IDENTITY_KEY, RESERVED_PREFIX, NodeState
+from fanout.wire.records import decode_identity, decode_node, node_key
+
+PROBE = RESERVED_PREFIX + b"probe:"
+"""With a sidecar's id behind it: a channel that this sidecar alone subscribes to."""
+
+ORDER = list(NodeState)
+
+
+@attrs.define(eq=False)
+class Watch:
+    """The watch over one run.
+
+    Args:
+        planned: whether only planned change happens; with faults a sidecar may be deaf.
+        sidecars: the sidecars that are ready and were not told to leave.
+        confirmed: for a sidecar, the channels confirmed to its clients and not given up.
+        found: called with what is wrong.
+
+    """
+
+    planned: bool
+    sidecars: Callable[[], Iterable[str]]
+    confirmed: Callable[[str], set[bytes]]
+    found: Callable[[str], None]
+    states: dict[tuple[str, int], NodeState] = attrs.field(factory=dict)
+
+    def over(self, node: str, server: FakeRedis, discovery: list[FakeRedis]) -> None:
+        """Watch a node's Redis from now on."""
+        server.on_publish = lambda channel: self.published(node, server, discovery, channel)
+
+    def published(
+        self, node: str, server: FakeRedis, discovery: list[FakeRedis], channel: bytes
+    ) -> None:
+        """Look at everything at the moment of a publish."""
+        if channel.startswith(RESERVED_PREFIX):
+            return
+        self.identity(node, server)
+        for each in discovery:
+            self.forward(node, each)
+        if self.planned:
+            self.cover(node, server, channel)
+
+    def identity(self, node: str, server: FakeRedis) -> None:
+        """I17: clients' messages go only to a Redis that is the node it is taken for."""
+        raw = server.peek(IDENTITY_KEY)
+        identity = decode_identity(raw) if raw is not None else None
+        if identity is None or (identity.node, identity.run_id) != (node, server.run_id):
+            self.found(f"I17 published on {node}, which says it is {identity}")
+
+    def cover(self, node: str, server: FakeRedis, channel: bytes) -> None:
+        """I1, I2, I4: wherever anybody publishes, every sidecar hears what its clients want."""
+        heard = server.subscriptions
+        for sidecar in self.sidecars():
+            line = next((each for each in heard if PROBE + sidecar.encode() in each), None)
+            if line is None:
+                self.found(f"I1 published on {node}, which {sidecar} has not covered")
+            elif channel in self.confirmed(sidecar) and channel not in line:
+                self.found(f"I2 {channel!r} published on {node}, not subscribed by {sidecar}")
+
+    def forward(self, node: str, discovery: FakeRedis) -> None:
+        """I13: within one life a node's state never moves back."""
+        raw = discovery.peek(node_key("default", node).encode())
+        if raw is None:
+            return
+        record = decode_node(raw)
+        life = (node, record.incarnation)
+        before = self.states.get(life, NodeState.JOINING)
+        if self.planned and ORDER.index(record.state) < ORDER.index(before):
+            self.found(f"I13 {node} was {before} and is {record.state}")
+        self.states[life] = record.state
+
+
+def unbounded(redis: dict[str, FakeRedis], nodes: set[str], sidecars: int) -> list[str]:
+    """I14: when all is quiet a node has two connections of each sidecar and one of its agent."""
+    return [
+        f"I14 {node} has {redis[node].connections} connections for {sidecars} sidecars"
+        for node in sorted(nodes)
+        if redis[node].running and redis[node].connections > 2 * sidecars + 1
+    ]
