@@ -1,6 +1,7 @@
 """Runs seeds on all cores and prints those that fail."""
 
 import argparse
+import gc
 import logging
 import multiprocessing
 import os
@@ -16,6 +17,7 @@ from tests.sim.run import simulate
 
 def run_seed(seed: int, *, verbose: bool = False) -> tuple[int, list[str], str]:
     """Run one seed; even seeds know only planned change, odd ones faults as well."""
+    gc.set_threshold(50_000)  # a run leaves little behind, and ends soon
     if not verbose:
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     try:

@@ -20,7 +20,7 @@ from tests.sim.watch import Watch, unbounded
 
 SECONDS = 20.0
 """How long changes go on, on the simulated clock."""
-SETTLE_SECONDS = 40.0
+SETTLE_SECONDS = 25.0
 """T of the convergence: everything must be well so long after the last fault."""
 CHANNELS = tuple(b"c%d" % number for number in range(6))
 NODES_MAX, SIDECARS_MAX = 5, 4

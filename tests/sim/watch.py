@@ -35,6 +35,7 @@ class Watch:
     sidecars: Callable[[], Iterable[str]]
     confirmed: Callable[[str], set[bytes]]
     found: Callable[[str], None]
+    read: dict[tuple[str, FakeRedis], bytes] = attrs.field(factory=dict)
     states: dict[tuple[str, int], NodeState] = attrs.field(factory=dict)
 
     def over(self, node: str, server: FakeRedis, discovery: list[FakeRedis]) -> None:
@@ -73,8 +74,9 @@ class Watch:
     def forward(self, node: str, discovery: FakeRedis) -> None:
         """I13: within one life a node's state never moves back."""
         raw = discovery.peek(node_key("default", node).encode())
-        if raw is None:
+        if raw is None or raw == self.read.get((node, discovery)):
             return
+        self.read[node, discovery] = raw
         record = decode_node(raw)
         life = (node, record.incarnation)
         before = self.states.get(life, NodeState.JOINING)
