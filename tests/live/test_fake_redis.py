@@ -150,3 +150,33 @@ def test_the_fake_answers_as_redis_does(fleet: Fleet) -> None:
         compare()
     finally:
         real.close()
+
+
+def test_a_replica_answers_as_a_replica_does(fleet: Fleet) -> None:
+    """It reads and publishes, and takes no writes."""
+    _, port = fleet.redis()
+    with redis.Redis(port=port) as real:
+        real.execute_command("REPLICAOF", "127.0.0.1", "1")
+        script: list[Step] = [
+            (0, [b"SUBSCRIBE", b"a"]),
+            (1, [b"PUBLISH", b"a", b"x"]),
+            (1, [b"SET", b"k", b"v"]),
+            (1, [b"SADD", b"k", b"v"]),
+            (1, [b"GET", b"k"]),
+            (1, [b"ROLE"]),
+        ]
+        wanted = trio.run(received, SocketNetwork(), Endpoint("127.0.0.1", port), script)
+
+    async def fake() -> list[bytes]:
+        network = MemoryNetwork()
+        server = FakeRedis(network, Endpoint("fake", 1), Random(1))
+        async with trio.open_nursery() as nursery:
+            await nursery.start(server.run)
+            server.demote()
+            result = await received(network, server.endpoint, script)
+            nursery.cancel_scope.cancel()
+        return result
+
+    assert trio.run(fake) == [
+        re.sub(rb"\$10\r\nconnecting", b"$7\r\nconnect", each) for each in wanted
+    ]

@@ -411,6 +411,29 @@ async def test_an_active_node_that_many_cannot_hear_is_not_published_to(
         assert sorted(subscriber.received) == sorted(sent)
 
 
+async def test_a_node_made_a_replica_is_not_used_until_it_is_itself_again(
+    autojump_clock: MockClock,
+) -> None:
+    """It answers and delivers, but its data, and so its identity, is another's."""
+    async with memory_fleet() as fleet:
+        publisher, subscriber = await two_clients(fleet)
+        server = fleet.redis["node-2"]
+        server.demote()
+        await trio.sleep(NOTICE)
+        before = carried(server)
+        sent = await publish_all(publisher, 0)
+        await until(lambda: len(subscriber.received) >= len(sent))
+        assert carried(server) == before
+
+        server.promote()
+        await trio.sleep(2 * LEASE)
+        sent += await publish_all(publisher, 1)
+        await trio.sleep(1)
+
+        assert carried(server) > before
+        assert sorted(subscriber.received) == sorted(sent)
+
+
 async def test_cooperative_nodes_log_sidecars_in_as_configured(autojump_clock: MockClock) -> None:
     """Where the agent may not make users, everybody logs in as the operator says."""
     async with memory_fleet(nodes=0, sidecars=0) as fleet:

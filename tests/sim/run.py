@@ -67,6 +67,7 @@ class Simulation:
             planned=planned,
             sidecars=lambda: [name for name, each in self.sidecars.items() if serves(each)],
             confirmed=self.confirmed_at,
+            began=lambda payload: self.history.publishes[payload].began,
             found=self.violation,
         )
 
@@ -219,7 +220,7 @@ class Simulation:
         ]  # fmt: skip
         faults: list[Callable[[], Awaitable[None]]] = [
             self.crash_redis, self.freeze_node, self.reset_node, self.crash_agent,
-            self.crash_sidecar, self.harm_discovery, self.cut, self.mend,
+            self.crash_sidecar, self.harm_discovery, self.cut, self.demote_node, self.mend,
         ]  # fmt: skip
         while True:
             await trio.sleep(self.rng.uniform(0.1, 2.5))
@@ -337,6 +338,14 @@ class Simulation:
         self.frozen.discard(server)
         self.note(f"{server.endpoint} goes on")
 
+    async def demote_node(self) -> None:
+        """Have a node's Redis be a replica for a while."""
+        if name := self._free_node():
+            self.note(f"{name}: redis is made a replica")
+            self.fleet.redis[name].demote()
+            await trio.sleep(self.rng.uniform(0.5, 15))
+            self.fleet.redis[name].promote()
+
     async def cut(self) -> None:
         """Have a sidecar not reach a node for a while, or not be heard by it."""
         if (name := self._free_node()) and self.sidecars:
@@ -396,8 +405,8 @@ class Simulation:
             self.fleet.network.thaw(server.endpoint)
         for sidecar, node in self.cuts:
             self.fleet.network.mend(sidecar, node)
-        for server in self.fleet.discovery:
-            server.refuse_writes = ""
+        for server in (*self.fleet.discovery, *self.fleet.redis.values()):
+            server.promote()
         self.note("all faults are over")
         await trio.sleep(SETTLE_SECONDS)
         await self.mend()

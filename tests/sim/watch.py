@@ -13,6 +13,9 @@ from fanout.testing.redis import FakeRedis
 from fanout.values import IDENTITY_KEY, RESERVED_PREFIX, NodeState
 from fanout.wire.records import decode_identity, decode_node, node_key
 
+NOTICE_SECONDS = 5.0
+"""The longest probe interval, its timeout, and a little."""
+
 PROBE = RESERVED_PREFIX + b"probe:"
 """With a sidecar's id behind it: a channel that this sidecar alone subscribes to."""
 
@@ -27,6 +30,7 @@ class Watch:
         planned: whether only planned change happens; with faults a sidecar may be deaf.
         sidecars: the sidecars that are ready and were not told to leave.
         confirmed: for a sidecar, the channels confirmed to its clients and not given up.
+        began: when a message was published.
         found: called with what is wrong.
 
     """
@@ -34,28 +38,44 @@ class Watch:
     planned: bool
     sidecars: Callable[[], Iterable[str]]
     confirmed: Callable[[str], set[bytes]]
+    began: Callable[[bytes], float]
     found: Callable[[str], None]
     read: dict[tuple[str, FakeRedis], bytes] = attrs.field(factory=dict)
     states: dict[tuple[str, int], NodeState] = attrs.field(factory=dict)
 
     def over(self, node: str, server: FakeRedis, discovery: list[FakeRedis]) -> None:
         """Watch a node's Redis from now on."""
-        server.on_publish = lambda channel: self.published(node, server, discovery, channel)
+
+        def on_publish(channel: bytes, payload: bytes) -> None:
+            self.published(node, server, discovery, channel, payload)
+
+        server.on_publish = on_publish
 
     def published(
-        self, node: str, server: FakeRedis, discovery: list[FakeRedis], channel: bytes
+        self,
+        node: str,
+        server: FakeRedis,
+        discovery: list[FakeRedis],
+        channel: bytes,
+        payload: bytes,
     ) -> None:
         """Look at everything at the moment of a publish."""
         if channel.startswith(RESERVED_PREFIX):
             return
-        self.identity(node, server)
+        self.identity(node, server, payload)
         for each in discovery:
             self.forward(node, each)
         if self.planned:
             self.cover(node, server, channel)
 
-    def identity(self, node: str, server: FakeRedis) -> None:
-        """I17: clients' messages go only to a Redis that is the node it is taken for."""
+    def identity(self, node: str, server: FakeRedis, payload: bytes) -> None:
+        """I17: clients' messages go only to a Redis that is the node it is taken for.
+
+        One that becomes another while sidecars are connected is noticed by the next probe, and
+        what was on its way by then still gets there.
+        """
+        if self.began(payload) < server.changed_at + NOTICE_SECONDS:
+            return
         raw = server.peek(IDENTITY_KEY)
         identity = decode_identity(raw) if raw is not None else None
         if identity is None or (identity.node, identity.run_id) != (node, server.run_id):

@@ -26,6 +26,13 @@ async def identify(link: Link, record: NodeRecord, timeout_seconds: float) -> No
         info = await link.call("INFO", "server")
     if scope.cancelled_caught:
         raise LinkLost("the node does not answer")
+    check_identity(raw, record)
+    if f"run_id:{record.run_id}".encode() not in info:
+        raise WrongIdentity(f"the Redis at {record.endpoint} restarted; its agent will say so")
+
+
+def check_identity(raw: bytes | None, record: NodeRecord) -> None:
+    """Check what stands at the identity key of a node. Raises WrongIdentity."""
     if raw is None:
         raise WrongIdentity(f"the Redis at {record.endpoint} does not say which node it is")
     try:
@@ -38,5 +45,3 @@ async def identify(link: Link, record: NodeRecord, timeout_seconds: float) -> No
             f"the Redis at {record.endpoint} is {found.node} of cluster {found.cluster} "
             f"in life {found.incarnation}, not {record.node} in life {record.incarnation}"
         )
-    if f"run_id:{record.run_id}".encode() not in info:
-        raise WrongIdentity(f"the Redis at {record.endpoint} restarted; its agent will say so")

@@ -22,12 +22,13 @@ from fanout.core.backoff import Backoff, jittered
 from fanout.core.subscriptions import Batch, Line, Subscriptions
 from fanout.core.users import CTL_USER, DATA_USER
 from fanout.errors import CommandFailed, LinkLost
-from fanout.runtime.identity import identify
+from fanout.runtime.identity import WrongIdentity, check_identity, identify
 from fanout.runtime.link import Link, OnAnswer, use_link
 from fanout.runtime.login import node_address
 from fanout.runtime.publisher import Publisher
 from fanout.runtime.transport import Network
 from fanout.values import (
+    IDENTITY_KEY,
     INBOX_PREFIX,
     End,
     Fence,
@@ -191,6 +192,8 @@ class NodeLink:
                 )
             except (LinkLost, CommandFailed) as lost:
                 bound.warning("link_lost", reason=str(lost))
+                if isinstance(lost, WrongIdentity) and self.data is not None:
+                    self.data.close(lost.reason)  # nothing of clients goes there
             if user == CTL_USER:
                 # A connection that was lost may come right back; a failed attempt is deafness.
                 self._set_deaf(deaf=self.deaf or not self._heard)
@@ -232,20 +235,23 @@ class NodeLink:
         self._hub.flush()
 
     async def _watch_ctl(self, link: Link) -> None:
-        """Probe the node whenever nothing was heard from it for an interval."""
+        """Prove again and again that the node delivers, and that it still is the node.
+
+        Traffic proves the first but not the second: a Redis that is made the replica of another
+        keeps its clients, and takes the other's data.
+        """
         timings, hub = self._timings, self._hub
         while True:
-            await trio.sleep(jittered(timings.probe_interval_seconds / 2, hub.rng))
-            idle = trio.current_time() - link.received_at
-            if idle < timings.probe_interval_seconds and not link.in_flight:
-                continue
+            await trio.sleep(jittered(timings.probe_interval_seconds, hub.rng))
             self._probe_back = trio.Event()
-            self.control(pack(b"PUBLISH", hub.probe_channel, b""))
             with trio.move_on_after(timings.probe_timeout_seconds) as scope:
+                self.control(pack(b"PUBLISH", hub.probe_channel, b""))
+                identity = await link.call("GET", IDENTITY_KEY)
                 await self._probe_back.wait()
             if scope.cancelled_caught:
                 self._heard = False
                 raise LinkLost("a probe published on the node did not come back")
+            check_identity(identity, self.record)
 
     async def _publishing(self, link: Link) -> None:
         """Offer the link to the publisher and notice when publishes are not answered."""

@@ -18,12 +18,15 @@ from fanout.runtime.login import node_address
 from fanout.runtime.redis_server import spawn_redis
 from fanout.runtime.transport import Network
 from fanout.values import (
+    IDENTITY_KEY,
     PRESENCE_CHANNEL,
     RESERVED_PREFIX,
     FenceMode,
+    Identity,
     NodeId,
     NodeRecord,
 )
+from fanout.wire.records import encode_record
 
 log = structlog.get_logger()
 
@@ -56,6 +59,7 @@ class NodeRedis:
         self._on_up = on_up
         self._on_down = on_down
         self._link: Link | None = None
+        self._identified: tuple[Link | None, bytes] = (None, b"")
         self._cooperative_because = ""
         self._probe_channel = RESERVED_PREFIX + b"probe:node:" + config.id.encode()
         self._probe_back = trio.Event()
@@ -101,6 +105,13 @@ class NodeRedis:
         login = self._password(NodeId(self._config.id), users.DATA_USER)
         rules = users.data_rules(login, is_open=is_open)
         await self.call("ACL", "SETUSER", users.DATA_USER, *rules)
+
+    async def set_identity(self, identity: Identity) -> None:
+        """Write on the node who it is; should that go away, the link is lost. Raises as `call`."""
+        raw = encode_record(identity)
+        link = self._link
+        await self.call("SET", IDENTITY_KEY, raw)
+        self._identified = (link, raw)
 
     async def count(self) -> int | None:
         """Return how many sidecars are subscribed on this node; None when it does not tell."""
@@ -169,6 +180,17 @@ class NodeRedis:
             self._link = link
             self._on_up(redis)
             await trio.sleep(self._timings.probe_interval_seconds)
+            await self._check_identity(link)
+
+    async def _check_identity(self, link: Link) -> None:
+        """Notice that the Redis has other data than ours, as when it was made a replica."""
+        on, raw = self._identified
+        with trio.move_on_after(self._timings.probe_timeout_seconds) as scope:
+            found = await link.call("GET", IDENTITY_KEY)
+        if scope.cancelled_caught:
+            raise LinkLost("the node's Redis does not answer")
+        if on is link and found != raw:
+            raise LinkLost("the identity is gone: is this Redis another one's replica?")
 
     async def _set_up_users(
         self, link: Link, address: RedisAddress, info: dict[str, str]

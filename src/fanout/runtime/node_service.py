@@ -30,14 +30,13 @@ from fanout.runtime.signals import Stop, open_signal_stop
 from fanout.runtime.world import World
 from fanout.values import (
     CONTROL_CHANNEL,
-    IDENTITY_KEY,
     DrainRequest,
     End,
     NodeId,
     NodeRecord,
     Snapshot,
 )
-from fanout.wire.records import encode_control, encode_record
+from fanout.wire.records import encode_control
 
 log = structlog.get_logger()
 
@@ -219,7 +218,7 @@ class _NodeService:
             case SetDoor(is_open):
                 await self._redis.set_door(is_open=is_open)
             case SetIdentity(identity):
-                await self._redis.call("SET", IDENTITY_KEY, encode_record(identity))
+                await self._redis.set_identity(identity)
             case WriteRecord(record):
                 await self._write(record)
             case CountSidecars():

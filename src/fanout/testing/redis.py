@@ -28,6 +28,10 @@ from fanout.wire.requests import RequestDecoder, RequestLimits
 VERSION = "7.0.15"
 OUTPUT_BYTES_MAX = 32 * 1024 * 1024
 """Redis' hard limit for the output of a pub/sub client."""
+SOFT_BYTES_MAX = 8 * 1024 * 1024
+SOFT_SECONDS = 60
+"""Redis' soft limit: so much may wait for so long."""
+READONLY = "READONLY You can't write against a read only replica."
 
 _LIMITS = RequestLimits(arguments_max=4096, bulk_bytes_max=16 * 1024 * 1024)
 _WRITES = frozenset((b"SET", b"DEL", b"SADD", b"SREM"))
@@ -62,6 +66,7 @@ class _Connection:
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     sender: Sender = attrs.field(init=False)
     resp3: bool = False
+    over_since: float = 0.0  # since when more than the soft limit has waited
     channels: dict[bytes, None] = attrs.field(factory=dict)
     patterns: dict[bytes, None] = attrs.field(factory=dict)
 
@@ -72,7 +77,10 @@ class _Connection:
 
     def send(self, data: bytes) -> None:
         """Queue bytes, or cut off a client that does not read."""
-        if not self.outbox.append(data):
+        if self.outbox.size <= SOFT_BYTES_MAX:
+            self.over_since = trio.current_time()
+        overdue = trio.current_time() - self.over_since > SOFT_SECONDS
+        if overdue or not self.outbox.append(data):
             self.scope.cancel()
 
 
@@ -108,8 +116,11 @@ class FakeRedis:
         """Text of the error that every write gets, as of a read-only or full Redis; empty: none."""
         self.log: list[tuple[bytes, bytes]] = []
         """Channel and payload of every publish; an empty channel where a new life began."""
-        self.on_publish: Callable[[bytes], None] = lambda _channel: None
-        """Called with the channel of every publish, at the moment it is executed."""
+        self.is_replica = False
+        self.changed_at = 0.0
+        """When its data was last lost or taken from elsewhere."""
+        self.on_publish: Callable[[bytes, bytes], None] = lambda _channel, _payload: None
+        """Called with channel and payload of every publish, at the moment it is executed."""
         self._network = network
         self._rng = rng
         self._output_bytes_max = output_bytes_max
@@ -179,6 +190,18 @@ class FakeRedis:
     def kill(self) -> None:
         """Die at once."""
         self._scope.cancel()
+
+    def demote(self) -> None:
+        """Become the replica of some other Redis: its data instead of one's own, no writes."""
+        self.is_replica = True
+        self.changed_at = trio.current_time()
+        self.refuse_writes = READONLY
+        self._keys.clear()
+
+    def promote(self) -> None:
+        """Be a primary again."""
+        self.is_replica = False
+        self.refuse_writes = ""
 
     def wipe(self) -> None:
         """Lose all keys, as FLUSHALL."""
@@ -407,14 +430,17 @@ class FakeRedis:
         return resp.bulk(text)
 
     def _role(self, _connection: _Connection, _arguments: list[bytes]) -> bytes:
-        return resp.array((resp.bulk(b"master"), resp.integer(0), resp.array(())))
+        if not self.is_replica:
+            return resp.array((resp.bulk(b"master"), resp.integer(0), resp.array(())))
+        primary = (resp.bulk(b"127.0.0.1"), resp.integer(1), resp.bulk(b"connect"))
+        return resp.array((resp.bulk(b"slave"), *primary, resp.integer(-1)))
 
     # Publish and subscribe.
 
     def _publish(self, _connection: _Connection, arguments: list[bytes]) -> bytes:
         channel, payload = arguments
         self.log.append((channel, payload))
-        self.on_publish(channel)
+        self.on_publish(channel, payload)
         receivers = 0
         for each in self._connections:
             encode, pencode = (
