@@ -47,7 +47,7 @@ def toml(folder: Path, text: str) -> str:
     [
         ("cluster", ("a", "b", "c"), lambda config: config.cluster),
         ("id", ("a", "b", "c"), lambda config: config.id),
-        ("resp", ("h:1", "h:2", "h:3"), lambda config: str(config.resp)),
+        ("resp", ("127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"), lambda config: str(config.resp)),
         (
             "discovery",
             ("redis://h:1", "redis://h:2", "redis://h:3"),

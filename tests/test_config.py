@@ -143,7 +143,8 @@ def test_every_option_reads_the_text_of_its_value(
         with pytest.raises(SettingError):
             config.from_mapping({**base, name: ""})
         return
-    assert read(config.from_mapping({**base, name: str(default)}), name) == default
+    text = "" if default == () else str(default)
+    assert read(config.from_mapping({**base, name: text}), name) == default
 
 
 @pytest.mark.parametrize(("config", "base", "name"), EVERY_OPTION)
@@ -250,3 +251,26 @@ def test_a_local_fleet_needs_no_discovery() -> None:
     config = SidecarConfig.from_mapping({"id": "s", "local": "16"})
 
     assert (config.local, config.discovery) == (16, ())
+
+
+@pytest.mark.parametrize("name", ["resp", "ws", "admin"])
+@pytest.mark.parametrize(
+    "address", ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "example:1", "127.0.0.1.x:1"]
+)
+def test_doors_that_others_reach_are_refused(name: str, address: str) -> None:
+    """Unless an option says loudly that anybody may come in."""
+    base = {"id": "s", "discovery": "redis://h:1", name: address}
+    with pytest.raises(SettingError, match="--serve-anybody yes"):
+        SidecarConfig.from_mapping(base)
+    SidecarConfig.from_mapping({**base, "serve_anybody": "yes"})
+    for loopback in ("127.0.0.1:1", "127.9.9.9:1", "localhost:1", "[::1]:1"):
+        SidecarConfig.from_mapping({**base, name: loopback})
+
+
+@pytest.mark.parametrize(
+    "origin", ["app.example", "https://", "https://a/b", "https://u@a", "*", ""]
+)
+def test_an_origin_is_written_as_browsers_write_it(origin: str) -> None:
+    """Anything else would never match, and is refused with its form."""
+    with pytest.raises(SettingError, match=r"origin: .* write SCHEME://HOST"):
+        SidecarConfig.from_mapping({"id": "s", "discovery": "redis://h:1", "origin": [origin]})

@@ -200,6 +200,25 @@ def _text(value: Any) -> str:
     return value
 
 
+def _words(value: Any, form: str, example: str) -> tuple[str, ...]:
+    words = value.split() if isinstance(value, str) else value
+    if not isinstance(words, list | tuple):
+        raise ConfigError(f"{mask(value)} is not allowed; give a text or a list of texts")
+    for word in words:
+        if not isinstance(word, str) or not re.fullmatch(form, word):
+            raise ConfigError(f"{mask(word)} is not allowed; write {example}")
+    return tuple(words)
+
+
+def _origins(value: Any) -> tuple[str, ...]:
+    form = r"null|[A-Za-z][A-Za-z0-9+.-]*://[^/\s@]+"
+    return _words(value, form, "SCHEME://HOST or SCHEME://HOST:PORT, or null for local files")
+
+
+def _hosts(value: Any) -> tuple[str, ...]:
+    return _words(value, r"[^/\s@]+", "HOST or HOST:PORT")
+
+
 def _redis(value: Any) -> RedisAddress:
     return RedisAddress.parse(str(value))
 
@@ -435,6 +454,32 @@ class SidecarConfig:
         "HOST:PORT",
         "Where /healthz and /readyz are served.",
     )
+    origin: tuple[str, ...] = option(
+        (),
+        _origins,
+        "ORIGIN",
+        "Web pages that may use the websocket and admin doors, exactly as browsers write it: "
+        "https://app.example. Repeat it for each. Default: none.",
+        group="Access",
+        repeatable=True,
+    )
+    host: tuple[str, ...] = option(
+        (),
+        _hosts,
+        "HOST[:PORT]",
+        "Further names by which clients reach the websocket and admin doors. Repeat it for each. "
+        "Default: the address itself, and localhost.",
+        group="Access",
+        repeatable=True,
+    )
+    serve_anybody: str = option(
+        "no",
+        _choice("no", "yes"),
+        "YES|NO",
+        "yes lets the doors be on addresses that others reach, though they ask nobody for a "
+        "password: whoever connects can read and publish everything.",
+        group="Access",
+    )
     secret: str = _secret()
     node_username: str = _node_username()
     node_password: str = _node_password()
@@ -451,6 +496,15 @@ class SidecarConfig:
                 "local",
                 "discovery",
             )
+        for name in ("resp", "ws", "admin"):
+            endpoint = getattr(self, name)
+            wide = not endpoint.path and not is_loopback(endpoint.host)
+            if wide and self.serve_anybody == "no":
+                raise SettingError(
+                    f"{name}: {endpoint} is not allowed: others reach it and no door asks for a "
+                    "password; use 127.0.0.1, a unix: path for resp, or --serve-anybody yes",
+                    name,
+                )
         if not self.local and not self.discovery:
             raise SettingError(
                 "discovery: missing; give --discovery URL at least once, or --local NODES",

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -290,3 +291,35 @@ def alive(pid: int) -> bool:
             return stat.read().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_pages_and_names_that_are_not_listed_are_refused(fleet: Fleet) -> None:
+    """At the admin door and at the websocket door alike."""
+    fleet.add_discovery()
+    fleet.node("node-0")
+    sidecar = fleet.sidecar("one", "--origin", "https://app.example", "--host", "door.example")
+
+    def status(door: str, path: str, **headers: str) -> int:
+        connection = HTTPConnection("127.0.0.1", sidecar.port(door), timeout=WAIT_SECONDS)
+        connection.request("GET", path, headers=headers)
+        response = connection.getresponse()
+        response.read()
+        connection.close()
+        return response.status
+
+    for door, path, fine in (("admin", "/healthz", 200), ("ws", "/", 426)):
+        assert status(door, path) in (fine, 400)
+        assert status(door, path, Host="door.example") in (fine, 400)
+    assert status("admin", "/healthz", Origin="https://app.example") == 200
+    assert status("admin", "/healthz", Origin="https://evil.example") == 403
+    assert status("admin", "/healthz", Host="evil.example") == 403
+
+    async def connect(origin: str) -> None:
+        url = f"ws://127.0.0.1:{sidecar.port('ws')}/"
+        headers = [(b"Origin", origin.encode())]
+        async with trio_websocket.open_websocket_url(url, extra_headers=headers):
+            pass
+
+    trio.run(connect, "https://app.example")
+    with pytest.raises(trio_websocket.ConnectionRejected):
+        trio.run(connect, "https://evil.example")

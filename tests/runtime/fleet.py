@@ -2,7 +2,7 @@
 
 import itertools
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -34,10 +34,15 @@ LEASE = TIMINGS.lease_seconds
 
 
 async def no_admin(
-    endpoint: Endpoint, unready: Callable[[], str], *, task_status: trio.TaskStatus[Endpoint]
+    endpoint: Endpoint,
+    unready: Callable[[], str],
+    *,
+    origins: Sequence[str],
+    hosts: Sequence[str],
+    task_status: trio.TaskStatus[Endpoint],
 ) -> None:
     """Stand in for HTTP, which is tested over real sockets."""
-    del unready
+    del unready, origins, hosts
     task_status.started(endpoint)
     await trio.sleep_forever()
 
@@ -174,6 +179,8 @@ class MemoryFleet:
             resp=Endpoint(name, 6380),
             ws=Endpoint(name, 7380),
             admin=Endpoint(name, 9380),
+            serve_anybody="yes",
+            host=("h",),
             timings=TIMINGS,
             limits=limits or Limits(),
         )

@@ -1,6 +1,6 @@
 """The admin HTTP door: is this sidecar alive, and can it do its work."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -8,11 +8,14 @@ import trio
 from hypercorn.config import Config
 from hypercorn.trio import serve
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from fanout.values import Endpoint
+from fanout.wire.callers import Callers
 
 GRACE_SECONDS = 1.0
 """How long a request may go on once the sidecar leaves."""
@@ -22,16 +25,20 @@ async def serve_admin(
     endpoint: Endpoint,
     unready: Callable[[], str],
     *,
+    origins: Sequence[str] = (),
+    hosts: Sequence[str] = (),
     task_status: trio.TaskStatus[Endpoint] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve /healthz and /readyz until cancelled; reports the bound address as started.
 
-    `unready` says why the sidecar cannot serve its purpose now, or nothing.
+    `unready` says why the sidecar cannot serve its purpose now, or nothing. A request of a page
+    that is not in `origins`, or to a name that is not this door's or in `hosts`, gets 403.
 
     Raises:
         OSError: the address cannot be bound.
 
     """
+    callers = Callers(frozenset(), frozenset())
 
     async def healthz(_request: Request) -> JSONResponse:
         return JSONResponse({"status": "alive"})
@@ -41,15 +48,21 @@ async def serve_admin(
             return JSONResponse({"status": "unready", "reason": reason}, status_code=503)
         return JSONResponse({"status": "ready"})
 
-    app = Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz)])
+    async def known(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        why = callers.refusal(request.headers.get("host"), request.headers.getlist("origin"))
+        return JSONResponse({"error": why}, status_code=403) if why else await call_next(request)
+
+    app = Starlette(
+        routes=[Route("/healthz", healthz), Route("/readyz", readyz)],
+        middleware=[Middleware(BaseHTTPMiddleware, dispatch=known)],
+    )
     config = Config()
     config.bind = [str(endpoint)]
     config.errorlog = config.accesslog = None
     config.graceful_timeout = GRACE_SECONDS
     async with trio.open_nursery() as nursery:
         binds = await nursery.start(partial(serve, cast("Any", app), config, mode="asgi"))
-        if endpoint.path:
-            task_status.started(endpoint)
-        else:
-            port = int(binds[0].rpartition(":")[2])
-            task_status.started(Endpoint(host=endpoint.host, port=port))
+        port = int(binds[0].rpartition(":")[2])
+        bound = Endpoint(host=endpoint.host, port=port)
+        callers = Callers.of(bound, origins, hosts)
+        task_status.started(bound)

@@ -118,7 +118,13 @@ async def _start_admin(
 ) -> Endpoint:
     try:
         endpoint: Endpoint = await nursery.start(
-            partial(world.serve_admin, config.admin, hub.unready)
+            partial(
+                world.serve_admin,
+                config.admin,
+                hub.unready,
+                origins=config.origin,
+                hosts=config.host,
+            )
         )
     except OSError as error:
         raise ConfigError(

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import attrs
@@ -21,6 +21,8 @@ class ServeAdmin(Protocol):
         endpoint: Endpoint,
         unready: Callable[[], str],
         *,
+        origins: Sequence[str],
+        hosts: Sequence[str],
         task_status: trio.TaskStatus[Endpoint],
     ) -> None:
         """Report the bound address as started, then serve."""

@@ -12,6 +12,7 @@ from fanout.runtime.hub import Hub
 from fanout.runtime.transport import Listener, Transport
 from fanout.values import Encoding, NodeId, NotPublished, Outcome, Published, Subscribe
 from fanout.wire import bridge
+from fanout.wire.callers import Callers
 from fanout.wire.frames import close_frame
 from fanout.wire.websocket import (
     Binary,
@@ -71,7 +72,7 @@ GOODBYE = _farewell("shutdown", "the sidecar leaves; connect again")
 class _Client:
     """The loop of one websocket client."""
 
-    def __init__(self, hub: Hub, transport: Transport, number: int) -> None:
+    def __init__(self, hub: Hub, transport: Transport, number: int, callers: Callers) -> None:
         limits = hub.config.limits
         message_bytes_max = JSON_FACTOR * limits.payload_bytes_max + MESSAGE_MARGIN_BYTES
         self.opened = False
@@ -79,7 +80,9 @@ class _Client:
         self._hub = hub
         self._transport = transport
         self._server = WebSocketServer(
-            subprotocols=(bridge.SUBPROTOCOL,), message_bytes_max=message_bytes_max
+            subprotocols=(bridge.SUBPROTOCOL,),
+            message_bytes_max=message_bytes_max,
+            callers=callers,
         )
         self._session = bridge.BridgeSession(hub.client_limits)
         self._hello = bridge.hello_frame(
@@ -175,6 +178,7 @@ class WebSocketDoor:
     def __init__(self, hub: Hub, listener: Listener) -> None:
         self._hub = hub
         self._listener = listener
+        self._callers = Callers.of(listener.endpoint, hub.config.origin, hub.config.host)
         self._clients: dict[_Client, None] = {}
         self._numbers = itertools.count(1)
         self._gaps: dict[NodeId, str] = {}  # not yet told; of each node the latest
@@ -206,7 +210,7 @@ class WebSocketDoor:
                 await self._emptied.wait()
 
     async def _serve_client(self, transport: Transport) -> None:
-        client = _Client(self._hub, transport, next(self._numbers))
+        client = _Client(self._hub, transport, next(self._numbers), self._callers)
         self._clients[client] = None
         try:
             await client.serve()

@@ -14,6 +14,7 @@ from wsproto.connection import ConnectionState
 from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import RemoteProtocolError
 
+from fanout.wire.callers import Callers
 from fanout.wire.frames import FrameMeter, close_frame
 
 HEAD_BYTES_MAX = 16_384
@@ -81,9 +82,11 @@ class WebSocketServer:
         subprotocols: tuple[str, ...],
         message_bytes_max: int,
         fragments_max: int = FRAGMENTS_MAX,
+        callers: Callers | None = None,
     ) -> None:
         self._connection = wsproto.WSConnection(wsproto.ConnectionType.SERVER)
         self._subprotocols = subprotocols
+        self._callers = callers
         self._meter = FrameMeter(message_bytes_max=message_bytes_max, fragments_max=fragments_max)
         self._opened = False
         self._over = False
@@ -140,6 +143,11 @@ class WebSocketServer:
             return self._reject(400, "Sec-WebSocket-Key must be 16 bytes as base64, once")
         if b"content-length" in names or b"transfer-encoding" in names:
             return self._reject(400, "a handshake has no body")
+        origins = [
+            value.decode("latin-1") for name, value in request.extra_headers if name == b"origin"
+        ]
+        if self._callers is not None and (why := self._callers.refusal(request.host, origins)):
+            return self._reject(403, why)
         offered = set(request.subprotocols)
         chosen = next((name for name in self._subprotocols if name in offered), None)
         response = self._connection.send(ws.AcceptConnection(subprotocol=chosen))

@@ -1,0 +1,67 @@
+"""Pages of browsers get in only where they are listed."""
+
+import pytest
+
+from fanout.values import Endpoint
+from fanout.wire.callers import Callers
+from fanout.wire.websocket import Opened, Rejected, WebSocketServer
+from tests.wire.rfc6455 import HANDSHAKE
+
+CALLERS = Callers.of(
+    Endpoint("127.0.0.1", 7380), ["https://App.example", "null"], ["door.example:443"]
+)
+
+
+@pytest.mark.parametrize(
+    ("host", "origins", "why"),
+    [
+        ("127.0.0.1:7380", [], ""),
+        ("localhost:7380", [], ""),
+        ("LOCALHOST:7380", [], ""),
+        ("[::1]:7380", [], ""),
+        ("door.example:443", [], ""),
+        ("127.0.0.1:7380", ["https://app.example"], ""),
+        ("127.0.0.1:7380", ["null"], ""),
+        ("evil.example:7380", [], "Host"),  # a name made to point here
+        ("127.0.0.1", [], "Host"),
+        ("127.0.0.1:7381", [], "Host"),
+        ("", [], "Host"),
+        (None, [], "Host"),
+        ("127.0.0.1:7380", ["http://app.example"], "Origin"),
+        ("127.0.0.1:7380", ["https://app.example:8443"], "Origin"),
+        ("127.0.0.1:7380", ["https://app.example.evil.example"], "Origin"),
+        ("127.0.0.1:7380", [""], "Origin"),
+        ("127.0.0.1:7380", ["https://app.example", "https://evil.example"], "Origin"),
+    ],
+)
+def test_who_may_call(host: str | None, origins: list[str], why: str) -> None:
+    """Scheme, host and port must fit exactly; no Origin is no browser."""
+    refusal = CALLERS.refusal(host, origins)
+    assert bool(refusal) is bool(why)
+    assert why in refusal
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "opened"),
+    [
+        (b"localhost:7380", b"", True),
+        (b"localhost:7380", b"Origin: https://app.example\r\n", True),
+        (b"localhost:7380", b"Origin: https://evil.example\r\n", False),
+        (b"evil.example:7380", b"", False),
+    ],
+)
+def test_a_page_that_is_not_listed_gets_no_websocket(
+    host: bytes,
+    origin: bytes,
+    opened: bool,  # noqa: FBT001
+) -> None:
+    """It gets 403 and the end of the connection; the reason does not repeat what it sent."""
+    server = WebSocketServer(subprotocols=(), message_bytes_max=100, callers=CALLERS)
+    request = HANDSHAKE.replace(b"Host: h\r\n", b"Host: %b\r\n%b" % (host, origin))
+    (event,) = server.receive(request)
+
+    assert isinstance(event, Opened if opened else Rejected)
+    if isinstance(event, Rejected):
+        answer = server.outgoing()
+        assert answer.startswith(b"HTTP/1.1 403 ")
+        assert b"evil" not in answer
