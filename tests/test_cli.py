@@ -1,5 +1,6 @@
 """The commands: sources of settings and their strength, wrong values, secrets, help, exit codes."""
 
+import hashlib
 import re
 import subprocess
 import sys
@@ -436,3 +437,13 @@ def test_a_bug_keeps_its_traceback(outcome: Exception, monkeypatch: pytest.Monke
     result, _ = run_fake(monkeypatch, SERVICES[0], outcome)
 
     assert result.exception is outcome
+
+
+def test_digest_reads_the_secret_from_standard_input() -> None:
+    """Not from the command line, where others could read it."""
+    done = CliRunner().invoke(sidecar_main, ["digest"], input="s3cret\n")
+    assert done.output == f"sha256:{hashlib.sha256(b's3cret').hexdigest()}\n"
+
+    empty = CliRunner().invoke(sidecar_main, ["digest"], input="")
+    assert empty.exit_code == 2
+    assert CliRunner().invoke(sidecar_main, ["digest", "s3cret"]).exit_code == 2

@@ -1,5 +1,6 @@
 """The command fanout-sidecar."""
 
+import sys
 from functools import partial
 from typing import Any
 
@@ -33,3 +34,19 @@ def main(context: click.Context, /, config_file: str | None, **flags: Any) -> No
 
     main = run_local if config.local else run_sidecar
     run(partial(main, config), config.log_level, config.log_format)
+
+
+@main.command("digest")
+def digest() -> None:
+    """Read a secret from standard input and print it as a file of users has it.
+
+    One line; its end is not part of the secret. Secrets should be long and random:
+    "openssl rand -base64 32" makes one.
+    """
+    secret = click.get_text_stream("stdin").readline().rstrip("\n")
+    if not secret:
+        click.echo("Error: no secret on standard input; write one line", err=True)
+        sys.exit(2)
+    from fanout.runtime.gate import digest_of  # noqa: PLC0415 - not needed for help
+
+    click.echo(digest_of(secret.encode()))

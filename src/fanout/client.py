@@ -63,10 +63,11 @@ class _Link:
 class Client:
     """A connection to a sidecar that mends itself. Made by `open_client`; iterated by one task."""
 
-    def __init__(self, url: str, events_max: int, rng: random.Random) -> None:
+    def __init__(self, url: str, token: str, events_max: int, rng: random.Random) -> None:
         self.trouble = "not connected yet"
         """Why there is no connection now; empty while there is one."""
         self._url = urlsplit(url)
+        self._headers = [(b"Authorization", b"Bearer " + token.encode())] if token else []
         self._events_max = events_max
         self._rng = rng
         self._backoff = Backoff()
@@ -159,6 +160,7 @@ class Client:
                         self._url.netloc.rpartition("@")[2],
                         path,
                         subprotocols=[SUBPROTOCOL],
+                        extra_headers=self._headers,
                         max_message_size=MESSAGE_BYTES_MAX,
                     )
                     hello = bridge_client.decode(await socket.get_message())
@@ -280,12 +282,15 @@ async def _write(
 
 
 @asynccontextmanager
-async def open_client(url: str, *, events_max: int = 10_000) -> AsyncIterator[Client]:
+async def open_client(
+    url: str, *, token: str = "", events_max: int = 10_000
+) -> AsyncIterator[Client]:
     """Open a client of the sidecar at `url`; it does not wait for the first connection.
 
-    `events_max` messages wait at most for whoever iterates.
+    `token` logs in where the sidecar has users. `events_max` messages wait at most for whoever
+    iterates.
     """
-    client = Client(url, events_max, random.Random())  # noqa: S311 - spreads retries
+    client = Client(url, token, events_max, random.Random())  # noqa: S311 - spreads retries
     async with trio.open_nursery() as nursery:
         nursery.start_soon(client.run)
         yield client

@@ -454,6 +454,14 @@ class SidecarConfig:
         "HOST:PORT",
         "Where /healthz and /readyz are served.",
     )
+    users: str = option(
+        "",
+        _text,
+        "FILE",
+        "TOML file of users and their rights: clients of resp and ws must then log in. "
+        "Read again on SIGHUP. Default: anybody may do anything.",
+        group="Access",
+    )
     origin: tuple[str, ...] = option(
         (),
         _origins,
@@ -499,10 +507,12 @@ class SidecarConfig:
         for name in ("resp", "ws", "admin"):
             endpoint = getattr(self, name)
             wide = not endpoint.path and not is_loopback(endpoint.host)
-            if wide and self.serve_anybody == "no":
+            asks = bool(self.users) and name != "admin"
+            if wide and not asks and self.serve_anybody == "no":
                 raise SettingError(
-                    f"{name}: {endpoint} is not allowed: others reach it and no door asks for a "
-                    "password; use 127.0.0.1, a unix: path for resp, or --serve-anybody yes",
+                    f"{name}: {endpoint} is not allowed: others reach it and it asks nobody for a "
+                    "password; use 127.0.0.1, give --users FILE for resp and ws, or "
+                    "--serve-anybody yes",
                     name,
                 )
         if not self.local and not self.discovery:

@@ -335,6 +335,7 @@ class Simulation:
         self.fleet.network.freeze(server.endpoint)
         await trio.sleep(self.rng.uniform(0.5, 15))
         self.fleet.network.thaw(server.endpoint)
+        server.changed_at = trio.current_time()  # what it is could not be seen before
         self.frozen.discard(server)
         self.note(f"{server.endpoint} goes on")
 
@@ -356,6 +357,7 @@ class Simulation:
             self.cuts.append((sidecar, name))
             await trio.sleep(self.rng.uniform(0.5, 15))
             self.fleet.network.mend(sidecar, name)
+            self.fleet.redis[name].changed_at = trio.current_time()
 
     async def reset_node(self) -> None:
         """Break all connections of a node."""
@@ -403,6 +405,7 @@ class Simulation:
         await self.mend()
         for server in sorted(self.frozen, key=lambda each: str(each.endpoint)):
             self.fleet.network.thaw(server.endpoint)
+            server.changed_at = trio.current_time()
         for sidecar, node in self.cuts:
             self.fleet.network.mend(sidecar, node)
         for server in (*self.fleet.discovery, *self.fleet.redis.values()):

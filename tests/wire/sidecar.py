@@ -4,6 +4,7 @@ from collections.abc import Collection
 
 import attrs
 
+from fanout.core.access import Access, Users
 from fanout.values import Action, Ask, Exec, Publish, Reply
 from fanout.wire.client_state import ClientFacts, SidecarFacts
 from fanout.wire.session import Session
@@ -15,6 +16,17 @@ class LoneSidecar:
 
     sessions: list[Session] = attrs.field(factory=list)
     disconnected: list[int] = attrs.field(factory=list)
+
+    users: Users | None = None
+
+    @property
+    def has_users(self) -> bool:
+        """Whether clients must log in."""
+        return self.users is not None
+
+    def log_in(self, name: str, secret: bytes) -> Access | None:
+        """Return what a user may do."""
+        return self.users.log_in(name, secret) if self.users is not None else None
 
     def facts(self) -> SidecarFacts:
         """Return made-up facts."""

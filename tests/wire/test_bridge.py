@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanout.values import RESERVED_PREFIX, Kind, Publish, Ready, Reply, Subscribe, Unsubscribe
-from fanout.wire import bridge
+from fanout.wire import bridge, bridge_frames
 from fanout.wire.bridge import BridgeSession
 from fanout.wire.limits import ClientLimits
 from tests.bridge_schema import RECEIVED, SCHEMA, SENT, received, sent
@@ -85,10 +85,10 @@ def test_whatever_is_done_is_answered_by_the_schema(request_: Any) -> None:
         case Reply(data):
             frames = shown(data() if callable(data) else data)
         case Publish(_, _, tag):
-            frames = shown(bridge.published_frame(tag, 3))
-            assert shown(bridge.error_frame(tag, "outcome_unknown", "lost"))
+            frames = shown(bridge_frames.published_frame(tag, 3))
+            assert shown(bridge_frames.error_frame(tag, "outcome_unknown", "lost"))
         case Subscribe():
-            frames = shown(bridge.confirmed_frame(action.tag, ["node-2"]))
+            frames = shown(bridge_frames.confirmed_frame(action.tag, ["node-2"]))
             assert not frames or frames[0]["degraded"] == ["node-2"]
         case Unsubscribe(_, _, reply):
             frames = shown(reply)
@@ -101,9 +101,9 @@ def test_whatever_is_done_is_answered_by_the_schema(request_: Any) -> None:
 def test_events_fit_the_schema_and_nothing_else_does() -> None:
     """What a sidecar says of itself."""
     limits = dict.fromkeys(SCHEMA["$defs"]["hello"]["properties"]["limits"]["required"], 1)
-    frames = bridge.hello_frame("one", 1, limits) + bridge.closing_frame("shutdown")
+    frames = bridge_frames.hello_frame("one", 1, limits) + bridge_frames.closing_frame("shutdown")
     for reason in bridge.GAP_REASONS:
-        frames += bridge.gap_frame("node-1", reason)
+        frames += bridge_frames.gap_frame("node-1", reason)
 
     assert [frame["type"] for frame in shown(frames)] == ["hello", "closing", *["gap"] * 3]
     for wrong in ({}, {"type": "gap", "node": "n", "reason": "?"}, {"type": "ok"}, {"op": "ping"}):
@@ -120,7 +120,7 @@ def test_binary_frames_publish_bytes(op: int, number: int, channel: bytes, data:
     action = BridgeSession().handle_binary(head + len(channel).to_bytes(2) + channel + data)
 
     assert action == Publish(channel, data, b"" if op == 1 else b"%d" % number)
-    replies = shown(bridge.published_frame(action.tag, 2))
+    replies = shown(bridge_frames.published_frame(action.tag, 2))
     assert replies == ([] if op == 1 else [{"type": "ok", "id": number, "receivers": 2}])
 
 
@@ -175,7 +175,7 @@ def test_ids_of_any_type_come_back_as_they_were(id_: str) -> None:
     action = BridgeSession().handle(f'{{"op": "publish", "channel": "c", "data": "", "id": {id_}}}')
 
     assert isinstance(action, Publish)
-    assert b'"id":%b,' % id_.encode() in bridge.published_frame(action.tag, 0)
+    assert b'"id":%b,' % id_.encode() in bridge_frames.published_frame(action.tag, 0)
 
 
 def table(head: str) -> dict[str, list[str]]:
@@ -203,7 +203,7 @@ def test_the_schema_has_the_tables_of_the_code() -> None:
     assert definitions["error"]["properties"]["code"]["enum"] == list(bridge.ERROR_CODES)
     assert definitions["gap"]["properties"]["reason"]["enum"] == list(bridge.GAP_REASONS)
     assert definitions["names"]["maxItems"] == bridge.NAMES_MAX
-    assert definitions["hello"]["properties"]["protocol"]["const"] == bridge.VERSION
+    assert definitions["hello"]["properties"]["protocol"]["const"] == bridge_frames.VERSION
 
 
 def test_the_examples_of_the_page_are_true() -> None:
@@ -212,5 +212,5 @@ def test_the_examples_of_the_page_are_true() -> None:
         json.loads(found) for found in re.findall(r'\{"(?:op|type)"[^…`]*?\}(?=`|\n```)', PAGE)
     ]
 
-    assert len([sent(each) for each in shown_ if "op" in each]) == 6
+    assert len([sent(each) for each in shown_ if "op" in each]) == 7
     assert len([received(json.dumps(each)) for each in shown_ if "type" in each]) >= 4

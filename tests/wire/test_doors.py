@@ -13,7 +13,8 @@ from wsproto import events as ws
 
 from fanout.errors import RemoteProtocolError
 from fanout.values import Kind, Publish, Reply, Subscribe, Unsubscribe
-from fanout.wire.bridge import BridgeSession, message_frame, pmessage_frame
+from fanout.wire.bridge import BridgeSession
+from fanout.wire.bridge_frames import message_frame, pmessage_frame
 from fanout.wire.frames import text_frame
 from fanout.wire.limits import ClientLimits, Patterns
 from fanout.wire.replies import pack

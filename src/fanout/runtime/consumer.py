@@ -8,13 +8,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
-import attrs
 import structlog
 import trio
 
 from fanout.core.outbox import Outbox
 from fanout.core.subscriptions import Name, Ticket
 from fanout.core.turns import Group, Order, Turn, Turns
+from fanout.runtime.door import Authorized, Door
 from fanout.runtime.hub import Hub
 from fanout.runtime.sender import Sender
 from fanout.runtime.transport import CONNECTION_ERRORS, Transport
@@ -40,17 +40,6 @@ TURNS_MAX = 16_384
 
 FAREWELL_SECONDS = 1.0
 """How long a client that is being disconnected may take to read the reason."""
-
-
-@attrs.frozen(slots=True)
-class Door:
-    """How one kind of client is answered."""
-
-    name: str
-    outcome: Callable[[Any, Outcome], bytes]  # (tag of the publish, outcome) -> reply
-    farewell: Callable[[str, str], bytes]  # (code, reason) -> last bytes before the close
-    confirmed: Callable[[Subscribe, tuple[NodeId, ...]], bytes] = lambda action, _: action.reply
-    """(subscribe, active nodes that are not heard) -> reply"""
 
 
 async def _go() -> None:
@@ -185,6 +174,16 @@ class Consumer:
         self.last = b""
         self.outbox.truncate(self._door.farewell(code, reason))
         self._scope.cancel()
+
+    def recheck(self, session: Authorized) -> None:
+        """Cut off the client if the users, which have changed, no longer allow what it holds."""
+        if session.access is None:
+            return
+        access = self._hub.gate.renew(session.access)
+        if access is None:
+            self.cut("revoked", "the secret is no longer valid")
+        elif not session.may_keep(access):
+            self.cut("revoked", "a subscription is no longer allowed")
 
     async def _until_turns(self, most: int) -> None:
         while len(self._turns) > most:

@@ -28,6 +28,7 @@ from fanout.core.membership import (
 )
 from fanout.core.subscriptions import Line, Subscriptions
 from fanout.runtime.census import Census
+from fanout.runtime.gate import Gate
 from fanout.runtime.local_client import ENCODERS, LocalClient, client_limits
 from fanout.runtime.node_link import NodeLink
 from fanout.runtime.publisher import Publisher
@@ -63,7 +64,9 @@ class Hub:
         network: Network,
         rng: random.Random,
         nursery: trio.Nursery,
+        gate: Gate,
     ) -> None:
+        self.gate = gate
         self.config = config
         self.network = network
         self.rng = rng
@@ -90,11 +93,8 @@ class Hub:
         self._deadline_moved = trio.Event()
         self._inbox = INBOX_PREFIX + config.id.encode()
         self.census = Census(self)
-        own = (
-            *(PRESENCE_CHANNEL, CONTROL_CHANNEL, self.probe_channel, self._inbox),
-            *self.census.channels,
-        )
-        self.subscriptions.acquire(Kind.CHANNEL, own, lambda: None)
+        own = (PRESENCE_CHANNEL, CONTROL_CHANNEL, self.probe_channel, self._inbox)
+        self.subscriptions.acquire(Kind.CHANNEL, (*own, *self.census.channels), lambda: None)
 
     # What the doors use.
 

@@ -6,14 +6,16 @@ from fanout.config import Limits
 from fanout.core.dispatch import Encoders
 from fanout.core.outbox import Outbox
 from fanout.values import Encoding
-from fanout.wire import bridge, resp
+from fanout.wire import bridge_frames, resp
 from fanout.wire.limits import ClientLimits, Patterns
 
 ENCODERS = {
     Encoding.RESP2: Encoders(resp.message2, resp.pmessage2, resp.smessage2),
     Encoding.RESP3: Encoders(resp.message3, resp.pmessage3, resp.smessage3),
     # Websocket clients have no shard channels.
-    Encoding.JSON: Encoders(bridge.message_frame, bridge.pmessage_frame, bridge.message_frame),
+    Encoding.JSON: Encoders(
+        bridge_frames.message_frame, bridge_frames.pmessage_frame, bridge_frames.message_frame
+    ),
 }
 
 

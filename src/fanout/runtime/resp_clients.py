@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 import attrs
 import trio
 
+from fanout.core.access import Access
 from fanout.runtime.consumer import Consumer
 from fanout.runtime.hub import Hub
 from fanout.values import Endpoint, Space
@@ -34,6 +35,21 @@ class RespClients:
         self._started_at = trio.current_time()
         self._clients: dict[int, _Client] = {}
         self._number = 0
+        hub.gate.on_change.append(self._users_changed)
+
+    @property
+    def has_users(self) -> bool:
+        """Whether clients must log in."""
+        return self._hub.gate.has_users
+
+    def log_in(self, name: str, secret: bytes) -> Access | None:
+        """Return what a user may do; None when the secret is wrong."""
+        return self._hub.gate.log_in(name, secret)
+
+    def _users_changed(self) -> None:
+        """Cut off those who have lost a right that they use."""
+        for client in list(self._clients.values()):
+            client.consumer.recheck(client.session)
 
     def next_id(self) -> int:
         """Return the number of a new connection; none is given twice."""

@@ -1,18 +1,23 @@
 """The door for Redis clients."""
 
 from collections.abc import Callable
+from math import inf
 from typing import Any
+
+import trio
 
 from fanout.errors import RemoteProtocolError
 from fanout.runtime.accept import accept_clients
-from fanout.runtime.consumer import Consumer, Door
+from fanout.runtime.consumer import Consumer
+from fanout.runtime.door import Door
+from fanout.runtime.gate import LOGIN_SECONDS
 from fanout.runtime.hub import Hub
 from fanout.runtime.resp_clients import RespClients
 from fanout.runtime.transport import Listener, Transport
 from fanout.values import Close, Encoding, NotPublished, Outcome, Published
 from fanout.wire import resp
 from fanout.wire.client_state import UNANSWERED
-from fanout.wire.requests import RequestDecoder, RequestLimits
+from fanout.wire.requests import UNAUTHENTICATED, RequestDecoder, RequestLimits
 from fanout.wire.session import Session
 
 RECEIVE_BYTES_MAX = 65_536
@@ -55,24 +60,41 @@ async def serve_resp(hub: Hub, listener: Listener, wall_milliseconds: Callable[[
     async def serve_client(transport: Transport) -> None:
         consumer = Consumer(hub, transport, DOOR, Encoding.RESP2)
         session = Session(clients.next_id(), clients, hub.client_limits)
-        decoder = RequestDecoder(request_limits)
+        decoder = RequestDecoder(UNAUTHENTICATED if session.locked else request_limits)
+        login = trio.CancelScope(deadline=inf)
+
+        def handle(data: bytes) -> None:
+            decoder.feed(data)
+            while not consumer.closing and (request := decoder.next_request()) is not None:
+                consumer.perform(session.handle(request))
+                if clients.has_users:
+                    decoder.limits = UNAUTHENTICATED if session.locked else request_limits
+                    login.deadline = login_deadline if session.locked else inf
 
         async def read() -> None:
             while not consumer.closing and (
                 data := await transport.receive_some(RECEIVE_BYTES_MAX)
             ):
-                decoder.feed(data)
                 try:
-                    while not consumer.closing and (request := decoder.next_request()) is not None:
-                        consumer.perform(session.handle(request))
+                    handle(data)
                 except RemoteProtocolError as error:
                     consumer.perform(Close(error.reply, reason=str(error)))
                 hub.flush()
                 await consumer.room()
 
+        async def read_in_time() -> None:
+            with login:
+                await read()
+            if login.cancelled_caught:
+                consumer.cut("login_timeout", f"no login within {LOGIN_SECONDS:g} seconds")
+
+        login_deadline = trio.current_time() + LOGIN_SECONDS
+        if session.locked:
+            login.deadline = login_deadline
+
         clients.add(session, consumer, transport.peer)
         try:
-            await consumer.serve(read)
+            await consumer.serve(read_in_time)
         finally:
             clients.discard(session.state.client_id)
             session.close()

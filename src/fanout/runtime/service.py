@@ -9,6 +9,7 @@ import trio
 from fanout.config import SidecarConfig
 from fanout.errors import ConfigError
 from fanout.runtime.console import print_line
+from fanout.runtime.gate import Gate
 from fanout.runtime.hub import Hub
 from fanout.runtime.presence import Presence
 from fanout.runtime.registry import Registry
@@ -42,7 +43,7 @@ async def run_sidecar(
     Without `stop` the first SIGTERM or SIGINT makes it leave and a second one ends it at once.
 
     Raises:
-        ConfigError: an address cannot be bound.
+        ConfigError: an address cannot be bound, or the file of users is wrong.
 
     """
     if stop is None:
@@ -62,8 +63,9 @@ async def _run(
     nodes_min: int,
 ) -> int:
     network, rng = world.network, world.rng
+    gate = Gate(config.users)
     async with trio.open_nursery() as nursery:
-        hub = Hub(config, network, rng, nursery)
+        hub = Hub(config, network, rng, nursery, gate)
         registry = Registry(
             network,
             config.discovery,
@@ -77,6 +79,7 @@ async def _run(
         resp = await _bind(network, config.resp, "resp")
         ws = await _bind(network, config.ws, "ws")
         nursery.start_soon(_stop_at_once, stop, nursery.cancel_scope)
+        nursery.start_soon(_reload_on, stop, gate)
         admin = await _start_admin(nursery, config, world, hub)
         nursery.start_soon(registry.run)
         nursery.start_soon(hub.keep_time)
@@ -154,6 +157,12 @@ async def _leave_on(
         listener.close()
     await websocket.leave()
     scope.cancel()
+
+
+async def _reload_on(stop: Stop, gate: Gate) -> None:
+    while True:
+        await stop.wait_reload()
+        gate.reload()
 
 
 async def _stop_at_once(stop: Stop, scope: trio.CancelScope) -> None:

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: the first means leave in order, the second means now."""
+"""SIGTERM and SIGINT: the first means leave in order, the second now. SIGHUP: read files again."""
 
 import signal
 from collections.abc import AsyncIterator
@@ -8,12 +8,22 @@ import attrs
 import trio
 
 
-@attrs.frozen
+@attrs.define
 class Stop:
-    """A request to stop, and a more urgent one."""
+    """Requests to a service from outside: to stop, to stop at once, to read its files again."""
 
     requested: trio.Event = attrs.field(factory=trio.Event)
     now: trio.Event = attrs.field(factory=trio.Event)
+    _reload: trio.Event = attrs.field(factory=trio.Event)
+
+    def reload(self) -> None:
+        """Ask for files to be read again."""
+        self._reload.set()
+
+    async def wait_reload(self) -> None:
+        """Wait until somebody asks for files to be read again."""
+        await self._reload.wait()
+        self._reload = trio.Event()
 
 
 @asynccontextmanager
@@ -28,7 +38,11 @@ async def open_signal_stop() -> AsyncIterator[Stop]:
 
 
 async def _listen(stop: Stop, *, task_status: trio.TaskStatus[None]) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    handled = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    with trio.open_signal_receiver(*handled) as signals:
         task_status.started()
-        async for _ in signals:
-            (stop.now if stop.requested.is_set() else stop.requested).set()
+        async for number in signals:
+            if number == signal.SIGHUP:
+                stop.reload()
+            else:
+                (stop.now if stop.requested.is_set() else stop.requested).set()

@@ -7,11 +7,13 @@ import trio
 
 from fanout.core.backoff import jittered
 from fanout.runtime.accept import accept_clients
-from fanout.runtime.consumer import Consumer, Door
+from fanout.runtime.consumer import Consumer
+from fanout.runtime.door import Door
+from fanout.runtime.gate import LOGIN_SECONDS
 from fanout.runtime.hub import Hub
 from fanout.runtime.transport import Listener, Transport
 from fanout.values import Encoding, NodeId, NotPublished, Outcome, Published, Subscribe
-from fanout.wire import bridge
+from fanout.wire import bridge, bridge_frames
 from fanout.wire.callers import Callers
 from fanout.wire.frames import close_frame
 from fanout.wire.websocket import (
@@ -33,6 +35,9 @@ HANDSHAKE_SECONDS = 5.0
 IDLE_SECONDS = 25.0
 """A client that was silent this long is pinged; common proxies drop idle connections at 30 s."""
 
+LOCKED_BYTES_MAX = 16_384
+"""The largest message of a client that has yet to log in."""
+
 PONG_SECONDS = 8.0
 """How long a pinged client may stay silent."""
 
@@ -51,10 +56,10 @@ MESSAGE_MARGIN_BYTES = 65_536
 
 def _outcome(tag: Any, outcome: Outcome) -> bytes:
     if isinstance(outcome, Published):
-        return bridge.published_frame(tag, outcome.receivers)
+        return bridge_frames.published_frame(tag, outcome.receivers)
     if isinstance(outcome, NotPublished):
-        return bridge.error_frame(tag, outcome.code, outcome.message)
-    return bridge.error_frame(tag, "outcome_unknown", outcome.message)
+        return bridge_frames.error_frame(tag, outcome.code, outcome.message)
+    return bridge_frames.error_frame(tag, "outcome_unknown", outcome.message)
 
 
 def _farewell(code: str, reason: str) -> bytes:
@@ -62,7 +67,7 @@ def _farewell(code: str, reason: str) -> bytes:
 
 
 def _confirmed(action: Subscribe, unheard: tuple[NodeId, ...]) -> bytes:
-    return bridge.confirmed_frame(action.tag, unheard)
+    return bridge_frames.confirmed_frame(action.tag, unheard)
 
 
 DOOR = Door(name="ws", outcome=_outcome, farewell=_farewell, confirmed=_confirmed)
@@ -84,8 +89,8 @@ class _Client:
             message_bytes_max=message_bytes_max,
             callers=callers,
         )
-        self._session = bridge.BridgeSession(hub.client_limits)
-        self._hello = bridge.hello_frame(
+        self.session = bridge.BridgeSession(hub.client_limits, hub.gate)
+        self._hello = bridge_frames.hello_frame(
             hub.config.id,
             number,
             {
@@ -97,6 +102,7 @@ class _Client:
                 "outbox_bytes": limits.outbox_bytes_max,
             },
         )
+        self._message_bytes_max = message_bytes_max
         self._closed = False
         self._closed_by_peer = False
 
@@ -104,13 +110,19 @@ class _Client:
         try:
             await self.consumer.serve(self._read, self._linger)
         finally:
-            self._session.close()
+            self.session.close()
 
     async def _read(self) -> None:
         going = True
         with trio.move_on_after(HANDSHAKE_SECONDS):
             while going and not self.opened:
                 going = await self._turn()
+        with trio.move_on_after(LOGIN_SECONDS) as login:
+            while going and self.opened and self.session.locked:
+                going = await self._turn()
+        if login.cancelled_caught:
+            self.consumer.cut("login_timeout", f"no login within {LOGIN_SECONDS:g} seconds")
+            return
         while going and self.opened:
             with trio.move_on_after(jittered(IDLE_SECONDS, self._hub.rng)) as idle:
                 going = await self._turn()
@@ -153,16 +165,27 @@ class _Client:
         await self.consumer.room()
         return not (self._closed or self.consumer.closing)
 
+    def _resize(self) -> None:
+        """Take large messages only of those who may send them."""
+        locked = self.session.locked
+        self._server.limit(LOCKED_BYTES_MAX if locked else self._message_bytes_max)
+
     def _perform(self, event: Event) -> None:
         match event:
-            case Opened(_, response):
+            case Opened(_, response, token):
                 self.opened = True
+                if token:
+                    self.session.log_in(token)
+                self._resize()
                 self.consumer.send(response + self._hello)
                 self.consumer.last = GOODBYE
             case Text(data):
-                self.consumer.perform(self._session.handle(data))
+                was_locked = self.session.locked
+                self.consumer.perform(self.session.handle(data))
+                if was_locked:
+                    self._resize()
             case Binary(data):
-                self.consumer.perform(self._session.handle_binary(data))
+                self.consumer.perform(self.session.handle_binary(data))
             case Closed():
                 self._closed = True
                 self._closed_by_peer = event.by_peer
@@ -180,6 +203,7 @@ class WebSocketDoor:
         self._listener = listener
         self._callers = Callers.of(listener.endpoint, hub.config.origin, hub.config.host)
         self._clients: dict[_Client, None] = {}
+        hub.gate.on_change.append(self._users_changed)
         self._numbers = itertools.count(1)
         self._gaps: dict[NodeId, str] = {}  # not yet told; of each node the latest
         self._gap_noted = trio.Event()
@@ -197,9 +221,14 @@ class WebSocketDoor:
                 refusal=b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n",
             )
 
+    def _users_changed(self) -> None:
+        """Cut off those who have lost a right that they use."""
+        for client in list(self._clients):
+            client.consumer.recheck(client.session)
+
     async def leave(self) -> None:
         """Tell the clients that the sidecar leaves; wait for them to go, but not for long."""
-        frame = bridge.closing_frame("shutdown")
+        frame = bridge_frames.closing_frame("shutdown")
         for client in self._clients:
             if client.opened:
                 client.consumer.send(frame)
@@ -228,7 +257,9 @@ class WebSocketDoor:
             await self._gap_noted.wait()
             self._gap_noted = trio.Event()
             gaps, self._gaps = self._gaps, {}
-            frames = b"".join(bridge.gap_frame(node, reason) for node, reason in gaps.items())
+            frames = b"".join(
+                bridge_frames.gap_frame(node, reason) for node, reason in gaps.items()
+            )
             for client in self._clients:
                 if client.consumer.subscribed:
                     client.consumer.send(frames)

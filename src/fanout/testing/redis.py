@@ -118,7 +118,7 @@ class FakeRedis:
         """Channel and payload of every publish; an empty channel where a new life began."""
         self.is_replica = False
         self.changed_at = 0.0
-        """When its data was last lost or taken from elsewhere."""
+        """When its data was last lost or taken from elsewhere, as far as others can know."""
         self.on_publish: Callable[[bytes, bytes], None] = lambda _channel, _payload: None
         """Called with channel and payload of every publish, at the moment it is executed."""
         self._network = network

@@ -12,9 +12,8 @@ import base64
 import binascii
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
-from json.encoder import encode_basestring_ascii
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from fanout.values import (
     Action,
@@ -24,13 +23,12 @@ from fanout.values import (
     Subscribe,
     Unsubscribe,
 )
+from fanout.wire.bridge_frames import confirmed_frame, error_frame
+from fanout.wire.client_state import Access
 from fanout.wire.frames import text_frame
 from fanout.wire.limits import ClientLimits, Refusal
 
 SUBPROTOCOL = "fanout.v1.json"
-
-VERSION = 1
-"""Of this protocol, said in the hello."""
 
 NAMES_MAX = 1024
 """Channels or patterns in one request."""
@@ -45,6 +43,8 @@ PUBLISH_NUMBERED = 2
 ERROR_CODES = {
     "bad_json": "The text frame is not a JSON object.",
     "bad_binary": "The binary frame has no known form.",
+    "unauthenticated": "Log in first, or the token is wrong.",
+    "forbidden": "The user has no right to the channel or pattern.",
     "bad_request": "A field is missing or of the wrong kind; the message names it.",
     "reserved_channel": "The channel belongs to fanout itself.",
     "name_too_long": "A channel or pattern is over the sidecar's limit.",
@@ -63,7 +63,13 @@ GAP_REASONS = {
 }
 """Why messages of a node may have been missed."""
 
-CLOSE_CODES = {"shutdown": 1012, "slow_consumer": 4008, "no_pong": 4009}
+CLOSE_CODES = {
+    "shutdown": 1012,
+    "slow_consumer": 4008,
+    "no_pong": 4009,
+    "login_timeout": 4010,
+    "revoked": 4011,
+}
 """Stable websocket close codes, beside those of the websocket protocol itself."""
 
 _ABSENT = object()
@@ -76,11 +82,24 @@ class _Refused(Exception):  # noqa: N818 - control flow within this module
         self.code = code
 
 
+class TokenGate(Protocol):
+    """Who decides whether a token lets a client in; see `fanout.runtime.gate`."""
+
+    @property
+    def has_users(self) -> bool:
+        """Whether clients must log in."""
+
+    def log_in_by_token(self, token: bytes) -> Access | None:
+        """Return what the user may do whose secret this is; None when it is nobody's."""
+
+
 class BridgeSession:
     """The session of one websocket client."""
 
-    def __init__(self, limits: ClientLimits | None = None) -> None:
+    def __init__(self, limits: ClientLimits | None = None, gate: TokenGate | None = None) -> None:
         self._limits = limits or ClientLimits()
+        self._gate = gate
+        self.access: Access | None = None
         self._held: dict[Kind, dict[bytes, None]] = {Kind.CHANNEL: {}, Kind.PATTERN: {}}
         self._ops: dict[str, Callable[[dict[str, Any], bytes], Action]] = {
             "subscribe": lambda request, tag: self._subscribe(Kind.CHANNEL, request, tag),
@@ -88,8 +107,28 @@ class BridgeSession:
             "unsubscribe": lambda request, tag: self._unsubscribe(Kind.CHANNEL, request, tag),
             "punsubscribe": lambda request, tag: self._unsubscribe(Kind.PATTERN, request, tag),
             "publish": self._publish,
+            "auth": self._auth,
             "ping": lambda _, tag: Reply(text_frame(b'{"type":"ok","id":%b}' % (tag or b"null"))),
         }
+
+    @property
+    def locked(self) -> bool:
+        """Whether the client must log in before anything else."""
+        return self.access is None and self._gate is not None and self._gate.has_users
+
+    def log_in(self, token: bytes) -> bool:
+        """Take a token; return whether it is somebody's."""
+        access = self._gate.log_in_by_token(token) if self._gate is not None else None
+        self.access = access or self.access
+        return access is not None
+
+    def may_keep(self, access: Access) -> bool:
+        """Give the client other rights; return whether they allow what it is subscribed to."""
+        self.access = access
+        held = self._held
+        return all(map(access.may_subscribe, held[Kind.CHANNEL])) and all(
+            map(access.may_psubscribe, held[Kind.PATTERN])
+        )
 
     def close(self) -> None:
         """Give up what the client held, when its connection has ended."""
@@ -111,6 +150,8 @@ class BridgeSession:
             handler = self._ops.get(op) if isinstance(op, str) else None
             if handler is None:
                 raise _Refused("bad_request", f"'op' must be one of {', '.join(self._ops)}")
+            if self.locked and op not in ("auth", "ping"):
+                raise _Refused("unauthenticated", "log in first, by op auth with a token")
             return handler(request, tag)
         except _Refused as refused:
             return Reply(error_frame(tag, refused.code, str(refused)))
@@ -119,6 +160,8 @@ class BridgeSession:
         """Return the publish that one binary frame asks for. A refused one changes nothing."""
         tag = b""
         try:
+            if self.locked:
+                raise _Refused("unauthenticated", "log in first, by op auth with a token")
             start = _BINARY_HEAD_BYTES.get(data[0], 0) if data else 0
             if not start or len(data) < start:
                 raise _Refused("bad_binary", "a binary frame begins with 1 or 2 and a whole header")
@@ -141,10 +184,21 @@ class BridgeSession:
             raise _Refused("bad_request", f"'{field}' must be a list of 1 to {NAMES_MAX} texts")
         return [_utf8(name, f"'{field}'") for name in names]
 
+    def _auth(self, request: dict[str, Any], tag: bytes) -> Action:
+        token = _utf8(request.get("token"), "'token'")
+        if self._gate is not None and self._gate.has_users and not self.log_in(token):
+            raise _Refused("unauthenticated", "the token is nobody's")
+        return Reply(confirmed_frame(tag, ()))
+
     def _subscribe(self, kind: Kind, request: dict[str, Any], tag: bytes) -> Action:
         held = self._held[kind]
         names = dict.fromkeys(self._names(kind, request, required=True))
         _check(self._limits.check_subscribe(kind, held, names))
+        access = self.access
+        if access is not None:
+            may = access.may_subscribe if kind is Kind.CHANNEL else access.may_psubscribe
+            if not all(map(may, names)):
+                raise _Refused("forbidden", f"{access.user} may not subscribe to all of these")
         new = tuple(name for name in names if name not in held)
         held.update(dict.fromkeys(new))
         if kind is Kind.PATTERN:
@@ -181,77 +235,9 @@ class BridgeSession:
 
     def _checked_publish(self, channel: bytes, payload: bytes, tag: bytes) -> Action:
         _check(self._limits.check_payload(payload))
+        if self.access is not None and not self.access.may_publish(channel):
+            raise _Refused("forbidden", f"{self.access.user} may not publish on this channel")
         return Publish(channel, payload, tag)
-
-
-def hello_frame(sidecar: str, connection: int, limits: Mapping[str, int]) -> bytes:
-    """Return the first frame of every connection."""
-    return _frame(
-        {
-            "type": "hello",
-            "protocol": VERSION,
-            "sidecar": sidecar,
-            "connection": connection,
-            "limits": dict(limits),
-        }
-    )
-
-
-def gap_frame(node: str, reason: str) -> bytes:
-    """Return the event that messages may have been missed; `reason` is one of GAP_REASONS."""
-    return _frame({"type": "gap", "node": node, "reason": reason})
-
-
-def closing_frame(reason: str) -> bytes:
-    """Return the event that the sidecar will close the connection soon."""
-    return _frame({"type": "closing", "reason": reason})
-
-
-def confirmed_frame(tag: bytes, degraded: Sequence[str]) -> bytes:
-    """Return the reply to a subscribe, with the nodes not heard; nothing without an id."""
-    if not tag:
-        return b""
-    if not degraded:
-        return text_frame(b'{"type":"ok","id":%b}' % tag)
-    nodes = json.dumps(degraded, separators=(",", ":")).encode()
-    return text_frame(b'{"type":"ok","id":%b,"degraded":%b}' % (tag, nodes))
-
-
-def published_frame(tag: bytes, receivers: int) -> bytes:
-    """Return the reply to a publish; nothing when the request had no id."""
-    return text_frame(b'{"type":"ok","id":%b,"receivers":%d}' % (tag, receivers)) if tag else b""
-
-
-def error_frame(tag: bytes, code: str, message: str) -> bytes:
-    """Return an error reply; without an id in the request its id is null."""
-    rest = json.dumps({"code": code, "message": message}, separators=(",", ":"))[1:].encode()
-    return text_frame(b'{"type":"error","id":%b,%b' % (tag or b"null", rest))
-
-
-def message_frame(channel: bytes, payload: bytes) -> bytes:
-    """Return the delivery of a message."""
-    return text_frame(
-        b'{"type":"message",%b,%b}' % (_field("channel", channel), _field("data", payload))
-    )
-
-
-def pmessage_frame(pattern: bytes, channel: bytes, payload: bytes) -> bytes:
-    """Return the delivery of a message to a pattern's subscriber."""
-    return text_frame(
-        b'{"type":"message",%b,%b,%b}'
-        % (_field("pattern", pattern), _field("channel", channel), _field("data", payload))
-    )
-
-
-def _field(name: str, value: bytes) -> bytes:
-    try:
-        return b'"%b":%b' % (name.encode(), encode_basestring_ascii(value.decode()).encode())
-    except UnicodeDecodeError:
-        return b'"%b_base64":"%b"' % (name.encode(), base64.b64encode(value))
-
-
-def _frame(reply: dict[str, Any]) -> bytes:
-    return text_frame(json.dumps(reply, separators=(",", ":")).encode())
 
 
 def _tag(request: dict[str, Any]) -> bytes:

@@ -7,7 +7,8 @@ from typing import Any
 import attrs
 
 from fanout.errors import RemoteProtocolError
-from fanout.wire.bridge import PUBLISH_NUMBERED, VERSION
+from fanout.wire.bridge import PUBLISH_NUMBERED
+from fanout.wire.bridge_frames import VERSION
 
 ID_LIMIT = 2**32
 """Ids are numbers below it: what a binary frame has room for."""

@@ -201,6 +201,6 @@ def _line(client: ClientFacts) -> bytes:
         f"ssub={len(state.held[Space.SHARDS])} "
         f"multi={-1 if state.queue is None else len(state.queue)} qbuf=0 qbuf-free=0 argv-mem=0 "
         "multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r "
-        f"cmd={command} user=default redir=-1 resp={3 if state.resp3 else 2}\n"
+        f"cmd={command} user={state.user} redir=-1 resp={3 if state.resp3 else 2}\n"
     )
     return line.encode("utf-8", "surrogateescape")

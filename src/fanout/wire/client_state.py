@@ -38,8 +38,32 @@ class SidecarFacts:
     fanout: Mapping[str, object] = attrs.field(factory=dict)
 
 
+class Access(Protocol):
+    """What a client may do; see `fanout.core.access`."""
+
+    @property
+    def user(self) -> str:
+        """Who has logged in."""
+
+    def may_publish(self, channel: bytes) -> bool:
+        """Return whether messages to a channel are taken."""
+
+    def may_subscribe(self, channel: bytes) -> bool:
+        """Return whether a channel may be heard."""
+
+    def may_psubscribe(self, pattern: bytes) -> bool:
+        """Return whether a pattern may be heard."""
+
+
 class Sidecar(Protocol):
     """What a session may ask of the sidecar it belongs to."""
+
+    @property
+    def has_users(self) -> bool:
+        """Whether clients must log in."""
+
+    def log_in(self, name: str, secret: bytes) -> Access | None:
+        """Return what a user may do; None when the secret is wrong."""
 
     def facts(self) -> SidecarFacts:
         """Return how the sidecar is."""
@@ -63,6 +87,8 @@ class ClientState:
     limits: ClientLimits
     resp3: bool = False
     name: bytes = b""
+    access: Access | None = None
+    """What the client may do once it has logged in; None: anything, where nobody must."""
     last_command: bytes = b"NULL"
     held: dict[Space, dict[bytes, None]] = attrs.field(
         factory=lambda: {space: {} for space in Space}
@@ -78,6 +104,16 @@ class ClientState:
     def encoding(self) -> Encoding:
         """How deliveries to this client are written."""
         return Encoding.RESP3 if self.resp3 else Encoding.RESP2
+
+    @property
+    def locked(self) -> bool:
+        """Whether the client must log in before anything else."""
+        return self.access is None and self.sidecar.has_users
+
+    @property
+    def user(self) -> str:
+        """Return the name the client is known by."""
+        return self.access.user if self.access is not None else "default"
 
     @property
     def subscribed(self) -> bool:

@@ -15,6 +15,11 @@ _NO_PASSWORD = (
     "ERR AUTH <password> called without any password configured for the default user. "  # noqa: S105
     "Are you sure your configuration is correct?"
 )
+_NO_HELLO = (
+    "NOAUTH HELLO must be called with the client already authenticated, otherwise the "
+    "HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and "
+    "select the RESP protocol version at the same time"
+)
 _INT64 = 2**63
 
 
@@ -33,18 +38,25 @@ def echo(_state: ClientState, request: list[bytes]) -> Action:
     return Reply(resp.bulk(request[1]))
 
 
-def auth(_state: ClientState, request: list[bytes]) -> Action:
-    """Log in: there are no passwords, so Redis' default user takes any."""
+def auth(state: ClientState, request: list[bytes]) -> Action:
+    """Log in. Without users there are no passwords, and Redis' default user takes any."""
     if len(request) > 3:  # noqa: PLR2004
         return Reply(resp.error("ERR syntax error"))
-    if len(request) == 2:  # noqa: PLR2004
+    if len(request) == 2 and not state.sidecar.has_users:  # noqa: PLR2004
         return Reply(resp.error(_NO_PASSWORD))
-    refusal = _authenticate(request[1])
+    user = request[1] if len(request) == 3 else b"default"  # noqa: PLR2004
+    refusal = _authenticate(state, user, request[-1])
     return Reply(resp.error(refusal) if refusal else resp.OK)
 
 
-def _authenticate(user: bytes) -> str:
-    return "" if user == b"default" else _WRONG_PASSWORD
+def _authenticate(state: ClientState, user: bytes, secret: bytes) -> str:
+    if not state.sidecar.has_users:
+        return "" if user == b"default" else _WRONG_PASSWORD
+    access = state.sidecar.log_in(resp.text(user), secret)
+    if access is None:
+        return _WRONG_PASSWORD
+    state.access = access
+    return ""
 
 
 def hello(state: ClientState, request: list[bytes]) -> Action:
@@ -61,7 +73,7 @@ def hello(state: ClientState, request: list[bytes]) -> Action:
     while rest:
         option = rest[0].lower()
         if option == b"auth" and len(rest) >= 3:  # noqa: PLR2004
-            if refusal := _authenticate(rest[1]):
+            if refusal := _authenticate(state, rest[1], rest[2]):
                 return Reply(resp.error(refusal))
             rest = rest[3:]
         elif option == b"setname" and len(rest) >= 2:  # noqa: PLR2004
@@ -71,6 +83,8 @@ def hello(state: ClientState, request: list[bytes]) -> Action:
             rest = rest[2:]
         else:
             return Reply(resp.error(f"ERR Syntax error in HELLO option '{resp.text(rest[0])}'"))
+    if state.locked:
+        return Reply(resp.error(_NO_HELLO))
     changed, state.resp3 = resp3 is not state.resp3, resp3
     reply = resp.mapping(
         (
@@ -101,6 +115,7 @@ def reset(state: ClientState, _request: list[bytes]) -> Action:
     state.forget_transaction()
     state.resp3 = state.reply_off = state.reply_skip_next = False
     state.name = b""
+    state.access = None
     return Reset(Encoding.RESP2, unsubscribe=True, reply=resp.simple(b"RESET"))
 
 

@@ -48,11 +48,11 @@ class FrameMeter:
         "_fragments_max",
         "_head",
         "_left",
-        "_message_bytes_max",
+        "message_bytes_max",
     )
 
     def __init__(self, *, message_bytes_max: int, fragments_max: int) -> None:
-        self._message_bytes_max = message_bytes_max
+        self.message_bytes_max = message_bytes_max
         self._fragments_max = fragments_max
         self._head = bytearray()  # of the frame that begins
         self._left = 0  # bytes of the present frame still to come behind its header
@@ -89,8 +89,8 @@ class FrameMeter:
             self._announced = self._fragments = 0
         self._announced += length
         self._fragments += 1
-        if self._announced > self._message_bytes_max:
-            return f"a message may have {self._message_bytes_max} bytes"
+        if self._announced > self.message_bytes_max:
+            return f"a message may have {self.message_bytes_max} bytes"
         if self._fragments > self._fragments_max:
             return f"a message may have {self._fragments_max} fragments"
         return ""

@@ -18,7 +18,7 @@ from fanout.values import (
     Unsubscribe,
 )
 from fanout.wire import resp
-from fanout.wire.client_state import KINDS, ClientState
+from fanout.wire.client_state import KINDS, Access, ClientState
 
 _SPACES = {
     b"subscribe": Space.CHANNELS,
@@ -42,6 +42,15 @@ _HELP = (
     "SHARDNUMSUB [<shardchannel> ...]",
     "    Return the number of subscribers for the specified shard level channel(s)",
 )
+
+
+def is_allowed(access: Access, name: bytes, request: list[bytes]) -> bool:
+    """Return whether a client may use the channels or patterns that a command names."""
+    if name in (b"publish", b"spublish"):
+        return access.may_publish(request[1])
+    if name in (b"subscribe", b"ssubscribe"):
+        return all(map(access.may_subscribe, request[1:]))
+    return name != b"psubscribe" or all(map(access.may_psubscribe, request[1:]))
 
 
 def publish(state: ClientState, request: list[bytes]) -> Action:

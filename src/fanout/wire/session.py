@@ -6,14 +6,15 @@ subscriber, is it to wait for EXEC. Replies leave in the order of the requests.
 """
 
 from collections.abc import Callable
+from typing import Any
 
-from fanout.values import Action, Encoding, Exec, Reply
+from fanout.values import Action, Encoding, Exec, Reply, Space
 from fanout.wire import client_command as client
 from fanout.wire import connection_commands as connection
 from fanout.wire import pubsub_commands as pubsub
 from fanout.wire import resp
 from fanout.wire import server_commands as server
-from fanout.wire.client_state import ClientState, Sidecar
+from fanout.wire.client_state import Access, ClientState, Sidecar
 from fanout.wire.command_table import COMMANDS, CONTAINERS, Command
 from fanout.wire.limits import ClientLimits
 
@@ -28,6 +29,7 @@ _IN_SUBSCRIBED_MODE = frozenset(
         *(b"ping", b"quit", b"reset"),
     )
 )
+_WITHOUT_LOGIN = frozenset((b"auth", b"hello", b"quit", b"reset"))
 _NOT_QUEUED = frozenset((b"multi", b"exec", b"discard", b"watch", b"quit", b"reset"))
 
 Handler = Callable[[ClientState, list[bytes]], Action]
@@ -135,7 +137,7 @@ class Session:
         self, client_id: int, sidecar: Sidecar, limits: ClientLimits | None = None
     ) -> None:
         self.state = ClientState(client_id, sidecar, limits or ClientLimits())
-        self._plain = True  # a PUBLISH is neither refused, queued nor unanswered
+        self._plain = not self.state.locked  # a PUBLISH is neither refused, queued nor unanswered
 
     @property
     def encoding(self) -> Encoding:
@@ -147,6 +149,25 @@ class Session:
         """Whether the client has any subscription."""
         return self.state.subscribed
 
+    @property
+    def locked(self) -> bool:
+        """Whether the client must log in before anything else."""
+        return self.state.locked
+
+    @property
+    def access(self) -> Any:
+        """What the client may do; None before it has logged in, and where nobody must."""
+        return self.state.access
+
+    def may_keep(self, access: Access) -> bool:
+        """Give the client other rights; return whether they allow what it is subscribed to."""
+        self.state.access = access
+        held = self.state.held
+        channels = (*held[Space.CHANNELS], *held[Space.SHARDS])
+        return all(map(access.may_subscribe, channels)) and all(
+            map(access.may_psubscribe, held[Space.PATTERNS])
+        )
+
     def close(self) -> None:
         """Give up what the client held, when its connection has ended."""
         self.state.drop_all()
@@ -154,12 +175,20 @@ class Session:
     def handle(self, request: list[bytes]) -> Action:
         """Return what one request asks for. Never raises for anything a client can send."""
         state = self.state
-        if self._plain and request[0] == b"PUBLISH" and len(request) == 3:  # noqa: PLR2004
+        if (
+            self._plain
+            and request[0] == b"PUBLISH"
+            and len(request) == 3  # noqa: PLR2004
+            and (state.access is None or state.access.may_publish(request[1]))
+        ):
             return pubsub.publish(state, request)  # the same as below, sooner
         action = _answered(state, _handle(state, request))
         state.reply_skip, state.reply_skip_next = state.reply_skip_next, False
         self._plain = (
-            (state.resp3 or not state.subscribed) and state.queue is None and not state.silent
+            (state.resp3 or not state.subscribed)
+            and state.queue is None
+            and not state.silent
+            and not state.locked
         )
         return action
 
@@ -219,6 +248,10 @@ def _refusal(state: ClientState, request: list[bytes], name: bytes, command: Com
         return _unknown_command(request)
     if not command.accepts(len(request)):
         return f"ERR wrong number of arguments for '{resp.text(name)}' command"
+    if state.locked and name not in _WITHOUT_LOGIN:
+        return "NOAUTH Authentication required."
+    if state.access is not None and not pubsub.is_allowed(state.access, name, request):
+        return "NOPERM this user has no permissions to access one of the channels used as arguments"
     if not state.resp3 and name not in _IN_SUBSCRIBED_MODE and state.subscribed:
         return (
             f"ERR Can't execute '{resp.text(name)}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / "

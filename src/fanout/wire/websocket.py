@@ -6,6 +6,7 @@ fragments, and the Close frame that a protocol error deserves.
 
 import base64
 import binascii
+import contextlib
 
 import attrs
 import wsproto
@@ -19,6 +20,8 @@ from fanout.wire.frames import FrameMeter, close_frame
 
 HEAD_BYTES_MAX = 16_384
 """The whole request head of a handshake."""
+TOKEN_SUBPROTOCOL = "fanout.token."  # noqa: S105 - the name of the form, not a token
+"""With a token as base64url behind it: offered beside the real subprotocol, never chosen."""
 
 FRAGMENTS_MAX = 1024
 """Frames of one message, the empty ones too."""
@@ -33,6 +36,8 @@ class Opened:
 
     subprotocol: str | None
     response: bytes = attrs.field(default=b"", eq=False)
+    token: bytes = attrs.field(default=b"", repr=False)
+    """What the client has shown to be let in, by header or by subprotocol; empty: nothing."""
 
 
 @attrs.frozen
@@ -148,11 +153,15 @@ class WebSocketServer:
         ]
         if self._callers is not None and (why := self._callers.refusal(request.host, origins)):
             return self._reject(403, why)
-        offered = set(request.subprotocols)
+        offered = list(request.subprotocols)
         chosen = next((name for name in self._subprotocols if name in offered), None)
         response = self._connection.send(ws.AcceptConnection(subprotocol=chosen))
         self._opened = True
-        return (Opened(chosen, response),)
+        return (Opened(chosen, response, _token(request, offered)),)
+
+    def limit(self, message_bytes_max: int) -> None:
+        """Take larger messages from now on, or only smaller ones."""
+        self._meter.message_bytes_max = message_bytes_max
 
     def _frames(self, data: bytes) -> tuple[Event, ...]:
         passed, refusal = self._meter.measure(data)
@@ -221,6 +230,19 @@ class WebSocketServer:
             b"%bContent-Length: %d\r\n\r\n%b" % (status, upgrade, len(body), body)
         )
         return (Rejected(status),)
+
+
+def _token(request: ws.Request, offered: list[str]) -> bytes:
+    """Return the token of a handshake. Browsers cannot send the header, so they may offer it."""
+    for name, value in request.extra_headers:
+        if name == b"authorization" and bytes(value)[:7].lower() == b"bearer ":
+            return bytes(value)[7:].strip()
+    for subprotocol in offered:
+        if subprotocol.startswith(TOKEN_SUBPROTOCOL):
+            encoded = subprotocol.removeprefix(TOKEN_SUBPROTOCOL)
+            with contextlib.suppress(ValueError):
+                return base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
+    return b""
 
 
 def _is_key(value: bytes) -> bool:
