@@ -43,7 +43,7 @@ def digest() -> None:
     One line; its end is not part of the secret. Secrets should be long and random:
     "openssl rand -base64 32" makes one.
     """
-    secret = click.get_text_stream("stdin").readline().rstrip("\n")
+    secret = sys.stdin.readline().rstrip("\n")
     if not secret:
         click.echo("Error: no secret on standard input; write one line", err=True)
         sys.exit(2)
