@@ -58,7 +58,6 @@ def test_redis_urls(text: str, expected: RedisAddress) -> None:
     [
         ("h:1", "redis://HOST:PORT"),
         ("http://h", "redis://HOST:PORT"),
-        ("rediss://h", "TLS"),
         ("redis://", "no host"),
         ("redis:///3", "no host"),
         ("redis://h:0", "port 0"),
@@ -274,3 +273,17 @@ def test_an_origin_is_written_as_browsers_write_it(origin: str) -> None:
     """Anything else would never match, and is refused with its form."""
     with pytest.raises(SettingError, match=r"origin: .* write SCHEME://HOST"):
         SidecarConfig.from_mapping({"id": "s", "discovery": "redis://h:1", "origin": [origin]})
+
+
+def test_rediss_asks_for_tls() -> None:
+    """And for nothing else; a plain URL does not."""
+    assert RedisAddress.parse("rediss://u:p@h:1/2").tls
+    assert not RedisAddress.parse("redis://u:p@h:1/2").tls
+    assert str(RedisAddress.parse("rediss://h").endpoint) == "h:6379"
+
+
+def test_a_key_needs_its_certificate() -> None:
+    """Half of a setting is no TLS, and must not look like it."""
+    for name in ("tls_key", "tls_client_ca"):
+        with pytest.raises(SettingError, match="tls-cert: missing"):
+            SidecarConfig.from_mapping({"id": "s", "discovery": "redis://h:1", name: "f"})

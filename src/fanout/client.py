@@ -63,10 +63,18 @@ class _Link:
 class Client:
     """A connection to a sidecar that mends itself. Made by `open_client`; iterated by one task."""
 
-    def __init__(self, url: str, token: str, events_max: int, rng: random.Random) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        ssl_context: ssl.SSLContext | None,
+        events_max: int,
+        rng: random.Random,
+    ) -> None:
         self.trouble = "not connected yet"
         """Why there is no connection now; empty while there is one."""
         self._url = urlsplit(url)
+        self._ssl_context = ssl_context
         self._headers = [(b"Authorization", b"Bearer " + token.encode())] if token else []
         self._events_max = events_max
         self._rng = rng
@@ -141,7 +149,7 @@ class Client:
     async def _open(self) -> trio.SocketStream | trio.SSLStream[trio.SocketStream]:
         host, port = self._url.hostname or "", self._url.port
         if self._url.scheme == "wss":
-            context = ssl.create_default_context()
+            context = self._ssl_context or ssl.create_default_context()
             return await trio.open_ssl_over_tcp_stream(
                 host, port or 443, ssl_context=context, https_compatible=True
             )
@@ -283,14 +291,19 @@ async def _write(
 
 @asynccontextmanager
 async def open_client(
-    url: str, *, token: str = "", events_max: int = 10_000
+    url: str,
+    *,
+    token: str = "",
+    ssl_context: ssl.SSLContext | None = None,
+    events_max: int = 10_000,
 ) -> AsyncIterator[Client]:
     """Open a client of the sidecar at `url`; it does not wait for the first connection.
 
-    `token` logs in where the sidecar has users. `events_max` messages wait at most for whoever
+    `token` logs in where the sidecar has users. `ssl_context` is for wss:// where the system's
+    certificates are not the right ones. `events_max` messages wait at most for whoever
     iterates.
     """
-    client = Client(url, token, events_max, random.Random())  # noqa: S311 - spreads retries
+    client = Client(url, token, ssl_context, events_max, random.Random())  # noqa: S311 - spreads retries
     async with trio.open_nursery() as nursery:
         nursery.start_soon(client.run)
         yield client

@@ -46,7 +46,7 @@ def _url_fault(text: str, url: SplitResult) -> str:
     """Return what a Redis URL says that redis' own parser would pass over in silence."""
     unix = url.scheme == "unix"
     allowed = r"/.+" if unix else r"/?|/[0-9]+"
-    if not text.startswith(("redis://", "unix://")):
+    if not text.startswith(("redis://", "rediss://", "unix://")):
         return "it does not begin so"
     if re.search(r"\s", text):
         return "it holds white space"
@@ -72,19 +72,16 @@ class RedisAddress:
     username: str = ""
     password: str = attrs.field(default="", repr=False)
     database: int = 0
+    tls: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `redis://[user:password@]host[:port][/db]` or `unix://[user:password@]/path[?db=n]`.
+        """Read `redis[s]://[user:password@]host[:port][/db]` or `unix://[user:password@]/path[?db=n]`.
 
         Raises:
             ConfigError: the text has another form. The message does not repeat a password.
 
         """
-        if text.startswith("rediss://"):
-            raise ConfigError(
-                f"{mask(text)} asks for TLS, which is not supported yet; use redis://"
-            )
         try:
             url = urlsplit(text)
             fault = _url_fault(text, url)
@@ -92,7 +89,7 @@ class RedisAddress:
             fault = "it cannot be read"
         if fault:
             raise ConfigError(
-                f"{mask(text)} is no Redis URL: {fault}; write redis://HOST:PORT/DB or "
+                f"{mask(text)} is no Redis URL: {fault}; write redis://HOST:PORT/DB, rediss: for TLS, or "
                 "unix:///PATH?db=DB, with / ? # @ in a password as %2F %3F %23 %40"
             )
         parts = parse_url(text)  # type: ignore[no-untyped-call]
@@ -103,6 +100,7 @@ class RedisAddress:
             username=parts.get("username", ""),
             password=parts.get("password", ""),
             database=parts.get("db", 0),
+            tls=url.scheme == "rediss",
         )
 
     def __str__(self) -> str:
@@ -371,6 +369,42 @@ class Limits:
     )  # fmt: skip
 
 
+@attrs.frozen(kw_only=True)
+class TlsFiles:
+    """The settings that name certificates and keys; those that a command lacks are empty."""
+
+    tls_cert: str = ""
+    tls_key: str = ""
+    tls_client_ca: str = ""
+    tls_ca: str = ""
+    tls_client_cert: str = ""
+    tls_client_key: str = ""
+
+    @classmethod
+    def of(cls, config: object) -> Self:
+        """Return those of a configuration."""
+        return cls(**{name: getattr(config, name, "") for name in attrs.fields_dict(cls)})
+
+
+def _file(text: str) -> Any:
+    return option("", _text, "FILE", text, group="TLS")
+
+
+def _tls_ca() -> Any:
+    return _file(
+        "PEM file of those who sign the certificates of discovery (rediss://) and of nodes. "
+        "Default: those that this system trusts."
+    )
+
+
+def _tls_client_cert() -> Any:
+    return _file("PEM file of a certificate to show to discovery and nodes. Read again on SIGHUP.")
+
+
+def _tls_client_key() -> Any:
+    return _file("PEM file of its key, if it is not in the same file.")
+
+
 def _cluster() -> Any:
     return option(
         "default", _name, "NAME",
@@ -488,6 +522,16 @@ class SidecarConfig:
         "password: whoever connects can read and publish everything.",
         group="Access",
     )
+    tls_cert: str = _file(
+        "PEM file of the certificate of the doors: they then speak TLS only. Read again on SIGHUP."
+    )
+    tls_key: str = _file("PEM file of its key, if it is not in the same file.")
+    tls_client_ca: str = _file(
+        "PEM file of those who sign the certificates of clients: the doors then ask for one."
+    )
+    tls_ca: str = _tls_ca()
+    tls_client_cert: str = _tls_client_cert()
+    tls_client_key: str = _tls_client_key()
     secret: str = _secret()
     node_username: str = _node_username()
     node_password: str = _node_password()
@@ -503,6 +547,13 @@ class SidecarConfig:
                 f"local: {self.local} is not allowed beside --discovery; give only one of them",
                 "local",
                 "discovery",
+            )
+        if not self.tls_cert and (self.tls_key or self.tls_client_ca):
+            raise SettingError(
+                "tls-cert: missing beside --tls-key or --tls-client-ca; give the certificate too",
+                "tls_cert",
+                "tls_key",
+                "tls_client_ca",
             )
         for name in ("resp", "ws", "admin"):
             endpoint = getattr(self, name)
@@ -558,6 +609,9 @@ class NodeConfig:
         "HOST:PORT",
         "Address that sidecars reach the node at. Default: that of --redis or --spawn.",
     )
+    tls_ca: str = _tls_ca()
+    tls_client_cert: str = _tls_client_cert()
+    tls_client_key: str = _tls_client_key()
     secret: str = _secret()
     node_username: str = _node_username()
     node_password: str = _node_password()
@@ -608,6 +662,9 @@ class FleetConfig:
         3.0, _seconds, "SECONDS",
         "How long a discovery instance may take to answer. Raising it makes an outage show later.",
     )  # fmt: skip
+    tls_ca: str = _tls_ca()
+    tls_client_cert: str = _tls_client_cert()
+    tls_client_key: str = _tls_client_key()
 
     def __attrs_post_init__(self) -> None:
         if not self.discovery:

@@ -101,6 +101,7 @@ class NodeRecord:
     run_id: str  # Redis' own name for this run of the server process
     lease_seconds: float  # how long an observer may believe this record without a newer one
     fence: FenceMode = FenceMode.COOPERATIVE
+    tls: bool = False  # whether the endpoint speaks TLS
     protocol_min: int = PROTOCOL_VERSION
     protocol_max: int = PROTOCOL_VERSION
     extra: Mapping[str, Any] = attrs.field(factory=dict)  # fields of a newer build, kept as read

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -38,11 +39,12 @@ async def no_admin(
     unready: Callable[[], str],
     *,
     origins: Sequence[str],
+    tls: ssl.SSLContext | None,
     hosts: Sequence[str],
     task_status: trio.TaskStatus[Endpoint],
 ) -> None:
     """Stand in for HTTP, which is tested over real sockets."""
-    del unready, origins, hosts
+    del unready, origins, tls, hosts
     task_status.started(endpoint)
     await trio.sleep_forever()
 

@@ -112,6 +112,7 @@ class Redis:
     run_id: str
     endpoint: Endpoint
     fence: FenceMode
+    tls: bool = False
 
 
 class Agent:
@@ -315,6 +316,7 @@ class Agent:
             run_id=redis.run_id,
             lease_seconds=self._lease,
             fence=redis.fence,
+            tls=redis.tls,
         )
         self._told = self._agreed = False
         self._next_count = now

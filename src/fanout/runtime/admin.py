@@ -1,5 +1,6 @@
 """The admin HTTP door: is this sidecar alive, and can it do its work."""
 
+import ssl
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, cast
@@ -21,11 +22,29 @@ GRACE_SECONDS = 1.0
 """How long a request may go on once the sidecar leaves."""
 
 
+class _Config(Config):
+    """Hypercorn's settings, with a context of ours: its certificate can be replaced."""
+
+    def __init__(self, tls: ssl.SSLContext | None) -> None:
+        super().__init__()
+        self._tls = tls
+
+    @property
+    def ssl_enabled(self) -> bool:
+        """Whether to speak TLS."""
+        return self._tls is not None
+
+    def create_ssl_context(self) -> ssl.SSLContext | None:
+        """Return the context."""
+        return self._tls
+
+
 async def serve_admin(
     endpoint: Endpoint,
     unready: Callable[[], str],
     *,
     origins: Sequence[str] = (),
+    tls: ssl.SSLContext | None = None,
     hosts: Sequence[str] = (),
     task_status: trio.TaskStatus[Endpoint] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -56,7 +75,7 @@ async def serve_admin(
         routes=[Route("/healthz", healthz), Route("/readyz", readyz)],
         middleware=[Middleware(BaseHTTPMiddleware, dispatch=known)],
     )
-    config = Config()
+    config = _Config(tls)
     config.bind = [str(endpoint)]
     config.errorlog = config.accesslog = None
     config.graceful_timeout = GRACE_SECONDS

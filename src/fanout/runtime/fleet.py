@@ -5,13 +5,14 @@ from functools import partial
 
 import trio
 
-from fanout.config import DiscoveryAddress, FleetConfig
+from fanout.config import DiscoveryAddress, FleetConfig, TlsFiles
 from fanout.core.report import FleetReport, Reading, report
 from fanout.errors import CommandFailed, FanoutError, LinkLost, RemoteProtocolError
 from fanout.runtime.link import Link, use_link
 from fanout.runtime.reading import Pipeline, read_indexed
 from fanout.runtime.registry import decode_indexed
-from fanout.runtime.world import World
+from fanout.runtime.tls import Contexts
+from fanout.runtime.world import World, real_world
 from fanout.values import DrainRequest, NodeRecord, SidecarRecord, Snapshot
 from fanout.wire import records
 
@@ -34,7 +35,7 @@ class DrainTimeout(FanoutError):  # noqa: N818 - a fact
 
 async def read_fleet(config: FleetConfig, *, world: World | None = None) -> FleetReport:
     """Read all discovery instances, each for at most `config.timeout_seconds`."""
-    world = world or World()
+    world = world or real_world(Contexts(TlsFiles.of(config)))
     readings: dict[int, Reading] = {}
 
     async def read(number: int, address: DiscoveryAddress) -> None:
@@ -62,7 +63,7 @@ async def ask_to_drain(
         LinkLost: no discovery instance took the request.
 
     """
-    world = world or World()
+    world = world or real_world(Contexts(TlsFiles.of(config)))
     fleet = await read_fleet(config, world=world)
     found = next((each for each in fleet.nodes if each.id == node), None)
     if found is None:

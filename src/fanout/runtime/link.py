@@ -210,7 +210,9 @@ class Link:
             self.answered += 1
 
 
-async def connect(network: Network, endpoint: Endpoint, *, timeout_seconds: float) -> Link:
+async def connect(
+    network: Network, endpoint: Endpoint, *, timeout_seconds: float, tls: bool = False
+) -> Link:
     """Connect to a Redis. The protocol is negotiated by `greet` once the link runs.
 
     Raises:
@@ -219,7 +221,7 @@ async def connect(network: Network, endpoint: Endpoint, *, timeout_seconds: floa
     """
     try:
         with trio.fail_after(timeout_seconds):
-            return Link(await network.connect(endpoint))
+            return Link(await network.connect(endpoint, tls=tls))
     except trio.TooSlowError:
         raise LinkLost(f"no connection to {endpoint} within {timeout_seconds:g} s") from None
     except OSError as error:
@@ -259,7 +261,9 @@ async def use_link(
         CommandFailed: Redis refused the login, or a call within `body`.
 
     """
-    link = await connect(network, address.endpoint, timeout_seconds=timeout_seconds)
+    link = await connect(
+        network, address.endpoint, timeout_seconds=timeout_seconds, tls=address.tls
+    )
     failures: list[LinkLost | CommandFailed] = []
 
     async def run_body() -> None:

@@ -13,6 +13,8 @@ def node_address(config: NodeConfig | SidecarConfig, record: NodeRecord, user: s
     In cooperative mode there are none, and everybody logs in as the operator has configured.
     """
     if record.fence is FenceMode.COOPERATIVE:
-        return RedisAddress(record.endpoint, config.node_username, config.node_password)
+        return RedisAddress(
+            record.endpoint, config.node_username, config.node_password, tls=record.tls
+        )
     login = password(config.secret, record.cluster, record.node, user)
-    return RedisAddress(record.endpoint, user, login or NO_PASSWORD)
+    return RedisAddress(record.endpoint, user, login or NO_PASSWORD, tls=record.tls)

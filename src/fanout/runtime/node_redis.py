@@ -174,7 +174,8 @@ class NodeRedis:
         if scope.cancelled_caught:
             raise LinkLost("the node's Redis does not answer")
         link.submit_subscription(b"SUBSCRIBE", (self._probe_channel,))
-        redis = Redis(info["run_id"], self._config.advertise or address.endpoint, fence)
+        endpoint = self._config.advertise or address.endpoint
+        redis = Redis(info["run_id"], endpoint, fence, address.tls)
         while True:
             await self._probe(link)
             self._link = link

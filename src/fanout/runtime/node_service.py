@@ -6,7 +6,7 @@ from functools import partial
 import structlog
 import trio
 
-from fanout.config import NodeConfig
+from fanout.config import NodeConfig, TlsFiles
 from fanout.core.agent import (
     Activated,
     Agent,
@@ -27,7 +27,8 @@ from fanout.runtime.console import print_line
 from fanout.runtime.node_redis import NodeRedis
 from fanout.runtime.registry import Registry
 from fanout.runtime.signals import Stop, open_signal_stop
-from fanout.runtime.world import World
+from fanout.runtime.tls import Contexts
+from fanout.runtime.world import World, real_world
 from fanout.values import (
     CONTROL_CHANNEL,
     DrainRequest,
@@ -67,7 +68,8 @@ async def run_node(
     if stop is None:
         async with open_signal_stop() as signals:
             return await run_node(config, world=world, stop=signals, announce=announce)
-    service = _NodeService(config, world or World(), stop, announce)
+    contexts = Contexts(TlsFiles.of(config))
+    service = _NodeService(config, world or real_world(contexts), contexts, stop, announce)
     with structlog.contextvars.bound_contextvars(cluster=config.cluster, node=config.id):
         return await service.run()
 
@@ -76,9 +78,15 @@ class _NodeService:
     """The tasks of one agent."""
 
     def __init__(
-        self, config: NodeConfig, world: World, stop: Stop, announce: Callable[[str], None]
+        self,
+        config: NodeConfig,
+        world: World,
+        contexts: Contexts,
+        stop: Stop,
+        announce: Callable[[str], None],
     ) -> None:
         timings = config.timings
+        self._contexts = contexts
         self._config = config
         self._stop = stop
         self._announce = announce
@@ -126,6 +134,7 @@ class _NodeService:
             nursery.start_soon(self._keep_time)
             nursery.start_soon(self._redis.run)
             nursery.start_soon(self._leave_on_stop)
+            nursery.start_soon(self._reload_on)
             nursery.start_soon(self._stop_at_once, nursery.cancel_scope)
             await self._left.wait()
             log.info("node_left")
@@ -141,6 +150,11 @@ class _NodeService:
         if self._agent.is_last:
             log.warning("drain_waits", reason="no other node is active; another signal ends it now")
         self._do(self._agent.leave(trio.current_time()))
+
+    async def _reload_on(self) -> None:
+        while True:
+            await self._stop.wait_reload()
+            self._contexts.reload()
 
     async def _stop_at_once(self, scope: trio.CancelScope) -> None:
         await self._stop.now.wait()

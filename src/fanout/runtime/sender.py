@@ -52,7 +52,7 @@ class Sender:
                 offered = outbox.head()
                 taken = self._transport.send_nowait(offered)
                 outbox.advance(taken)
-                if taken < len(offered):
+                if taken < len(offered) or self._transport.unsent:
                     self._pumping = True
                     self._nursery.start_soon(self._pump)
                     return
@@ -63,13 +63,14 @@ class Sender:
     async def _pump(self) -> None:
         """Move what `flush` could not. A peer that takes nothing for too long is reported."""
         try:
-            while self.outbox:
+            while self.outbox or self._transport.unsent:
                 with trio.move_on_after(self._stall_seconds) as scope:
                     await self._transport.wait_sendable()
                 if scope.cancelled_caught:
                     self._on_stalled()
                     return
-                self.outbox.advance(self._transport.send_nowait(self.outbox.head()))
+                if self.outbox:
+                    self.outbox.advance(self._transport.send_nowait(self.outbox.head()))
         except CONNECTION_ERRORS:
             return
         self._pumping = False
@@ -80,7 +81,8 @@ class Sender:
         Only for the end of a connection, when no other task of this sender runs any more.
         Raises as `Transport.send_nowait`.
         """
-        while self.outbox:
-            self.outbox.advance(self._transport.send_nowait(self.outbox.head()))
+        while self.outbox or self._transport.unsent:
             if self.outbox:
+                self.outbox.advance(self._transport.send_nowait(self.outbox.head()))
+            if self.outbox or self._transport.unsent:
                 await self._transport.wait_sendable()

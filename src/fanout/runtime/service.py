@@ -1,12 +1,13 @@
 """The sidecar as a whole: what is started in which order, and how it leaves."""
 
+import ssl
 from collections.abc import Callable
 from functools import partial
 
 import structlog
 import trio
 
-from fanout.config import SidecarConfig
+from fanout.config import SidecarConfig, TlsFiles
 from fanout.errors import ConfigError
 from fanout.runtime.console import print_line
 from fanout.runtime.gate import Gate
@@ -15,8 +16,9 @@ from fanout.runtime.presence import Presence
 from fanout.runtime.registry import Registry
 from fanout.runtime.resp_listener import serve_resp
 from fanout.runtime.signals import Stop, open_signal_stop
+from fanout.runtime.tls import Contexts, TlsListener
 from fanout.runtime.transport import Listener, Network
-from fanout.runtime.world import World
+from fanout.runtime.world import World, real_world
 from fanout.runtime.ws_listener import WebSocketDoor
 from fanout.values import Endpoint
 
@@ -52,12 +54,22 @@ async def run_sidecar(
                 config, world=world, stop=signals, announce=announce, nodes_min=nodes_min
             )
     with structlog.contextvars.bound_contextvars(cluster=config.cluster, sidecar=config.id):
-        return await _run(config, world or World(), stop, announce, nodes_min)
+        contexts = Contexts(TlsFiles.of(config))
+        return await _run(
+            config,
+            world or real_world(contexts),
+            contexts,
+            stop=stop,
+            announce=announce,
+            nodes_min=nodes_min,
+        )
 
 
 async def _run(
     config: SidecarConfig,
     world: World,
+    contexts: Contexts,
+    *,
     stop: Stop,
     announce: Callable[[str], None],
     nodes_min: int,
@@ -76,11 +88,11 @@ async def _run(
             rng=rng,
         )
         presence = Presence(hub, registry, incarnation=world.wall_milliseconds(), rng=rng)
-        resp = await _bind(network, config.resp, "resp")
-        ws = await _bind(network, config.ws, "ws")
+        resp = await _bind(network, config.resp, "resp", contexts.server)
+        ws = await _bind(network, config.ws, "ws", contexts.server)
         nursery.start_soon(_stop_at_once, stop, nursery.cancel_scope)
-        nursery.start_soon(_reload_on, stop, gate)
-        admin = await _start_admin(nursery, config, world, hub)
+        nursery.start_soon(_reload_on, stop, gate, contexts)
+        admin = await _start_admin(nursery, config, world, hub, contexts.server)
         nursery.start_soon(registry.run)
         nursery.start_soon(hub.keep_time)
         nursery.start_soon(presence.run)
@@ -94,9 +106,10 @@ async def _run(
                 listener.listen()
             doors.start_soon(serve_resp, hub, resp, world.wall_milliseconds)
             doors.start_soon(websocket.serve)
+            secure = "s" if contexts.server is not None else ""
             announce(
-                f"ready resp={resp.endpoint} ws=ws://{ws.endpoint}/ "
-                f"admin=http://{admin}/ nodes={len(hub.active)}"
+                f"ready resp={resp.endpoint} ws=ws{secure}://{ws.endpoint}/ "
+                f"admin=http{secure}://{admin}/ nodes={len(hub.active)}"
             )
             log.info("sidecar_ready", nodes=len(hub.active))
         with trio.move_on_after(FAREWELL_SECONDS):
@@ -106,18 +119,25 @@ async def _run(
     return 1 if stop.now.is_set() else 0
 
 
-async def _bind(network: Network, endpoint: Endpoint, option: str) -> Listener:
+async def _bind(
+    network: Network, endpoint: Endpoint, option: str, tls: ssl.SSLContext | None
+) -> Listener:
     try:
-        return await network.bind(endpoint)
+        listener = await network.bind(endpoint)
     except OSError as error:
         raise ConfigError(
             f"--{option}: cannot listen on {endpoint}: {error.strerror or error}; "
             "choose a free address, or port 0 for any free port"
         ) from error
+    return TlsListener(listener, tls) if tls is not None else listener
 
 
 async def _start_admin(
-    nursery: trio.Nursery, config: SidecarConfig, world: World, hub: Hub
+    nursery: trio.Nursery,
+    config: SidecarConfig,
+    world: World,
+    hub: Hub,
+    tls: ssl.SSLContext | None,
 ) -> Endpoint:
     try:
         endpoint: Endpoint = await nursery.start(
@@ -126,6 +146,7 @@ async def _start_admin(
                 config.admin,
                 hub.unready,
                 origins=config.origin,
+                tls=tls,
                 hosts=config.host,
             )
         )
@@ -159,10 +180,11 @@ async def _leave_on(
     scope.cancel()
 
 
-async def _reload_on(stop: Stop, gate: Gate) -> None:
+async def _reload_on(stop: Stop, gate: Gate, contexts: Contexts) -> None:
     while True:
         await stop.wait_reload()
         gate.reload()
+        contexts.reload()
 
 
 async def _stop_at_once(stop: Stop, scope: trio.CancelScope) -> None:

@@ -34,6 +34,10 @@ class Transport(Protocol):
     peer: str
     """Who is at the other end, for logs."""
 
+    @property
+    def unsent(self) -> bool:
+        """Whether bytes that `send_nowait` took have yet to leave; then wait for sendable."""
+
     def send_nowait(self, data: bytes | memoryview) -> int:
         """Hand over as many bytes as are taken without waiting; 0 when none are.
 
@@ -55,8 +59,9 @@ class Transport(Protocol):
 class Listener(Protocol):
     """A bound address. Connections are refused until `listen` was called."""
 
-    endpoint: Endpoint
-    """The address really bound: port 0 replaced by the port that was given."""
+    @property
+    def endpoint(self) -> Endpoint:
+        """The address really bound: port 0 replaced by the port that was given."""
 
     def listen(self) -> None:
         """Begin to take connections."""
@@ -71,8 +76,8 @@ class Listener(Protocol):
 class Network(Protocol):
     """Where transports and listeners come from."""
 
-    async def connect(self, endpoint: Endpoint) -> Transport:
-        """Connect; the caller bounds the time. Raises OSError."""
+    async def connect(self, endpoint: Endpoint, *, tls: bool = False) -> Transport:
+        """Connect, and shake hands for TLS; the caller bounds the time. Raises OSError."""
 
     async def bind(self, endpoint: Endpoint) -> Listener:
         """Bind without listening yet. Raises OSError."""
@@ -81,6 +86,7 @@ class Network(Protocol):
 class SocketTransport:
     """A `Transport` over a TCP or Unix socket."""
 
+    unsent = False  # what the socket takes is the kernel's to send
     __slots__ = ("_socket", "_trio_socket", "peer")
 
     def __init__(self, socket: stdlib_socket.socket, peer: str) -> None:
@@ -159,8 +165,10 @@ class SocketListener:
 class SocketNetwork:
     """The real network."""
 
-    async def connect(self, endpoint: Endpoint) -> Transport:
+    async def connect(self, endpoint: Endpoint, *, tls: bool = False) -> Transport:
         """Connect by TCP or Unix socket; host names are looked up anew each time."""
+        if tls:
+            raise OSError(errno.EPROTONOSUPPORT, "TLS was not set up")
         if endpoint.path:
             stream = await trio.open_unix_socket(endpoint.path)
         else:

@@ -1,6 +1,7 @@
 """What a service takes from outside; a simulated fleet brings another one."""
 
 import random
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -9,6 +10,7 @@ import attrs
 import trio
 
 from fanout.runtime.admin import serve_admin
+from fanout.runtime.tls import Contexts, TlsNetwork
 from fanout.runtime.transport import Network, SocketNetwork
 from fanout.values import Endpoint
 
@@ -22,6 +24,7 @@ class ServeAdmin(Protocol):
         unready: Callable[[], str],
         *,
         origins: Sequence[str],
+        tls: ssl.SSLContext | None,
         hosts: Sequence[str],
         task_status: trio.TaskStatus[Endpoint],
     ) -> None:
@@ -40,3 +43,8 @@ class World:
     rng: random.Random = attrs.field(factory=random.Random)
     wall_milliseconds: Callable[[], int] = _wall_milliseconds
     serve_admin: ServeAdmin = serve_admin
+
+
+def real_world(contexts: Contexts) -> World:
+    """Return the world as it is, with TLS where an address asks for it."""
+    return World(network=TlsNetwork(SocketNetwork(), contexts))

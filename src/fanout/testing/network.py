@@ -104,8 +104,11 @@ class MemoryNetwork:
         """Return the network as one host of it sees it: its links can be cut one by one."""
         return MemoryHost(self, name)
 
-    async def connect(self, endpoint: Endpoint, origin: str = "") -> MemoryTransport:
-        """Connect; hangs while nothing gets through. Raises ConnectionRefusedError."""
+    async def connect(
+        self, endpoint: Endpoint, *, tls: bool = False, origin: str = ""
+    ) -> MemoryTransport:
+        """Connect, without TLS; hangs while nothing gets through. Raises ConnectionRefusedError."""
+        assert not tls, "nobody listens in memory"  # noqa: S101 - a mistake in a test
         await trio.sleep(self.delay_seconds())
         while (closed := self._closed_between(origin, endpoint)) is not None:
             await closed.wait()
@@ -201,9 +204,9 @@ class MemoryHost:
     network: MemoryNetwork
     name: str
 
-    async def connect(self, endpoint: Endpoint) -> MemoryTransport:
+    async def connect(self, endpoint: Endpoint, *, tls: bool = False) -> MemoryTransport:
         """Connect from this host. Raises ConnectionRefusedError."""
-        return await self.network.connect(endpoint, self.name)
+        return await self.network.connect(endpoint, tls=tls, origin=self.name)
 
     async def bind(self, endpoint: Endpoint) -> MemoryListener:
         """Take an endpoint. Raises OSError when somebody has it."""

@@ -56,6 +56,8 @@ class Pipe:
 class MemoryTransport:
     """A `Transport` over two pipes."""
 
+    unsent = False  # what a pipe takes is on its way
+
     def __init__(self, incoming: Pipe, outgoing: Pipe, peer: str, network: Delays) -> None:
         self._incoming = incoming
         self._outgoing = outgoing

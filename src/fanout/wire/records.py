@@ -258,6 +258,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "run_id": _text,
     "lease_seconds": _seconds,
     "fence": FenceMode,
+    "tls": _flag,
     "protocol_min": _integer,
     "protocol_max": _integer,
     "covered": _nodes,

@@ -1,0 +1,258 @@
+"""TLS over any transport: the same synchronous writes, encrypted on their way.
+
+Certificates are read at the start and again on SIGHUP; connections that exist keep theirs.
+"""
+
+import contextlib
+import ssl
+from collections.abc import Callable
+from typing import TypeVar
+
+import structlog
+
+from fanout.config import TlsFiles
+from fanout.errors import ConfigError
+from fanout.runtime.transport import CONNECTION_ERRORS, Listener, Network, Transport
+from fanout.values import Endpoint
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+CHUNK_BYTES_MAX = 262_144
+"""How much is encrypted in one go; what the network does not take of it waits encrypted."""
+RECEIVE_BYTES_MAX = 65_536
+
+
+class Contexts:
+    """The two sides' contexts, made of one configuration.
+
+    Raises:
+        ConfigError: a file cannot be read, or is no certificate or key.
+
+    """
+
+    def __init__(self, files: TlsFiles) -> None:
+        self._files = files
+        self.server: ssl.SSLContext | None = None
+        """For the doors; None where they are plain."""
+        if files.tls_cert:
+            self.server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            if files.tls_client_ca:
+                self.server.verify_mode = ssl.CERT_REQUIRED
+        self._client: ssl.SSLContext | None = None
+        if files.tls_ca or files.tls_client_cert:
+            _ = self.client  # what is wrong with the files is said at the start
+        self._load()
+
+    @property
+    def client(self) -> ssl.SSLContext:
+        """Towards discovery and nodes: they must show a certificate for the name we connect to."""
+        if self._client is None:
+            self._client = _reading("tls-ca", _client_context, self._files.tls_ca)
+        return self._client
+
+    def reload(self) -> None:
+        """Read the files again; what is wrong with them is logged, and changes nothing."""
+        if self._files == TlsFiles():
+            return
+        try:
+            self._load()
+        except ConfigError as error:
+            log.warning("certificates_not_reloaded", reason=str(error))
+        else:
+            log.info("certificates_reloaded")
+
+    def _load(self) -> None:
+        files = self._files
+        if self.server is not None:
+            server = self.server
+            _reading(
+                "tls-cert", lambda: server.load_cert_chain(files.tls_cert, files.tls_key or None)
+            )
+            if files.tls_client_ca:
+                _reading("tls-client-ca", server.load_verify_locations, files.tls_client_ca)
+        if files.tls_client_cert:
+            chain = (files.tls_client_cert, files.tls_client_key or None)
+            _reading("tls-client-cert", self.client.load_cert_chain, *chain)
+
+
+def _client_context(ca: str) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=ca or None)
+
+
+def _reading(option: str, read: Callable[..., T], *arguments: object) -> T:
+    try:
+        return read(*arguments)
+    except ssl.SSLError as error:
+        what = error.reason or "not understood"
+        raise ConfigError(f"{option}: not a certificate and its key: {what}") from None
+    except OSError as error:
+        raise ConfigError(f"{option}: cannot be read: {error.strerror}") from None
+
+
+class TlsTransport:
+    """A `Transport` over another one. The handshake takes place within the first receive."""
+
+    def __init__(
+        self, inner: Transport, context: ssl.SSLContext, *, server_hostname: str | None = None
+    ) -> None:
+        self._inner = inner
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._tls = context.wrap_bio(
+            self._incoming,
+            self._outgoing,
+            server_side=server_hostname is None,
+            server_hostname=server_hostname,
+        )
+        self._encrypted = b""  # taken from the caller, not yet by the network
+        self._shaken = False
+        self.peer = inner.peer
+
+    @property
+    def unsent(self) -> bool:
+        """Whether bytes that were taken have yet to be handed to the network."""
+        return bool(self._encrypted)
+
+    def send_nowait(self, data: bytes | memoryview) -> int:
+        """Encrypt and hand over; nothing while earlier bytes wait, or before the handshake."""
+        if not self._flush() or not self._shaken:
+            return 0
+        try:
+            taken = self._tls.write(data[:CHUNK_BYTES_MAX])
+        except ssl.SSLError as error:
+            raise OSError(f"TLS: {error.reason}") from None
+        self._flush()
+        return taken
+
+    async def wait_sendable(self) -> None:
+        """Wait until what waits is handed over and there is room for more."""
+        await self._inner.wait_sendable()
+        while not self._flush():
+            await self._inner.wait_sendable()
+
+    async def handshake(self) -> None:
+        """Agree with the peer. Raises OSError when it is not who it should be."""
+        while not self._shaken:
+            try:
+                self._tls.do_handshake()
+                self._shaken = True
+            except ssl.SSLWantReadError:
+                await self._exchange()
+            except ssl.SSLError as error:
+                with contextlib.suppress(*CONNECTION_ERRORS):
+                    await self._drain()  # the alert that says why
+                raise OSError(f"TLS: {_why(error)}") from None
+            else:
+                if not self._tls.server_side:
+                    await self._drain()  # the server waits for it
+
+    async def receive_some(self, bytes_max: int) -> bytes:
+        """Wait for bytes."""
+        await self.handshake()
+        while True:
+            try:
+                return self._tls.read(bytes_max)
+            except ssl.SSLWantReadError:
+                self._flush()  # never to wait for room here: the peer may do the same
+                await self._take()
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                return b""
+            except ssl.SSLError as error:
+                raise OSError(f"TLS: {_why(error)}") from None
+
+    def close(self) -> None:
+        """Say that it is the end, if that can be said at once, and end."""
+        if self._shaken:
+            with contextlib.suppress(ssl.SSLError, *CONNECTION_ERRORS):
+                try:
+                    self._tls.unwrap()
+                finally:
+                    self._flush()
+        self._inner.close()
+
+    async def _exchange(self) -> None:
+        """Send what the protocol wants to, then take what comes."""
+        await self._drain()
+        await self._take()
+
+    async def _take(self) -> None:
+        data = await self._inner.receive_some(RECEIVE_BYTES_MAX)
+        if data:
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
+
+    async def _drain(self) -> None:
+        while not self._flush():
+            await self._inner.wait_sendable()
+
+    def _flush(self) -> bool:
+        """Hand encrypted bytes to the network; tell whether all were taken."""
+        if self._outgoing.pending:
+            self._encrypted += self._outgoing.read()
+        while self._encrypted:
+            taken = self._inner.send_nowait(self._encrypted)
+            self._encrypted = self._encrypted[taken:]
+            if not taken:
+                return False
+        return True
+
+
+def _why(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    return (error.reason or "protocol error").replace("_", " ").lower()
+
+
+class TlsListener:
+    """A `Listener` whose connections speak TLS."""
+
+    def __init__(self, inner: Listener, context: ssl.SSLContext) -> None:
+        self._inner = inner
+        self._context = context
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The address really bound."""
+        return self._inner.endpoint
+
+    def listen(self) -> None:
+        """Begin to take connections."""
+        self._inner.listen()
+
+    async def accept(self) -> Transport:
+        """Wait for the next connection; it shakes hands when it is first read."""
+        return TlsTransport(await self._inner.accept(), self._context)
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._inner.close()
+
+
+class TlsNetwork:
+    """A `Network` that can also connect by TLS."""
+
+    def __init__(self, inner: Network, contexts: Contexts) -> None:
+        self._inner = inner
+        self._contexts = contexts
+
+    async def connect(self, endpoint: Endpoint, *, tls: bool = False) -> Transport:
+        """Connect; with `tls` the peer must prove its host name. Raises OSError."""
+        transport = await self._inner.connect(endpoint)
+        if not tls:
+            return transport
+        secure = TlsTransport(
+            transport, self._contexts.client, server_hostname=endpoint.host or "localhost"
+        )
+        try:
+            await secure.handshake()
+        except BaseException:
+            secure.close()
+            raise
+        return secure
+
+    async def bind(self, endpoint: Endpoint) -> Listener:
+        """Bind without listening yet. Raises OSError."""
+        return await self._inner.bind(endpoint)
