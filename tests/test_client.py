@@ -158,6 +158,30 @@ async def test_what_is_no_sidecar_is_left_and_tried_again(first: str | bytes) ->
         assert not client.trouble
 
 
+async def test_a_refused_handshake_is_said_and_tried_again() -> None:
+    """As when a proxy stands in front, or the token is not there yet."""
+    troubles: list[str] = []
+
+    async def serve(request: WebSocketRequest) -> None:
+        troubles.append(client.trouble)
+        if len(troubles) < 3:
+            await request.reject(403, body=b"not here")
+            return
+        socket = await request.accept(subprotocol="fanout.v1.json")
+        await say(socket, HELLO)
+        request_frame = await hear(socket)
+        await say(socket, {"type": "ok", "id": request_frame["id"]})
+        await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(serve_websocket, serve, "127.0.0.1", 0, None)
+        with trio.fail_after(30):
+            async with open_client(f"ws://127.0.0.1:{server.port}/") as client:
+                assert await client.subscribe("c") == ()
+                assert troubles[1:] == ["refused with status 403: b'not here'"] * 2
+        nursery.cancel_scope.cancel()
+
+
 async def test_whoever_reads_too_late_gets_a_gap_in_place_of_what_was_dropped() -> None:
     """The buffer is bounded; publishing goes on though nobody reads."""
 

@@ -29,7 +29,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {"attrs", "hypercorn", "redis", "starlette", "structlog", "trio", "trio_websocket"},
     ),
     "fanout.client": (
-        VALUES | {"fanout.core", "fanout.wire"},
+        VALUES | {"fanout.core", "fanout.wire", "fanout.client"},
         {"attrs", "trio", "trio_websocket"},
     ),
     "fanout.testing": (

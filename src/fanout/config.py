@@ -214,7 +214,9 @@ def _origins(value: Any) -> tuple[str, ...]:
 
 
 def _hosts(value: Any) -> tuple[str, ...]:
-    return _words(value, r"[^/\s@]+", "HOST or HOST:PORT")
+    return _words(
+        value, r"[^/\s@:]+|[0-9a-fA-F:]*:[0-9a-fA-F:]*", "a name or an address, without port"
+    )
 
 
 def _redis(value: Any) -> RedisAddress:
@@ -508,7 +510,7 @@ class SidecarConfig:
     host: tuple[str, ...] = option(
         (),
         _hosts,
-        "HOST[:PORT]",
+        "HOST",
         "Further names by which clients reach the websocket and admin doors. Repeat it for each. "
         "Default: the address itself, and localhost.",
         group="Access",

@@ -315,11 +315,18 @@ def test_pages_and_names_that_are_not_listed_are_refused(fleet: Fleet) -> None:
     assert status("admin", "/healthz", Host="evil.example") == 403
 
     async def connect(origin: str) -> None:
-        url = f"ws://127.0.0.1:{sidecar.port('ws')}/"
+        port = sidecar.port("ws")
         headers = [(b"Origin", origin.encode())]
-        async with trio_websocket.open_websocket_url(url, extra_headers=headers):
-            pass
+        # Not open_websocket_url: it leaves the socket open when it is refused.
+        async with (
+            await trio.open_tcp_stream("127.0.0.1", port) as stream,
+            trio.open_nursery() as nursery,
+        ):
+            websocket = await trio_websocket.wrap_client_stream(
+                nursery, stream, f"127.0.0.1:{port}", "/", extra_headers=headers
+            )
+            await websocket.aclose()
 
     trio.run(connect, "https://app.example")
-    with pytest.raises(trio_websocket.ConnectionRejected):
+    with pytest.RaisesGroup(trio_websocket.ConnectionRejected):
         trio.run(connect, "https://evil.example")

@@ -8,7 +8,7 @@ from fanout.wire.websocket import Opened, Rejected, WebSocketServer
 from tests.wire.rfc6455 import HANDSHAKE
 
 CALLERS = Callers.of(
-    Endpoint("127.0.0.1", 7380), ["https://App.example", "null"], ["door.example:443"]
+    Endpoint("127.0.0.1", 7380), ["https://App.example", "null"], ["door.example", "fe80::1"]
 )
 
 
@@ -23,8 +23,13 @@ CALLERS = Callers.of(
         ("127.0.0.1:7380", ["https://app.example"], ""),
         ("127.0.0.1:7380", ["null"], ""),
         ("evil.example:7380", [], "Host"),  # a name made to point here
-        ("127.0.0.1", [], "Host"),
-        ("127.0.0.1:7381", [], "Host"),
+        ("127.0.0.1", [], ""),
+        ("127.0.0.1:9999", [], ""),  # a forwarded port
+        ("door.example", [], ""),
+        ("[FE80::1]:7380", [], ""),
+        ("fe80::1", [], "Host"),
+        ("evil.example:127.0.0.1", [], "Host"),
+        ("127.0.0.1.evil.example", [], "Host"),
         ("", [], "Host"),
         (None, [], "Host"),
         ("127.0.0.1:7380", ["http://app.example"], "Origin"),

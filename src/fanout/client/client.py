@@ -1,0 +1,149 @@
+"""A connection to a sidecar that mends itself."""
+
+import random
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Self
+from urllib.parse import urlsplit
+
+import trio
+
+from fanout.client.link import Link, Target
+from fanout.core.backoff import Backoff
+from fanout.errors import LinkLost, RequestFailed
+from fanout.wire import bridge_client
+from fanout.wire.bridge_client import Event, Gap
+
+
+class Client:
+    """A connection to a sidecar that mends itself. Made by `open_client`; iterated by one task."""
+
+    def __init__(self, target: Target, events_max: int, rng: random.Random) -> None:
+        self.trouble = "not connected yet"
+        """Why there is no connection now; empty while there is one."""
+        self._target = target
+        self._events_max = events_max
+        self._rng = rng
+        self._backoff = Backoff()
+        self._wanted: dict[str, dict[str, None]] = {"channels": {}, "patterns": {}}
+        self._events: deque[Event] = deque()
+        self._came = trio.Event()
+        self._link: Link | None = None
+        self._linked = trio.Event()
+
+    async def subscribe(self, *channels: str) -> tuple[str, ...]:
+        """Deliver these channels; return the nodes that are not heard now: mostly none.
+
+        Waits for a connection. Once this returned, the wish stays through all connections.
+
+        Raises:
+            RequestFailed: the sidecar refused.
+
+        """
+        return await self._subscribe("subscribe", "channels", channels)
+
+    async def psubscribe(self, *patterns: str) -> tuple[str, ...]:
+        """Deliver the channels that match, as `subscribe` does."""
+        return await self._subscribe("psubscribe", "patterns", patterns)
+
+    async def publish(self, channel: str, data: bytes | str) -> int:
+        """Publish and return how many received it. Waits for a connection.
+
+        Raises:
+            RequestFailed: it was not published or, with code `outcome_unknown`, nobody knows.
+
+        """
+        payload = data.encode() if isinstance(data, str) else data
+        request = partial(bridge_client.publish_request, channel=channel, data=payload)
+        while True:
+            try:
+                answer = await (await self._connected()).ask(request)
+            except LinkLost as lost:
+                if lost.written:
+                    raise RequestFailed("outcome_unknown", lost.reason) from None
+            else:
+                return int(answer["receivers"])
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        await trio.lowlevel.checkpoint()
+        while not self._events:
+            self._came = trio.Event()
+            await self._came.wait()
+        return self._events.popleft()
+
+    async def run(self) -> None:
+        """Keep a connection until cancelled."""
+        attempt = 0
+        while True:
+            began = trio.current_time()
+            self.trouble = await Link(self._put).run(self._target, self._resume)
+            if trio.current_time() - began > self._backoff.max_seconds:
+                attempt = 0
+            await trio.sleep(self._backoff.delay_seconds(attempt, self._rng))
+            attempt += 1
+
+    async def _resume(self, link: Link) -> None:
+        """Ask for what is wanted; only then is the connection said to be there."""
+        try:
+            for op, field in (("subscribe", "channels"), ("psubscribe", "patterns")):
+                await link.ask_names(op, field, tuple(self._wanted[field]))
+        except LinkLost:
+            return
+        if any(self._wanted.values()):  # then there was a connection before
+            self._put(Gap("", "reconnected"))
+        self.trouble = ""
+        self._link = link
+        self._linked.set()
+
+    def _put(self, event: Event) -> None:
+        """Queue an event; past the limit queue one gap in place of all that follow."""
+        events = self._events
+        if len(events) < self._events_max:
+            events.append(event)
+        elif events[-1] != (overflow := Gap("", "overflow")):
+            events.append(overflow)
+        self._came.set()
+
+    async def _connected(self) -> Link:
+        while (link := self._link) is None or not link.alive:
+            self._linked = trio.Event()
+            await self._linked.wait()
+        return link
+
+    async def _subscribe(self, op: str, field: str, names: tuple[str, ...]) -> tuple[str, ...]:
+        while True:
+            link = await self._connected()
+            try:
+                degraded = await link.ask_names(op, field, names)
+            except LinkLost:
+                continue
+            self._wanted[field].update(dict.fromkeys(names))
+            return degraded
+
+
+@asynccontextmanager
+async def open_client(
+    url: str,
+    *,
+    token: str = "",
+    ssl_context: ssl.SSLContext | None = None,
+    events_max: int = 10_000,
+) -> AsyncIterator[Client]:
+    """Open a client of the sidecar at `url`; it does not wait for the first connection.
+
+    `token` logs in where the sidecar has users. `ssl_context` is for wss:// where the system's
+    certificates are not the right ones. `events_max` messages wait at most for whoever
+    iterates.
+    """
+    target = Target(urlsplit(url), token, ssl_context)
+    client = Client(target, events_max, random.Random())  # noqa: S311 - spreads retries
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.run)
+        yield client
+        nursery.cancel_scope.cancel()
