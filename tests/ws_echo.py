@@ -60,7 +60,9 @@ async def main(address: str) -> None:
         with contextlib.suppress(*CONNECTION_ERRORS):
             await echo(transport)
 
-    await accept_clients(listener, serve, clients_max=1000, refusal=b"")
+    await accept_clients(
+        listener, serve, clients_max=1000, connects_per_second_max=1000, refusal=b""
+    )
 
 
 if __name__ == "__main__":

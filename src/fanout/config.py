@@ -365,6 +365,10 @@ class Limits:
         10_000, _count(1, 1_000_000), "COUNT",
         "Clients at each door. Raising it costs memory and file descriptors.",
     )  # fmt: skip
+    connects_per_second_max: int = option(
+        1000, _count(1, 1_000_000), "COUNT",
+        "New connections taken at each door in a second; more wait. Raising it lets a crowd that reconnects hold up the messages of those who are there.",
+    )  # fmt: skip
     write_timeout_seconds: float = option(
         10.0, _seconds, "SECONDS",
         "How long a client may take no bytes before it is cut off. Raising it holds its outbox longer.",

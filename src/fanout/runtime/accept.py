@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 import trio
 
+from fanout.core.pace import Pace
 from fanout.runtime.transport import CONNECTION_ERRORS, Listener, Transport
 
 log = structlog.get_logger()
@@ -23,15 +24,17 @@ async def accept_clients(
     handle: Callable[[Transport], Awaitable[None]],
     *,
     clients_max: int,
+    connects_per_second_max: int,
     refusal: bytes,
 ) -> None:
     """Serve each connection with `handle`; past `clients_max` send `refusal` and close.
 
-    Runs until cancelled; cancelling it ends the clients as well. Once the listener is closed it
+    Connections that come faster than `connects_per_second_max` wait their turn in the kernel. Runs until cancelled; cancelling it ends the clients as well. Once the listener is closed it
     takes no more, and the clients go on.
     """
     clients = 0
     pause = ACCEPT_PAUSE_FIRST_SECONDS
+    pace = Pace(connects_per_second_max)
 
     async def serve(transport: Transport) -> None:
         nonlocal clients
@@ -58,8 +61,10 @@ async def accept_clients(
             pause = ACCEPT_PAUSE_FIRST_SECONDS
             if clients < clients_max:
                 nursery.start_soon(serve, transport)
-                continue
-            log.warning("client_refused", peer=transport.peer, clients_max=clients_max)
-            with contextlib.suppress(*CONNECTION_ERRORS):
-                transport.send_nowait(refusal)
-            transport.close()
+            else:
+                log.warning("client_refused", peer=transport.peer, clients_max=clients_max)
+                with contextlib.suppress(*CONNECTION_ERRORS):
+                    transport.send_nowait(refusal)
+                transport.close()
+            if delay_seconds := pace.delay_seconds(trio.current_time()):
+                await trio.sleep(delay_seconds)

@@ -103,5 +103,6 @@ async def serve_resp(hub: Hub, listener: Listener, wall_milliseconds: Callable[[
         listener,
         serve_client,
         clients_max=limits.clients_max,
+        connects_per_second_max=limits.connects_per_second_max,
         refusal=resp.error("ERR max number of clients reached"),
     )

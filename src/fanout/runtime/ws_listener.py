@@ -212,12 +212,14 @@ class WebSocketDoor:
     async def serve(self) -> None:
         """Serve until cancelled."""
         self._hub.on_gap = self._note_gap
+        limits = self._hub.config.limits
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tell_gaps)
             await accept_clients(
                 self._listener,
                 self._serve_client,
-                clients_max=self._hub.config.limits.clients_max,
+                clients_max=limits.clients_max,
+                connects_per_second_max=limits.connects_per_second_max,
                 refusal=b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n",
             )
 
