@@ -180,3 +180,20 @@ async def test_what_a_client_held_is_free_when_it_is_gone(autojump_clock: MockCl
         two.link.submit_subscription(b"PSUBSCRIBE", (b"b*",))
         two.link.flush()
         await until(lambda: bool(heard))
+
+
+async def test_nothing_is_done_behind_the_request_that_cut_a_client_off(
+    autojump_clock: MockClock,
+) -> None:
+    """What came in the same read is left: its long replies would be made for nobody."""
+    network = MemoryNetwork(buffer_bytes_max=1_000_000)
+    async with memory_fleet(sidecars=1, network=network) as fleet:
+        await fleet.sidecar("sidecar-2", limits=Limits(outbox_bytes_max=50_000))
+        other = await fleet.client("sidecar-1")
+        await other.subscribed(b"c")
+        door = await fleet.network.connect(Endpoint("sidecar-2", 6380))
+        door.send_nowait(pack(b"COMMAND") * 500 + pack(b"PUBLISH", b"c", b"x"))
+        await trio.sleep(5)
+
+        assert other.received == []
+        door.close()
