@@ -9,9 +9,9 @@ from fanout.runtime.gate import Gate
 from fanout.values import Action, Exec, Publish, Reply, Reset, Subscribe
 from fanout.wire.bridge import BridgeSession
 from fanout.wire.session import Session
-from fanout.wire.websocket import Opened, WebSocketServer
+from fanout.wire.websocket import Closed, Opened, Text, WebSocketServer
 from tests.bridge_schema import received
-from tests.wire.rfc6455 import HANDSHAKE, sent_frames
+from tests.wire.rfc6455 import HANDSHAKE, TEXT, frame, sent_frames
 from tests.wire.sidecar import USERS, LoneSidecar
 
 NOAUTH = b"-NOAUTH Authentication required.\r\n"
@@ -169,3 +169,23 @@ def test_the_token_of_a_handshake(header: bytes, token: bytes) -> None:
     assert event.token == token
     assert b"token" not in event.response
     assert "s3cret" not in repr(event)
+
+
+@pytest.mark.parametrize("token", ["s", "x"])
+def test_the_limit_of_a_locked_client_ends_with_the_login(token: str) -> None:
+    """Also for a message that came in the same read; and before the login, not a read later."""
+    for head in (HANDSHAKE, b""):
+        session, _ = bridge_session()
+        server = WebSocketServer(subprotocols=(), message_bytes_max=1000)
+        sent = frame(TEXT, json.dumps({"op": "auth", "token": token}).encode())
+        if not head:
+            server.receive(HANDSHAKE)
+            server.limit(100)
+        events = []
+        for event in server.events(head + sent + frame(TEXT, b"x" * 500)):
+            if isinstance(event, Text):
+                session.handle(event.data)
+            server.limit(100 if session.locked else 1000)
+            events.append(event)
+
+        assert events[-1] == (Text("x" * 500) if token == "s" else Closed(1009))
