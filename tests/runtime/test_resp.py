@@ -11,7 +11,7 @@ from fanout.config import Limits
 from fanout.errors import CommandFailed, LinkLost
 from fanout.runtime.census import TIMEOUT_SECONDS
 from fanout.testing.network import MemoryNetwork
-from fanout.values import Endpoint
+from fanout.values import CENSUS_CHANNEL, Endpoint
 from fanout.wire.replies import pack
 from fanout.wire.resp import smessage2
 from tests.runtime.fleet import Client, memory_fleet, until
@@ -197,3 +197,18 @@ async def test_nothing_is_done_behind_the_request_that_cut_a_client_off(
 
         assert other.received == []
         door.close()
+
+
+async def test_a_question_of_no_sidecar_is_ignored(autojump_clock: MockClock) -> None:
+    """Anybody with access to a node can publish one; its answer would go to no channel."""
+    async with memory_fleet(nodes=1, sidecars=1) as fleet:
+        client = await fleet.client("sidecar-1")
+        await client.subscribed(b"c")
+        door = await fleet.network.connect(fleet.redis["node-1"].endpoint)
+        question = b'{"sidecar":"\\ud800","number":1,"space":"channels"}'
+        door.send_nowait(pack(b"PUBLISH", CENSUS_CHANNEL, question))
+        await trio.sleep(1)
+        assert await door.receive_some(100) == b":1\r\n"
+        door.close()
+
+        assert await counts(client, b"c") == {b"c": 1}
