@@ -137,7 +137,18 @@ async def test_a_refused_subscribe_is_no_wish() -> None:
 
 
 @pytest.mark.parametrize(
-    "first", ["[]", "{}", "x", b"\xff", json.dumps({**HELLO, "protocol": 2}), '{"type":"hello"}']
+    "first",
+    [
+        "[]",
+        "{}",
+        "x",
+        b"\xff",
+        json.dumps({**HELLO, "protocol": 2}),
+        '{"type":"hello"}',
+        json.dumps({**HELLO, "limits": []}),
+        json.dumps({**HELLO, "limits": {"names": 0}}),
+        json.dumps({**HELLO, "limits": {"names": "1"}}),
+    ],
 )
 async def test_what_is_no_sidecar_is_left_and_tried_again(first: str | bytes) -> None:
     """The client says what is wrong and goes on trying."""

@@ -359,7 +359,7 @@ class Limits:
     )  # fmt: skip
     transaction_bytes_max: int = option(
         8_388_608, _count(1024, _BYTES_MAX), "BYTES",
-        "Commands that one client may queue between MULTI and EXEC. Raising it costs that much memory per client.",
+        "Commands that one client may queue between MULTI and EXEC, and their replies. Raising it costs that much memory per client.",
     )  # fmt: skip
     clients_max: int = option(
         10_000, _count(1, 1_000_000), "COUNT",

@@ -58,7 +58,8 @@ class Endpoint:
             return cls(path=path)
         host, colon, port = text.rpartition(":")
         host = host.removeprefix("[").removesuffix("]")
-        if not colon or not host or not port.isascii() or not port.isdigit():
+        named = host and not set(host) & set("[]")
+        if not colon or not named or not port.isascii() or not port.isdigit():
             raise ConfigError(f"{text!r} is not HOST:PORT, [IPV6]:PORT or unix:PATH")
         if int(port) > PORT_MAX:
             raise ConfigError(f"{text!r} has a port over {PORT_MAX}")

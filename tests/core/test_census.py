@@ -142,6 +142,8 @@ def test_answers_have_an_end() -> None:
             b'{"sidecar":"a","number":1,"part":0,"parts":1,"counts":{"a":-1}}',
             b'{"sidecar":"a","number":1,"part":0,"parts":1,"counts":{"\\u0100":1}}',
             b'{"sidecar":"","number":1,"part":0,"parts":1,"counts":{}}',
+            b'{"sidecar":"\\ud800","number":1,"space":"channels"}',
+            b'{"sidecar":"a b","number":1,"space":"channels"}',
             b'{"sidecar":"a","number":true,"space":"channels"}',
             b'{"sidecar":"a","number":1,"space":"moon"}',
             b'{"sidecar":"a","number":1,"space":[]}',

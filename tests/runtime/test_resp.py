@@ -11,7 +11,7 @@ from fanout.config import Limits
 from fanout.errors import CommandFailed, LinkLost
 from fanout.runtime.census import TIMEOUT_SECONDS
 from fanout.testing.network import MemoryNetwork
-from fanout.values import Endpoint
+from fanout.values import CENSUS_CHANNEL, Endpoint
 from fanout.wire.replies import pack
 from fanout.wire.resp import smessage2
 from tests.runtime.fleet import Client, memory_fleet, until
@@ -180,3 +180,35 @@ async def test_what_a_client_held_is_free_when_it_is_gone(autojump_clock: MockCl
         two.link.submit_subscription(b"PSUBSCRIBE", (b"b*",))
         two.link.flush()
         await until(lambda: bool(heard))
+
+
+async def test_nothing_is_done_behind_the_request_that_cut_a_client_off(
+    autojump_clock: MockClock,
+) -> None:
+    """What came in the same read is left: its long replies would be made for nobody."""
+    network = MemoryNetwork(buffer_bytes_max=1_000_000)
+    async with memory_fleet(sidecars=1, network=network) as fleet:
+        await fleet.sidecar("sidecar-2", limits=Limits(outbox_bytes_max=50_000))
+        other = await fleet.client("sidecar-1")
+        await other.subscribed(b"c")
+        door = await fleet.network.connect(Endpoint("sidecar-2", 6380))
+        door.send_nowait(pack(b"COMMAND") * 500 + pack(b"PUBLISH", b"c", b"x"))
+        await trio.sleep(5)
+
+        assert other.received == []
+        door.close()
+
+
+async def test_a_question_of_no_sidecar_is_ignored(autojump_clock: MockClock) -> None:
+    """Anybody with access to a node can publish one; its answer would go to no channel."""
+    async with memory_fleet(nodes=1, sidecars=1) as fleet:
+        client = await fleet.client("sidecar-1")
+        await client.subscribed(b"c")
+        door = await fleet.network.connect(fleet.redis["node-1"].endpoint)
+        question = b'{"sidecar":"\\ud800","number":1,"space":"channels"}'
+        door.send_nowait(pack(b"PUBLISH", CENSUS_CHANNEL, question))
+        await trio.sleep(1)
+        assert await door.receive_some(100) == b":1\r\n"
+        door.close()
+
+        assert await counts(client, b"c") == {b"c": 1}

@@ -4,10 +4,25 @@ from collections.abc import Collection
 
 import attrs
 
-from fanout.core.access import Access, Users
+from fanout.core.access import Access, Users, digest
 from fanout.values import Action, Ask, Exec, Publish, Reply
 from fanout.wire.client_state import ClientFacts, SidecarFacts
+from fanout.wire.limits import ClientLimits
 from fanout.wire.session import Session
+
+USERS = Users.from_mapping(
+    {
+        "users": {
+            "u": {
+                "secrets": [digest(b"s")],
+                "publish": ["p*"],
+                "subscribe": ["s*"],
+                "psubscribe": ["s*"],
+            },
+            "default": {"secrets": [digest(b"d")], "publish": ["*"]},
+        }
+    }
+)
 
 
 @attrs.define(eq=False)
@@ -18,6 +33,7 @@ class LoneSidecar:
     disconnected: list[int] = attrs.field(factory=list)
 
     users: Users | None = None
+    limits: ClientLimits | None = None
 
     @property
     def has_users(self) -> bool:
@@ -55,7 +71,7 @@ class LoneSidecar:
 
     def join(self, number: int) -> Session:
         """Add a client."""
-        session = Session(number, self)
+        session = Session(number, self, self.limits)
         self.sessions.append(session)
         return session
 

@@ -2,7 +2,6 @@
 
 import base64
 import json
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -28,15 +27,10 @@ from fanout.wire.websocket import (
     Text,
     WebSocketServer,
 )
+from tests.wire.cuts import cut
 from tests.wire.sidecar import LoneSidecar, said
 
 requests = st.lists(st.lists(st.binary(max_size=20), min_size=1, max_size=4), max_size=5)
-
-
-def cut(data: bytes, places: list[int]) -> list[bytes]:
-    """Cut bytes at places counted modulo their length."""
-    ends = sorted({place % (len(data) + 1) for place in places} | {0, len(data)})
-    return [data[start:end] for start, end in pairwise(ends)]
 
 
 def decode(pieces: list[bytes], limits: RequestLimits) -> tuple[list[list[bytes]], bytes | None]:

@@ -5,29 +5,15 @@ from typing import Any
 
 import pytest
 
-from fanout.core.access import Users, digest
 from fanout.runtime.gate import Gate
-from fanout.values import Action, Publish, Reply, Reset, Subscribe
+from fanout.values import Action, Exec, Publish, Reply, Reset, Subscribe
 from fanout.wire.bridge import BridgeSession
 from fanout.wire.session import Session
-from fanout.wire.websocket import Opened, WebSocketServer
+from fanout.wire.websocket import Closed, Opened, Text, WebSocketServer
 from tests.bridge_schema import received
-from tests.wire.rfc6455 import HANDSHAKE, sent_frames
-from tests.wire.sidecar import LoneSidecar
+from tests.wire.rfc6455 import HANDSHAKE, TEXT, frame, sent_frames
+from tests.wire.sidecar import USERS, LoneSidecar
 
-USERS = Users.from_mapping(
-    {
-        "users": {
-            "u": {
-                "secrets": [digest(b"s")],
-                "publish": ["p*"],
-                "subscribe": ["s*"],
-                "psubscribe": ["s*"],
-            },
-            "default": {"secrets": [digest(b"d")], "publish": ["*"]},
-        }
-    }
-)
 NOAUTH = b"-NOAUTH Authentication required.\r\n"
 NOPERM = b"-NOPERM this user has no permissions to access one of the channels used as arguments\r\n"
 
@@ -94,6 +80,21 @@ def test_a_user_may_what_is_listed() -> None:
     session.handle([b"MULTI"])
     assert said(session.handle([b"PUBLISH", b"s1", b"x"])) == NOPERM
     assert said(session.handle([b"EXEC"])).startswith(b"-EXECABORT")
+
+
+def test_rights_are_looked_at_again_when_a_transaction_runs() -> None:
+    """They may have changed since its requests were queued, as Redis has it."""
+    session = resp_session()
+    session.handle([b"AUTH", b"u", b"s"])
+    for line in (b"MULTI", b"SUBSCRIBE s1", b"AUTH d", b"SUBSCRIBE s2", b"PUBLISH p x"):
+        session.handle(line.split())
+    action = session.handle([b"EXEC"])
+    assert isinstance(action, Exec)
+    first, _, second, third = action.actions
+
+    assert isinstance(first, Subscribe)
+    assert said(second).startswith(b"-NOPERM ACLs rules changed")
+    assert third == Publish(b"p", b"x")
 
 
 def test_reset_logs_out() -> None:
@@ -168,3 +169,23 @@ def test_the_token_of_a_handshake(header: bytes, token: bytes) -> None:
     assert event.token == token
     assert b"token" not in event.response
     assert "s3cret" not in repr(event)
+
+
+@pytest.mark.parametrize("token", ["s", "x"])
+def test_the_limit_of_a_locked_client_ends_with_the_login(token: str) -> None:
+    """Also for a message that came in the same read; and before the login, not a read later."""
+    for head in (HANDSHAKE, b""):
+        session, _ = bridge_session()
+        server = WebSocketServer(subprotocols=(), message_bytes_max=1000)
+        sent = frame(TEXT, json.dumps({"op": "auth", "token": token}).encode())
+        if not head:
+            server.receive(HANDSHAKE)
+            server.limit(100)
+        events = []
+        for event in server.events(head + sent + frame(TEXT, b"x" * 500)):
+            if isinstance(event, Text):
+                session.handle(event.data)
+            server.limit(100 if session.locked else 1000)
+            events.append(event)
+
+        assert events[-1] == (Text("x" * 500) if token == "s" else Closed(1009))

@@ -169,6 +169,7 @@ def test_any_value_in_any_field_is_read_or_refused_by_name(
         (NODE, '"version":9223372036854775808', "field version"),
         (NODE, '"state":"asleep"', "field state"),
         (NODE, '"endpoint":"h:65536"', "field endpoint"),
+        (NODE, '"endpoint":"[[h:1"', "field endpoint"),
         (NODE, '"node":"a b"', "field node"),
         (NODE, f'"node":"{"n" * 65}"', "field node"),
         (NODE, f'"run_id":"{"r" * 257}"', "field run_id"),
@@ -187,6 +188,16 @@ def test_wrong_fields_are_refused(record: Any, text: str, told: str) -> None:
     decode = records.decode_node if record is NODE else records.decode_sidecar
     with pytest.raises(RemoteProtocolError, match=told):
         decode(altered(record, text))
+
+
+@pytest.mark.parametrize("field", ["state", "endpoint", "fence", "owner"])
+def test_an_error_does_not_repeat_a_long_value(field: str) -> None:
+    """It goes to the log with every read."""
+    with pytest.raises(RemoteProtocolError) as caught:
+        records.decode_node(altered(NODE, f'"{field}":"{"x" * 9000}"'))
+
+    assert f"field {field} of a record" in str(caught.value)
+    assert len(str(caught.value)) < 300
 
 
 def test_a_record_may_be_as_large_as_the_limit() -> None:

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanout.wire.websocket import (
+    HEAD_BYTES_MAX,
     Binary,
     Closed,
     Event,
@@ -24,6 +25,7 @@ from fanout.wire.websocket import (
     Text,
     WebSocketServer,
 )
+from tests.wire.cuts import cut
 from tests.wire.rfc6455 import (
     ACCEPT,
     BINARY,
@@ -428,11 +430,26 @@ def test_handshakes_that_are_refused(head: str, status: int, how: str) -> None:
     assert (b"Sec-WebSocket-Version: 13\r\n" in out) is (status == 426)
 
 
+@pytest.mark.parametrize("over", range(-2, 6))
+@pytest.mark.parametrize("how", ["whole", "bytes"])
+def test_a_head_may_be_as_large_as_the_limit(how: str, over: int) -> None:
+    """Its empty line counts, however it is cut."""
+    head = HANDSHAKE.replace(b"Host: h", b"Host: h\r\nX: ")
+    head = head.replace(b"X: ", b"X: " + b"x" * (HEAD_BYTES_MAX + over - len(head)))
+    websocket = server()
+    pieces = (
+        [head] if how == "whole" else [head[:16_000], *(b"%c" % byte for byte in head[16_000:])]
+    )
+    events = [event for piece in pieces for event in websocket.receive(piece)]
+
+    assert events == [Rejected(431) if over > 0 else Opened(None)]
+
+
 def test_frames_may_follow_the_handshake_at_once() -> None:
     """In the same read, and cut inside its last line."""
-    for cut in range(len(HANDSHAKE) - 5, len(HANDSHAKE) + 5):
+    for end in range(len(HANDSHAKE) - 5, len(HANDSHAKE) + 5):
         websocket, sent = server(), HANDSHAKE + frame(TEXT, b"at once")
-        events = websocket.receive(sent[:cut]) + websocket.receive(sent[cut:])
+        events = websocket.receive(sent[:end]) + websocket.receive(sent[end:])
         assert events == (Opened(None), Text("at once"))
 
 
@@ -476,10 +493,9 @@ def test_any_frames_mean_the_same_however_they_are_cut(
 ) -> None:
     """Events and answers depend on the bytes alone."""
     data = b"".join(pieces)
-    ends = sorted({place % (len(data) + 1) for place in cuts} | {0, len(data)})
     one, other = open_server(), open_server()
     events = list(one.receive(data))
-    found = [event for start, end in pairwise(ends) for event in other.receive(data[start:end])]
+    found = [event for piece in cut(data, cuts) for event in other.receive(piece)]
 
     assert found == events
     assert _answers(other.outgoing()) == _answers(one.outgoing())

@@ -158,6 +158,7 @@ def test_the_short_way_of_a_publish_means_the_same(lines: list[bytes]) -> None:
         late.handle(line.split())
 
     assert soon.handle([b"PUBLISH", b"c", b"x"]) == late.handle([b"publish", b"c", b"x"])
+    assert soon.state.last_command == late.state.last_command
 
 
 def test_client_kill_ends_others_and_itself() -> None:
@@ -263,3 +264,31 @@ def test_no_request_breaks_a_session(requests: list[list[bytes]]) -> None:
     for request in requests:
         reply = said(one.handle(request))
         assert reply == b"" or reply.endswith(b"\r\n")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"COMMAND", b"COMMAND DOCS", b"COMMAND INFO" + b" client" * 50, b"CLIENT LIST", b"INFO"],
+)
+def test_the_replies_of_a_transaction_are_bounded(line: bytes) -> None:
+    """A few bytes ask for thousands: past the limit nothing is done and the connection ends."""
+    sidecar = LoneSidecar(limits=ClientLimits(transaction_bytes_max=20_000))
+    one, *_ = [sidecar.join(number) for number in range(10)]
+    tell(one, b"MULTI", *[line] * (20_000 // (64 * len(line.split()) + len(line))))
+    action = one.handle([b"EXEC"])
+
+    assert isinstance(action, Close)
+    assert b"transaction-bytes-max" in said(action)
+    tell(one, b"DISCARD", b"MULTI", b"PING")
+    assert isinstance(one.handle([b"EXEC"]), Exec)
+
+
+def test_long_patterns_cost_nothing() -> None:
+    """They match no setting, and no channel may be called so."""
+    one = session(channel_bytes_max=100)
+    assert tell(one, b"CONFIG GET " + b"[" * 1_000_000) == [b"*0\r\n"]
+    assert tell(one, b"CONFIG GET " + b"save*" * 30) == [b"*0\r\n"]
+    assert isinstance(one.handle([b"PUBSUB", b"CHANNELS", b"c" * 100]), Ask)
+    for subcommand in (b"CHANNELS", b"SHARDCHANNELS"):
+        (refused,) = tell(one, b"PUBSUB " + subcommand + b" " + b"c" * 101)
+        assert b"channel-bytes-max" in refused

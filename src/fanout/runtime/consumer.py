@@ -80,7 +80,7 @@ class Consumer:
     @property
     def closing(self) -> bool:
         """Whether no more of this client's requests should be read."""
-        return self._closing
+        return self._closing or self._gone
 
     @property
     def subscribed(self) -> bool:

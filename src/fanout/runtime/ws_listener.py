@@ -154,7 +154,7 @@ class _Client:
         if not data:
             self.consumer.last = b""
             return False
-        for event in self._server.receive(data):
+        for event in self._server.events(data):
             self._perform(event)
         if self._closed:  # a Close frame is the last: behind the answers to what came before
             self.consumer.last = self._server.outgoing()

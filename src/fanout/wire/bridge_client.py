@@ -55,7 +55,11 @@ def names_max(hello: dict[str, Any]) -> int:
     """Return how many names one request may have. Raises RemoteProtocolError, LookupError."""
     if hello.get("type") != "hello" or hello.get("protocol") != VERSION:
         raise RemoteProtocolError("this is no sidecar of a known version")
-    return int(hello["limits"]["names"])
+    limits = hello["limits"]
+    names = limits.get("names") if isinstance(limits, dict) else None
+    if type(names) is not int or names < 1:
+        raise RemoteProtocolError("the hello does not say how many names a request may have")
+    return names
 
 
 def decode(text: str | bytes) -> dict[str, Any]:
@@ -71,7 +75,7 @@ def event(frame: dict[str, Any]) -> Event | None:
     match frame.get("type"):
         case "message":
             text = frame.get("data")
-            data = base64.b64decode(frame["data_base64"]) if text is None else str(text).encode()
+            data = _base64(frame, "data") if text is None else str(text).encode()
             by_pattern = "pattern" in frame or "pattern_base64" in frame
             pattern = _name(frame, "pattern") if by_pattern else None
             return Message(_name(frame, "channel"), data, pattern)
@@ -83,5 +87,9 @@ def event(frame: dict[str, Any]) -> Event | None:
 def _name(frame: dict[str, Any], field: str) -> str:
     name = frame.get(field)
     if name is None:
-        return base64.b64decode(frame[f"{field}_base64"]).decode("utf-8", "surrogateescape")
+        return _base64(frame, field).decode("utf-8", "surrogateescape")
     return str(name)
+
+
+def _base64(frame: dict[str, Any], field: str) -> bytes:
+    return base64.b64decode(str(frame[f"{field}_base64"]))

@@ -5,6 +5,7 @@ to a node can publish there, so a decoder returns None for whatever it does not 
 """
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,7 +21,7 @@ PARTS_MAX = 64
 """Parts of one answer; what is in no part (4 MiB of names) is left out of the census."""
 
 _NAME_CHARACTERS_MAX = 65_536
-_SIDECAR_CHARACTERS_MAX = 64
+_SIDECAR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NUMBER_MAX = 2**53
 
 
@@ -113,7 +114,7 @@ def _name(value: Any) -> bytes:
 
 
 def _sidecar(value: Any) -> SidecarId:
-    if not isinstance(value, str) or not 0 < len(value) <= _SIDECAR_CHARACTERS_MAX:
+    if not isinstance(value, str) or not _SIDECAR.fullmatch(value):
         raise ValueError("not a sidecar")
     return SidecarId(value)
 

@@ -6,6 +6,7 @@ summary. Names with a bar are subcommands.
 """
 
 from collections.abc import Iterable
+from functools import cache
 
 import attrs
 
@@ -116,6 +117,7 @@ def _subcommands(name: bytes) -> Iterable[bytes]:
     return (each for each in COMMANDS if each.startswith(name + b"|"))
 
 
+@cache
 def describe(name: bytes, *, resp3: bool) -> bytes:
     """Encode a command as COMMAND INFO does."""
     command = COMMANDS[name]
@@ -140,6 +142,7 @@ def describe(name: bytes, *, resp3: bool) -> bytes:
     )
 
 
+@cache
 def document(name: bytes, *, resp3: bool) -> bytes:
     """Encode what COMMAND DOCS says of a command, without its arguments."""
     command = COMMANDS[name]

@@ -11,7 +11,7 @@ _LENGTH_7_MAX = 125
 _LENGTH_16_MAX = 65_535
 _HEAD_BYTES = {126: 4, 127: 10}
 """Bytes of a header up to its length, by the first length; else two."""
-_CONTROL = 0x08
+_FIN, _CONTROL = 0x80, 0x08
 _MASK_BYTES = 4
 
 
@@ -47,6 +47,7 @@ class FrameMeter:
         "_fragments",
         "_fragments_max",
         "_head",
+        "_last",
         "_left",
         "message_bytes_max",
     )
@@ -56,20 +57,24 @@ class FrameMeter:
         self._fragments_max = fragments_max
         self._head = bytearray()  # of the frame that begins
         self._left = 0  # bytes of the present frame still to come behind its header
+        self._last = False  # whether a message ends with the present frame
         self._announced = 0  # of the present message, over all its frames so far
         self._fragments = 0
 
-    def measure(self, data: bytes) -> tuple[int, str]:
-        """Return how many bytes of `data` may pass, and why no more; empty when all may.
+    def measure(self, data: bytes, at: int = 0) -> tuple[int, str]:
+        """Return up to where `data` may pass from `at` on, and why no further.
 
-        The byte that completes a refused length is the first that may not pass.
+        Without a reason that is the end of a message, behind which there may be another limit, or
+        of the data. The byte that completes a refused length is the first that may not pass.
         """
-        at, size, head = 0, len(data), self._head
+        size, head = len(data), self._head
         while at < size:
             if self._left:
                 step = min(self._left, size - at)
                 self._left -= step
                 at += step
+                if self._last and not self._left:
+                    return at, ""
                 continue
             head.append(data[at])
             if len(head) >= 2 and len(head) == _HEAD_BYTES.get(head[1] & 0x7F, 2):  # noqa: PLR2004
@@ -83,6 +88,7 @@ class FrameMeter:
         """Take a whole header; return why it is refused, if it is."""
         length = int.from_bytes(head[2:]) if len(head) > 2 else head[1] & 0x7F  # noqa: PLR2004
         self._left = length + (_MASK_BYTES if head[1] & 0x80 else 0)
+        self._last = head[0] & (_FIN | _CONTROL) == _FIN
         if head[0] & _CONTROL:
             return ""
         if head[0] & 0x0F:

@@ -64,6 +64,10 @@ class ClientLimits:
             return Refusal(
                 "reserved_channel", f"channel names below '{RESERVED_PREFIX.decode()}' are reserved"
             )
+        return self.check_length(name)
+
+    def check_length(self, name: bytes) -> Refusal | None:
+        """Check that a name or pattern is no longer than one may be."""
         if len(name) > self.channel_bytes_max:
             return Refusal(
                 "name_too_long",

@@ -102,12 +102,14 @@ def unsubscribe(state: ClientState, request: list[bytes]) -> Action:
     return Unsubscribe(KINDS[space], _carried(space, dropped), b"".join(reply))
 
 
-def channels(_state: ClientState, request: list[bytes]) -> Action:
+def channels(state: ClientState, request: list[bytes]) -> Action:
     """List the channels, or shard channels, that anybody subscribes to."""
     if len(request) > 3:  # noqa: PLR2004
         return Reply(resp.syntax_error("PUBSUB", request[1]))
     shard = request[1].lower() == b"shardchannels"
     glob = request[2] if len(request) > 2 else None  # noqa: PLR2004
+    if refusal := state.limits.check_length(glob or b""):
+        return Reply(resp.error(f"ERR {refusal.message}"))
 
     def reply(counts: Mapping[bytes, int]) -> bytes:
         return resp.array(map(resp.bulk, counts))

@@ -43,6 +43,7 @@ LEASE_SECONDS_MAX = 86_400.0
 DEPTH_MAX = 16
 """Nesting of unknown fields: far below where writing them back could exhaust the stack."""
 
+_ERROR_CHARACTERS_MAX = 200
 _TEXT_MAX = 256
 _NUMBER_MAX = 2**63
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -158,7 +159,9 @@ def _object(raw: bytes, bytes_max: int) -> dict[str, Any]:
     try:
         data = json.loads(raw.decode(), parse_constant=_not_finite, parse_float=_finite)
     except (ValueError, RecursionError) as error:
-        raise RemoteProtocolError(f"a record is not JSON: {str(error)[:100]}") from None
+        raise RemoteProtocolError(
+            f"a record is not JSON: {str(error)[:_ERROR_CHARACTERS_MAX]}"
+        ) from None
     if not isinstance(data, dict):
         raise RemoteProtocolError("a record is not a JSON object")
     for name, value in data.items():
@@ -200,7 +203,8 @@ def _decode(kind: type[_T], raw: bytes, bytes_max: int) -> _T:
         try:
             values[field.name] = _READERS[field.name](data.pop(field.name, None))
         except (ValueError, ConfigError) as error:
-            raise RemoteProtocolError(f"field {field.name} of a record: {error}") from None
+            why = str(error)[:_ERROR_CHARACTERS_MAX]  # it may repeat the value
+            raise RemoteProtocolError(f"field {field.name} of a record: {why}") from None
     if hasattr(attrs.fields(kind), "extra"):  # type: ignore[arg-type]
         values["extra"] = data
     return kind(**values)

@@ -45,6 +45,9 @@ _CONFIG = {
 }
 """What CONFIG GET tells of a Redis that keeps no data. Harmless, and the same in every sidecar."""
 
+_CONFIG_PATTERN_MAX = 64
+"""Longer patterns are not looked at: fnmatch takes the square of their length, and keeps them."""
+
 
 def command(state: ClientState, request: list[bytes]) -> Action:
     """Describe the commands that are served, or those asked for."""
@@ -90,7 +93,7 @@ def config_get(state: ClientState, request: list[bytes]) -> Action:
         if lower in _CONFIG:
             if asked.lower() not in {name.lower() for name in found}:
                 found[asked] = _CONFIG[lower].encode()
-        else:
+        elif len(lower) <= _CONFIG_PATTERN_MAX:
             matching = (name for name in _CONFIG if fnmatchcase(name, lower))
             found.update({name.encode(): _CONFIG[name].encode() for name in matching})
     pairs = [(resp.bulk(name), resp.bulk(value)) for name, value in found.items()]

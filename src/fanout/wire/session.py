@@ -8,7 +8,7 @@ subscriber, is it to wait for EXEC. Replies leave in the order of the requests.
 from collections.abc import Callable
 from typing import Any
 
-from fanout.values import Action, Encoding, Exec, Reply, Space
+from fanout.values import Action, Close, Encoding, Exec, Reply, Space
 from fanout.wire import client_command as client
 from fanout.wire import connection_commands as connection
 from fanout.wire import pubsub_commands as pubsub
@@ -21,6 +21,15 @@ from fanout.wire.limits import ClientLimits
 _ERROR_ARGUMENTS_BYTES_MAX = 128
 _REQUEST_OVERHEAD_BYTES = 64
 """What a queued argument costs besides its bytes."""
+
+_NOPERM = "NOPERM this user has no permissions to access one of the channels used as arguments"
+_NOPERM_AT_EXEC = (
+    "NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC "
+    "call. This command is no longer allowed for the following reason: no permission to access "
+    "the channel used as arguments to the command"
+)
+_READY_BYTES = 2048
+"""What a reply is counted as that is made only when it goes out."""
 
 _IN_SUBSCRIBED_MODE = frozenset(
     (
@@ -65,18 +74,28 @@ def _exec(state: ClientState, _request: list[bytes]) -> Action:
         state.forget_transaction()
         return Reply(resp.error("EXECABORT Transaction discarded because of previous errors."))
     header = b"" if state.silent else b"*%d\r\n" % len(queue)
-    actions = []
+    actions: list[Action] = []
+    room = limit = state.limits.transaction_bytes_max
     for request in queue:
-        name = _full_name(request)
-        if name == b"ssubscribe":
-            action: Action = Reply(
-                resp.error("ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client")
-            )
-        else:
-            action = _HANDLERS[name](state, request)
-        actions.append(_answered(state, action))
+        action = _answered(state, _run(state, request))
+        actions.append(action)
+        if isinstance(action, Reply):
+            room -= len(action.data) if isinstance(action.data, bytes) else _READY_BYTES
+        if room < 0:  # some requests are short and have long replies, and all leave as one
+            why = f"the replies would be over the limit of {limit} bytes (transaction-bytes-max)"
+            return Close(resp.error(f"EXECABORT Nothing is done: {why}"), why)
     state.forget_transaction()
     return Exec(header, tuple(actions))
+
+
+def _run(state: ClientState, request: list[bytes]) -> Action:
+    """Handle one request of a transaction; its rights may have changed since it was queued."""
+    name = _full_name(request)
+    if name == b"ssubscribe":
+        return Reply(resp.error("ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client"))
+    if state.access is not None and not pubsub.is_allowed(state.access, name, request):
+        return Reply(resp.error(_NOPERM_AT_EXEC))
+    return _HANDLERS[name](state, request)
 
 
 _HANDLERS: dict[bytes, Handler] = {
@@ -181,6 +200,7 @@ class Session:
             and len(request) == 3  # noqa: PLR2004
             and (state.access is None or state.access.may_publish(request[1]))
         ):
+            state.last_command = b"publish"
             return pubsub.publish(state, request)  # the same as below, sooner
         action = _answered(state, _handle(state, request))
         state.reply_skip, state.reply_skip_next = state.reply_skip_next, False
@@ -251,7 +271,7 @@ def _refusal(state: ClientState, request: list[bytes], name: bytes, command: Com
     if state.locked and name not in _WITHOUT_LOGIN:
         return "NOAUTH Authentication required."
     if state.access is not None and not pubsub.is_allowed(state.access, name, request):
-        return "NOPERM this user has no permissions to access one of the channels used as arguments"
+        return _NOPERM
     if not state.resp3 and name not in _IN_SUBSCRIBED_MODE and state.subscribed:
         return (
             f"ERR Can't execute '{resp.text(name)}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / "

@@ -7,6 +7,7 @@ fragments, and the Close frame that a protocol error deserves.
 import base64
 import binascii
 import contextlib
+from collections.abc import Iterator
 
 import attrs
 import wsproto
@@ -101,9 +102,28 @@ class WebSocketServer:
 
     def receive(self, data: bytes) -> tuple[Event, ...]:
         """Take bytes and return what they mean."""
+        return tuple(self.events(data))
+
+    def events(self, data: bytes) -> Iterator[Event]:
+        """Take bytes and yield what they mean, to be used up before more is taken.
+
+        What is done at an event, such as `limit`, holds for the bytes behind it already.
+        """
         if self._over:
-            return ()
-        return self._frames(data) if self._opened else self._handshake(data)
+            return
+        if not self._opened:
+            found, data = self._handshake(data)
+            yield from found
+        at = 0
+        while at < len(data) and not self._over:
+            start, (at, refusal) = at, self._meter.measure(data, at)
+            self._connection.receive_data(data[start:at])
+            for event in self._connection.events():
+                yield from self._take(event)
+                if self._over:
+                    return
+            if refusal:
+                yield self._fail(CloseReason.MESSAGE_TOO_BIG, refusal)
 
     def outgoing(self) -> bytes:
         """Take the bytes to send."""
@@ -114,17 +134,21 @@ class WebSocketServer:
         """Return a ping."""
         return self._connection.send(ws.Ping())
 
-    def _handshake(self, data: bytes) -> tuple[Event, ...]:
-        """Collect the request head and answer it; frames may follow it at once."""
+    def _handshake(self, data: bytes) -> tuple[tuple[Event, ...], bytes]:
+        """Collect the request head and answer it; return the frames that follow it at once, too."""
         searched = max(0, len(self._head) - 3)
         self._head += data
         end = self._head.find(b"\r\n\r\n", searched)
-        if end < 0 and len(self._head) <= HEAD_BYTES_MAX:
-            return ()
-        if end < 0 or end > HEAD_BYTES_MAX:
-            return self._reject(431, "the request head is too large")
-        head, rest = bytes(self._head[: end + 4]), bytes(self._head[end + 4 :])
+        size = len(self._head) if end < 0 else end + 4
+        if size > HEAD_BYTES_MAX:
+            return self._reject(431, "the request head is too large"), b""
+        if end < 0:
+            return (), b""
+        head, rest = bytes(self._head[:size]), bytes(self._head[size:])
         self._head.clear()
+        return self._open(head), rest
+
+    def _open(self, head: bytes) -> tuple[Event, ...]:
         if not head.split(b"\r\n", 1)[0].endswith(b" HTTP/1.1"):
             return self._reject(400, "this is a websocket endpoint; use HTTP/1.1")
         try:
@@ -138,8 +162,7 @@ class WebSocketServer:
             return self._reject(400, "a header holds bytes that do not belong there")
         if not isinstance(request, ws.Request):
             return self._reject(400, "the request head is no request")
-        found = self._accept(request)
-        return (*found, *self.receive(rest)) if rest else found
+        return self._accept(request)
 
     def _accept(self, request: ws.Request) -> tuple[Event, ...]:
         names = [bytes(name) for name, _ in request.extra_headers]
@@ -162,18 +185,6 @@ class WebSocketServer:
     def limit(self, message_bytes_max: int) -> None:
         """Take larger messages from now on, or only smaller ones."""
         self._meter.message_bytes_max = message_bytes_max
-
-    def _frames(self, data: bytes) -> tuple[Event, ...]:
-        passed, refusal = self._meter.measure(data)
-        self._connection.receive_data(data if passed == len(data) else data[:passed])
-        found: list[Event] = []
-        for event in self._connection.events():
-            found.extend(self._take(event))
-            if self._over:
-                return tuple(found)
-        if refusal:
-            found.append(self._fail(CloseReason.MESSAGE_TOO_BIG, refusal))
-        return tuple(found)
 
     def _take(self, event: ws.Event) -> tuple[Event, ...]:
         match event:
