@@ -118,6 +118,9 @@ class WebSocketServer:
         """Collect the request head and answer it; frames may follow it at once."""
         searched = max(0, len(self._head) - 3)
         self._head += data
+        line = self._head.find(b"\r\n", 0, HEAD_BYTES_MAX)
+        if line >= 0 and not self._head[:line].endswith(b" HTTP/1.1"):
+            return self._reject(400, "this is a websocket endpoint; use HTTP/1.1")
         end = self._head.find(b"\r\n\r\n", searched)
         if end < 0 and len(self._head) <= HEAD_BYTES_MAX:
             return ()
@@ -125,8 +128,6 @@ class WebSocketServer:
             return self._reject(431, "the request head is too large")
         head, rest = bytes(self._head[: end + 4]), bytes(self._head[end + 4 :])
         self._head.clear()
-        if not head.split(b"\r\n", 1)[0].endswith(b" HTTP/1.1"):
-            return self._reject(400, "this is a websocket endpoint; use HTTP/1.1")
         try:
             self._connection.receive_data(head)
             request = next(self._connection.events(), None)
