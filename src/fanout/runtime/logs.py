@@ -4,6 +4,11 @@ import logging
 import sys
 
 import structlog
+import trio
+
+from fanout.core.throttle import Throttle
+
+log = structlog.get_logger()
 
 NAME_BYTES_MAX = 64
 """How much of a channel name is shown."""
@@ -32,6 +37,19 @@ def configure_logging(level: str, form: str) -> None:
     )
 
 
+class FloodLog:
+    """Logs what clients can cause as often as they like: few lines, and how many were held back."""
+
+    def __init__(self) -> None:
+        self._throttle = Throttle()
+
+    def warning(self, event: str, *, code: str, **values: object) -> None:
+        """Log an event, unless too many of the same name and `code` were logged of late."""
+        held_back = self._throttle.admit((event, code), trio.current_time())
+        if held_back is not None:
+            log.warning(event, code=code, **values, suppressed=held_back)
+
+
 def printable(name: bytes) -> str:
-    """Return a channel name that is safe in a log: escaped and cut."""
+    """Return what a client named, such as a channel, safe for a log: escaped and cut."""
     return ascii(name[:NAME_BYTES_MAX])[2:-1]
