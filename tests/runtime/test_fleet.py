@@ -301,6 +301,26 @@ async def test_a_sidecar_is_ready_only_when_it_hears_every_active_node(
         ]
 
 
+async def test_a_sidecar_is_ready_only_when_it_hears_every_node_it_found_joining(
+    autojump_clock: MockClock,
+) -> None:
+    """The node may have looked for sidecars before this one was known."""
+    async with memory_fleet(sidecars=0) as fleet:
+        crashing = await fleet.sidecar("sidecar-1")
+        crashing.scope.cancel()
+        await crashing.ended.wait()
+        fleet.network.cut("sidecar-2", "node-4")
+        joining = await fleet.node("node-4", wait=False)  # waits for the crashed one's lease
+        await trio.sleep(1)
+        sidecar = await fleet.sidecar("sidecar-2", wait=False)
+        await trio.sleep(LEASE / 2)
+        assert not joining.ready.is_set()
+        assert not sidecar.ready.is_set()
+
+        fleet.network.mend("sidecar-2", "node-4")
+        await until(sidecar.ready.is_set)
+
+
 async def test_a_client_that_does_not_read_is_cut_off_alone(autojump_clock: MockClock) -> None:
     """Its outbox is bounded; nobody else loses a message."""
     async with memory_fleet(sidecars=1) as fleet:

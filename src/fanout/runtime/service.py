@@ -20,7 +20,7 @@ from fanout.runtime.tls import Contexts, TlsListener
 from fanout.runtime.transport import Listener, Network
 from fanout.runtime.world import World, real_world
 from fanout.runtime.ws_listener import WebSocketDoor
-from fanout.values import Endpoint
+from fanout.values import Endpoint, NodeState
 
 log = structlog.get_logger()
 
@@ -158,10 +158,24 @@ async def _start_admin(
 
 
 async def _until_ready(hub: Hub, nodes_min: int) -> None:
-    """Wait until the sidecar covers every active node; say why it waits when that takes long."""
+    """Wait until the sidecar covers every active node; say why it waits when that takes long.
+
+    A node found joining may have looked for sidecars before this one was known, and become active
+    at any moment without it: it is waited for as well. One that joins later finds this one.
+    """
     said = ""
     began = trio.current_time()
-    while (reason := hub.unready()) or len(hub.active) < nodes_min:
+    joining = {node for node in hub.nodes.values() if node.record.state is NodeState.JOINING}
+
+    def unready() -> str:
+        waited = [
+            name
+            for name, node in hub.nodes.items()
+            if node in joining and node.record.state is NodeState.JOINING and not node.covered
+        ]
+        return hub.unready() or (f"not subscribed on {', '.join(waited)}" if waited else "")
+
+    while (reason := unready()) or len(hub.active) < nodes_min:
         if reason != said and trio.current_time() - began > 1:
             log.warning("sidecar_waiting", reason=reason)
             said = reason
