@@ -1,7 +1,9 @@
 """Logs: one line an event on stderr, for people on a terminal and as JSON otherwise."""
 
+import contextlib
 import logging
 import sys
+from typing import TextIO, cast
 
 import structlog
 import trio
@@ -12,6 +14,20 @@ log = structlog.get_logger()
 
 NAME_BYTES_MAX = 64
 """How much of a channel name is shown."""
+
+
+class _StandardError:
+    """Standard error, but a full disk or a reader that has left costs lines and nothing else."""
+
+    def write(self, text: str) -> None:
+        """Write if that can be done."""
+        with contextlib.suppress(OSError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        """Flush if that can be done."""
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
 
 
 def configure_logging(level: str, form: str) -> None:
@@ -33,7 +49,7 @@ def configure_logging(level: str, form: str) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[level.upper()]
         ),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _StandardError())),
     )
 
 
