@@ -20,6 +20,7 @@ from fanout.core.glob import compile_pattern
 from fanout.runtime.redis_server import find_redis_server
 from fanout.wire.replies import NOT_YET, PushNotification, ReplyReader, pack
 from tests.live.conftest import Fleet
+from tests.wire.test_requests import LIKE_REDIS
 
 pytestmark = pytest.mark.live
 
@@ -330,6 +331,7 @@ def test_random_scripts_are_answered_as_by_redis(pair: Pair, script: list[Step])
         b"*1\r\n$999999999999\r\n",
         b"*0\r\n*-1\r\n\r\nPING\r\n",
         b"  ping   x \nQUIT\r\n",
+        *(data for data, _ in LIKE_REDIS),
     ],
     ids=lambda data: repr(data[:20]),
 )

@@ -172,7 +172,7 @@ class MemoryFleet:
         return await self._start(name, partial(run_node, config), wait=wait)
 
     async def sidecar(
-        self, name: str, *, wait: bool = True, limits: Limits | None = None
+        self, name: str, *, wait: bool = True, limits: Limits | None = None, users: str = ""
     ) -> Service:
         """Start a sidecar and wait until it is ready."""
         config = SidecarConfig(
@@ -182,6 +182,7 @@ class MemoryFleet:
             ws=Endpoint(name, 7380),
             admin=Endpoint(name, 9380),
             serve_anybody="yes",
+            users=users,
             host=("h",),
             timings=TIMINGS,
             limits=limits or Limits(),

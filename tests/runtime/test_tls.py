@@ -4,12 +4,14 @@ import random
 import ssl
 
 import pytest
+import structlog
 import trio
 import trustme
 
 from fanout.core.outbox import Outbox
+from fanout.core.throttle import BURST
 from fanout.runtime.sender import Sender
-from fanout.runtime.tls import TlsTransport
+from fanout.runtime.tls import HANDSHAKE_SECONDS, TlsListener, TlsTransport
 from fanout.runtime.transport import Transport
 from fanout.testing.network import MemoryNetwork
 from fanout.values import Endpoint
@@ -116,3 +118,39 @@ async def test_who_does_not_speak_tls_gets_nothing(
     with pytest.raises(OSError, match="TLS: "):
         await server.receive_some(5)
     server.close()
+
+
+async def test_a_flood_of_plain_talk_is_a_few_lines(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Each gets an error; who only goes away is not worth a line, who says nothing is not waited for."""
+    network = MemoryNetwork()
+    server_context, _ = contexts()
+    listener = TlsListener(await network.bind(HERE), server_context)
+    listener.listen()
+
+    async def reason(sent: bytes, *, close: bool = False) -> str:
+        client = await network.connect(listener.endpoint)
+        server = await listener.accept()
+        client.send_nowait(sent)
+        if close:
+            client.close()
+        with pytest.raises(OSError, match="TLS: ") as caught:
+            await server.receive_some(100)
+        server.close()
+        return str(caught.value)
+
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(100):
+            assert await reason(b"", close=True)
+        assert logs == []
+        for _ in range(100):
+            assert await reason(b"*1\r\n$4\r\nPING\r\n") != "TLS: too slow"
+        assert len(logs) == BURST
+        began = trio.current_time()
+        assert await reason(b"\x16\x03\x01") == "TLS: too slow"
+        assert trio.current_time() - began == pytest.approx(HANDSHAKE_SECONDS)
+    assert logs[-1] == {
+        "event": "consumer_failed", "code": "tls", "consumer": "client of door:1",
+        "reason": "too slow", "suppressed": 100 - BURST, "log_level": "warning",
+    }  # fmt: skip

@@ -40,8 +40,9 @@ class LoneSidecar:
         """Whether clients must log in."""
         return self.users is not None
 
-    def log_in(self, name: str, secret: bytes) -> Access | None:
+    def log_in(self, client_id: int, name: str, secret: bytes) -> Access | None:
         """Return what a user may do."""
+        del client_id
         return self.users.log_in(name, secret) if self.users is not None else None
 
     def facts(self) -> SidecarFacts:

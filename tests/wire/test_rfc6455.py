@@ -445,6 +445,18 @@ def test_a_head_may_be_as_large_as_the_limit(how: str, over: int) -> None:
     assert events == [Rejected(431) if over > 0 else Opened(None)]
 
 
+@pytest.mark.parametrize(
+    "line", [b"*1", b"*3\r\n$7\r\nPUBLISH", b"PING", b"", b"GET / HTTP/1.0", b"SSH-2.0-x"]
+)
+def test_what_is_no_http_is_refused_at_its_first_line(line: bytes) -> None:
+    """Whoever speaks Redis to this door is told at once, and waits for nothing."""
+    websocket = server()
+
+    assert websocket.receive(line[:1]) == ()
+    assert websocket.receive(line[1:] + b"\r\n") == (Rejected(400),)
+    assert websocket.outgoing().startswith(b"HTTP/1.1 400 ")
+
+
 def test_frames_may_follow_the_handshake_at_once() -> None:
     """In the same read, and cut inside its last line."""
     for end in range(len(HANDSHAKE) - 5, len(HANDSHAKE) + 5):

@@ -4,13 +4,11 @@ import contextlib
 import errno
 from collections.abc import Awaitable, Callable
 
-import structlog
 import trio
 
 from fanout.core.pace import Pace
+from fanout.runtime.logs import FloodLog
 from fanout.runtime.transport import CONNECTION_ERRORS, Listener, Transport
-
-log = structlog.get_logger()
 
 ACCEPT_PAUSE_FIRST_SECONDS = 0.01
 ACCEPT_PAUSE_MAX_SECONDS = 1.0
@@ -29,12 +27,14 @@ async def accept_clients(
 ) -> None:
     """Serve each connection with `handle`; past `clients_max` send `refusal` and close.
 
-    Connections that come faster than `connects_per_second_max` wait their turn in the kernel. Runs until cancelled; cancelling it ends the clients as well. Once the listener is closed it
-    takes no more, and the clients go on.
+    Connections that come faster than `connects_per_second_max` wait their turn in the kernel. Runs
+    until cancelled; cancelling it ends the clients as well. Once the listener is closed it takes no
+    more, and the clients go on.
     """
     clients = 0
     pause = ACCEPT_PAUSE_FIRST_SECONDS
     pace = Pace(connects_per_second_max)
+    log = FloodLog()
 
     async def serve(transport: Transport) -> None:
         nonlocal clients
@@ -54,7 +54,8 @@ async def accept_clients(
             except OSError as error:
                 if error.errno not in _OVERLOAD:
                     continue  # that one connection ended before it was taken
-                log.warning("accept_paused", reason=error.strerror, listener=str(listener.endpoint))
+                reason = error.strerror or ""
+                log.warning("accept_paused", code=reason, listener=str(listener.endpoint))
                 await trio.sleep(pause)
                 pause = min(2 * pause, ACCEPT_PAUSE_MAX_SECONDS)
                 continue
@@ -62,7 +63,9 @@ async def accept_clients(
             if clients < clients_max:
                 nursery.start_soon(serve, transport)
             else:
-                log.warning("client_refused", peer=transport.peer, clients_max=clients_max)
+                log.warning(
+                    "client_refused", code="full", peer=transport.peer, clients_max=clients_max
+                )
                 with contextlib.suppress(*CONNECTION_ERRORS):
                     transport.send_nowait(refusal)
                 transport.close()

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
-import structlog
 import trio
 
 from fanout.core.outbox import Outbox
@@ -32,8 +31,6 @@ from fanout.values import (
     Subscribe,
     Unsubscribe,
 )
-
-log = structlog.get_logger()
 
 TURNS_MAX = 16_384
 """Requests of one client that wait for their replies; past it, its requests are left unread."""
@@ -169,11 +166,15 @@ class Consumer:
         """Disconnect the client; it is told why if it still reads. Idempotent."""
         if self._gone or self._scope.cancel_called:
             return
-        log.warning("consumer_disconnected", consumer=self.name, code=code, reason=reason)
+        self.complain("consumer_disconnected", code, reason)
         self._forget()  # now: nothing may be delivered behind the farewell
         self.last = b""
         self.outbox.truncate(self._door.farewell(code, reason))
         self._scope.cancel()
+
+    def complain(self, event: str, code: str, reason: str) -> None:
+        """Log what is wrong with the client."""
+        self._hub.flood_log.warning(event, code=code, consumer=self.name, reason=reason)
 
     def recheck(self, session: Authorized) -> None:
         """Cut off the client if the users, which have changed, no longer allow what it holds."""

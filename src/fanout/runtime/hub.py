@@ -30,6 +30,7 @@ from fanout.core.subscriptions import Line, Subscriptions
 from fanout.runtime.census import Census
 from fanout.runtime.gate import Gate
 from fanout.runtime.local_client import ENCODERS, LocalClient, client_limits
+from fanout.runtime.logs import FloodLog
 from fanout.runtime.node_link import NodeLink
 from fanout.runtime.publisher import Publisher
 from fanout.runtime.transport import Network
@@ -67,6 +68,7 @@ class Hub:
         gate: Gate,
     ) -> None:
         self.gate = gate
+        self.flood_log = FloodLog()
         self.config = config
         self.network = network
         self.rng = rng

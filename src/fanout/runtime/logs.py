@@ -1,12 +1,33 @@
 """Logs: one line an event on stderr, for people on a terminal and as JSON otherwise."""
 
+import contextlib
 import logging
 import sys
+from typing import TextIO, cast
 
 import structlog
+import trio
+
+from fanout.core.throttle import Throttle
+
+log = structlog.get_logger()
 
 NAME_BYTES_MAX = 64
 """How much of a channel name is shown."""
+
+
+class _StandardError:
+    """Standard error, but a full disk or a reader that has left costs lines and nothing else."""
+
+    def write(self, text: str) -> None:
+        """Write if that can be done."""
+        with contextlib.suppress(OSError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        """Flush if that can be done."""
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
 
 
 def configure_logging(level: str, form: str) -> None:
@@ -28,10 +49,23 @@ def configure_logging(level: str, form: str) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[level.upper()]
         ),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _StandardError())),
     )
 
 
+class FloodLog:
+    """Logs what clients can cause as often as they like: few lines, and how many were held back."""
+
+    def __init__(self) -> None:
+        self._throttle = Throttle()
+
+    def warning(self, event: str, *, code: str, **values: object) -> None:
+        """Log an event, unless too many of the same name and `code` were logged of late."""
+        held_back = self._throttle.admit((event, code), trio.current_time())
+        if held_back is not None:
+            log.warning(event, code=code, **values, suppressed=held_back)
+
+
 def printable(name: bytes) -> str:
-    """Return a channel name that is safe in a log: escaped and cut."""
+    """Return what a client named, such as a channel, safe for a log: escaped and cut."""
     return ascii(name[:NAME_BYTES_MAX])[2:-1]

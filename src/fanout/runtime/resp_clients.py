@@ -9,6 +9,7 @@ import trio
 from fanout.core.access import Access
 from fanout.runtime.consumer import Consumer
 from fanout.runtime.hub import Hub
+from fanout.runtime.logs import printable
 from fanout.values import Endpoint, Space
 from fanout.wire.client_state import ClientFacts, SidecarFacts
 from fanout.wire.session import Session
@@ -42,9 +43,14 @@ class RespClients:
         """Whether clients must log in."""
         return self._hub.gate.has_users
 
-    def log_in(self, name: str, secret: bytes) -> Access | None:
+    def log_in(self, client_id: int, name: str, secret: bytes) -> Access | None:
         """Return what a user may do; None when the secret is wrong."""
-        return self._hub.gate.log_in(name, secret)
+        access = self._hub.gate.log_in(name, secret)
+        if access is None:
+            said = printable(name.encode("utf-8", "surrogateescape"))
+            consumer = self._clients[client_id].consumer
+            consumer.complain("login_failed", "wrong_secret", f"user {said} or the secret is wrong")
+        return access
 
     def _users_changed(self) -> None:
         """Cut off those who have lost a right that they use."""

@@ -12,6 +12,7 @@ from fanout.runtime.consumer import Consumer
 from fanout.runtime.door import Door
 from fanout.runtime.gate import LOGIN_SECONDS
 from fanout.runtime.hub import Hub
+from fanout.runtime.logs import printable
 from fanout.runtime.resp_clients import RespClients
 from fanout.runtime.transport import Listener, Transport
 from fanout.values import Close, Encoding, NotPublished, Outcome, Published
@@ -78,6 +79,8 @@ async def serve_resp(hub: Hub, listener: Listener, wall_milliseconds: Callable[[
                 try:
                     handle(data)
                 except RemoteProtocolError as error:
+                    said = str(error).encode("utf-8", "surrogateescape")
+                    consumer.complain("consumer_failed", "protocol_error", printable(said))
                     consumer.perform(Close(error.reply, reason=str(error)))
                 hub.flush()
                 await consumer.room()

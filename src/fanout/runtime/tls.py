@@ -4,14 +4,17 @@ Certificates are read at the start and again on SIGHUP; connections that exist k
 """
 
 import contextlib
+import math
 import ssl
 from collections.abc import Callable
 from typing import TypeVar
 
 import structlog
+import trio
 
 from fanout.config import TlsFiles
 from fanout.errors import ConfigError
+from fanout.runtime.logs import FloodLog
 from fanout.runtime.transport import CONNECTION_ERRORS, Listener, Network, Transport
 from fanout.values import Endpoint
 
@@ -22,6 +25,9 @@ T = TypeVar("T")
 CHUNK_BYTES_MAX = 262_144
 """How much is encrypted in one go; what the network does not take of it waits encrypted."""
 RECEIVE_BYTES_MAX = 65_536
+
+HANDSHAKE_SECONDS = 5.0
+"""How long a client may take for the handshake; towards others the caller bounds it."""
 
 
 class Contexts:
@@ -95,9 +101,15 @@ class TlsTransport:
     """A `Transport` over another one. The handshake takes place within the first receive."""
 
     def __init__(
-        self, inner: Transport, context: ssl.SSLContext, *, server_hostname: str | None = None
+        self,
+        inner: Transport,
+        context: ssl.SSLContext,
+        *,
+        server_hostname: str | None = None,
+        flood_log: FloodLog | None = None,
     ) -> None:
         self._inner = inner
+        self._flood_log = flood_log
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(
@@ -134,16 +146,32 @@ class TlsTransport:
 
     async def handshake(self) -> None:
         """Agree with the peer. Raises OSError when it is not who it should be."""
+        if self._shaken:
+            return
+        try:
+            with trio.fail_after(HANDSHAKE_SECONDS if self._tls.server_side else math.inf):
+                await self._shake()
+        except ssl.SSLError as error:
+            self._complain("" if isinstance(error, ssl.SSLEOFError) else _why(error))
+            with contextlib.suppress(*CONNECTION_ERRORS):
+                self._flush()  # the alert that says why
+            raise OSError(f"TLS: {_why(error)}") from None
+        except trio.TooSlowError:
+            self._complain("too slow")
+            raise OSError("TLS: too slow") from None
+
+    def _complain(self, why: str) -> None:
+        """Log why a client was not let in; nothing when it only went away."""
+        if why and self._flood_log is not None:
+            self._flood_log.warning("consumer_failed", code="tls", consumer=self.peer, reason=why)
+
+    async def _shake(self) -> None:
         while not self._shaken:
             try:
                 self._tls.do_handshake()
                 self._shaken = True
             except ssl.SSLWantReadError:
                 await self._exchange()
-            except ssl.SSLError as error:
-                with contextlib.suppress(*CONNECTION_ERRORS):
-                    await self._drain()  # the alert that says why
-                raise OSError(f"TLS: {_why(error)}") from None
             else:
                 if not self._tls.server_side:
                     await self._drain()  # the server waits for it
@@ -212,6 +240,7 @@ class TlsListener:
     def __init__(self, inner: Listener, context: ssl.SSLContext) -> None:
         self._inner = inner
         self._context = context
+        self._flood_log = FloodLog()
 
     @property
     def endpoint(self) -> Endpoint:
@@ -224,7 +253,7 @@ class TlsListener:
 
     async def accept(self) -> Transport:
         """Wait for the next connection; it shakes hands when it is first read."""
-        return TlsTransport(await self._inner.accept(), self._context)
+        return TlsTransport(await self._inner.accept(), self._context, flood_log=self._flood_log)
 
     def close(self) -> None:
         """Stop listening."""

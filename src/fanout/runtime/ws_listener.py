@@ -5,6 +5,7 @@ from typing import Any
 
 import trio
 
+from fanout.core.access import Access
 from fanout.core.backoff import jittered
 from fanout.runtime.accept import accept_clients
 from fanout.runtime.consumer import Consumer
@@ -89,7 +90,7 @@ class _Client:
             message_bytes_max=message_bytes_max,
             callers=callers,
         )
-        self.session = bridge.BridgeSession(hub.client_limits, hub.gate)
+        self.session = bridge.BridgeSession(hub.client_limits, self)
         self._hello = bridge_frames.hello_frame(
             hub.config.id,
             number,
@@ -106,6 +107,18 @@ class _Client:
         self._closed = False
         self._closed_by_peer = False
 
+    @property
+    def has_users(self) -> bool:
+        """Whether the client must log in."""
+        return self._hub.gate.has_users
+
+    def log_in_by_token(self, token: bytes) -> Access | None:
+        """Return what the user may do whose secret this is; None when it is nobody's."""
+        access = self._hub.gate.log_in_by_token(token)
+        if access is None and self.has_users:
+            self.consumer.complain("login_failed", "wrong_secret", "the token is nobody's")
+        return access
+
     async def serve(self) -> None:
         try:
             await self.consumer.serve(self._read, self._linger)
@@ -114,9 +127,11 @@ class _Client:
 
     async def _read(self) -> None:
         going = True
-        with trio.move_on_after(HANDSHAKE_SECONDS):
+        with trio.move_on_after(HANDSHAKE_SECONDS) as handshake:
             while going and not self.opened:
                 going = await self._turn()
+        if handshake.cancelled_caught:
+            self._fail(f"no handshake within {HANDSHAKE_SECONDS:g} seconds")
         with trio.move_on_after(LOGIN_SECONDS) as login:
             while going and self.opened and self.session.locked:
                 going = await self._turn()
@@ -170,6 +185,9 @@ class _Client:
         locked = self.session.locked
         self._server.limit(LOCKED_BYTES_MAX if locked else self._message_bytes_max)
 
+    def _fail(self, reason: str) -> None:
+        self.consumer.complain("consumer_failed", "protocol_error", reason)
+
     def _perform(self, event: Event) -> None:
         match event:
             case Opened(_, response, token):
@@ -186,11 +204,14 @@ class _Client:
                     self._resize()
             case Binary(data):
                 self.consumer.perform(self.session.handle_binary(data))
-            case Closed():
+            case Closed(code, by_peer):
                 self._closed = True
-                self._closed_by_peer = event.by_peer
-            case Rejected():
+                self._closed_by_peer = by_peer
+                if not by_peer:
+                    self._fail(f"close code {code}")
+            case Rejected(status):
                 self._closed = True
+                self._fail(f"HTTP status {status}")
             case _:
                 pass  # a pong: that bytes came was all we wanted
 

@@ -62,7 +62,7 @@ class Sidecar(Protocol):
     def has_users(self) -> bool:
         """Whether clients must log in."""
 
-    def log_in(self, name: str, secret: bytes) -> Access | None:
+    def log_in(self, client_id: int, name: str, secret: bytes) -> Access | None:
         """Return what a user may do; None when the secret is wrong."""
 
     def facts(self) -> SidecarFacts:

@@ -5,6 +5,7 @@ limit before anything is allocated or waited for. Error texts are Redis' own.
 """
 
 import re
+import string
 
 import attrs
 
@@ -14,12 +15,17 @@ from fanout.wire import resp
 _HEADER_BYTES_MAX = 32
 """A `*` or `$` line is a number; a longer one is no number we would accept."""
 
-_PUBLISH = re.compile(rb"\*3\r\n\$7\r\n(?:PUBLISH|publish)\r\n\$([0-9]{1,7})\r\n")
+_PUBLISH = re.compile(rb"\*3\r\n\$7\r\n(?:PUBLISH|publish)\r\n\$(0|[1-9][0-9]{0,6})\r\n")
+_COUNT = re.compile(rb"0|[1-9][0-9]{0,8}")
+_NUMBER = re.compile(rb"0|-?[1-9][0-9]{0,18}")
 _HTTP = re.compile(
     rb"(?:GET|POST|HEAD|PUT|DELETE|OPTIONS|PATCH|CONNECT|TRACE) |host:", re.IGNORECASE
 )
 _ARRAY, _BULK = b"*$"
 _INLINE = frozenset((b"PING", b"QUIT", b"AUTH"))
+_NOT_INLINE = "inline commands other than PING, QUIT and AUTH are not accepted"
+_LINE_STARTS = frozenset(b" \t\r\n\v\f" + string.ascii_letters.encode())
+"""What a plain line may begin with. TLS does not, and is told so before it has sent a line."""
 
 
 @attrs.frozen(kw_only=True)
@@ -42,7 +48,10 @@ UNAUTHENTICATED = RequestLimits(
 class RequestDecoder:
     """Feed bytes, take requests. After an error the connection must be closed."""
 
-    __slots__ = ("_arguments", "_at", "_buffer", "_bulk", "_expected", "_room", "limits")
+    __slots__ = (
+        *("_arguments", "_at", "_buffer", "_bulk", "_expected", "_gathered", "_lacking", "_room"),
+        "limits",
+    )
 
     def __init__(self, limits: RequestLimits) -> None:
         self.limits = limits
@@ -53,12 +62,21 @@ class RequestDecoder:
         self._expected = 0  # arguments it still lacks
         self._bulk = -1  # announced length of the next argument; -1: not read yet
         self._room = 0  # bytes that the rest of the request may take
+        self._gathered = bytearray()  # behind the buffer, of an argument that comes in pieces
+        self._lacking = 0  # bytes of it that are still to come
 
     def feed(self, data: bytes) -> None:
-        """Take bytes as they arrived."""
+        """Take bytes as they arrived. What has come of an argument is not copied for each piece."""
+        if len(data) < self._lacking:
+            self._gathered += data
+            self._lacking -= len(data)
+            return
         rest = self._buffer[self._at :] if self._at else self._buffer
+        if self._gathered:
+            rest += self._gathered
+            self._gathered = bytearray()
         self._buffer = rest + data if rest else data
-        self._at = 0
+        self._at = self._lacking = 0
 
     def next_request(self) -> list[bytes] | None:
         """Return the next whole request, its verb first; None when more bytes are needed.
@@ -100,7 +118,7 @@ class RequestDecoder:
             return None
         line = buffer.find(b"\r\n", end + 3, end + 3 + _HEADER_BYTES_MAX)
         digits = buffer[end + 3 : line]
-        if line < 0 or not digits.isdigit() or len(digits) > 9:  # noqa: PLR2004
+        if line < 0 or not _COUNT.fullmatch(digits):
             return None
         payload_start = line + 2
         payload_end = payload_start + int(digits)
@@ -139,13 +157,15 @@ class RequestDecoder:
                     return False
                 first = self._buffer[self._at]
                 if first != _BULK:
-                    raise _protocol_error(f"expected '$', got '{chr(first)}'")
+                    shown = bytes((first,)).decode("utf-8", "surrogateescape")
+                    raise _protocol_error(f"expected '$', got '{shown}'")
                 line = self._line("bulk")
                 if line is None:
                     return False
                 self._bulk = self._announced(_number(line))
             end = self._at + self._bulk
             if len(self._buffer) < end + 2:
+                self._lacking = end + 2 - len(self._buffer) - len(self._gathered)
                 return False
             self._arguments.append(self._buffer[self._at : end])
             self._at = end + 2
@@ -166,6 +186,8 @@ class RequestDecoder:
 
     def _inline(self) -> list[bytes] | None:
         """Take a plain line of PING, QUIT or AUTH, never HTTP, which a browser may send here."""
+        if self._buffer[self._at] not in _LINE_STARTS:
+            raise _protocol_error(_NOT_INLINE)
         end = self._buffer.find(b"\n", self._at, self._at + self.limits.inline_bytes_max)
         if end < 0:
             if len(self._buffer) - self._at >= self.limits.inline_bytes_max:
@@ -177,15 +199,14 @@ class RequestDecoder:
             raise RemoteProtocolError("an HTTP request came to the RESP door")
         words = line.split()
         if words and words[0].upper() not in _INLINE:
-            raise _protocol_error("inline commands other than PING, QUIT and AUTH are not accepted")
+            raise _protocol_error(_NOT_INLINE)
         if b'"' in line or b"'" in line:
             raise _protocol_error("quotes in inline commands are not accepted")
         return words
 
 
 def _number(line: bytes) -> int | None:
-    digits = line[1:] if line.startswith(b"-") else line
-    return int(line) if digits.isdigit() and len(digits) <= 19 else None  # noqa: PLR2004
+    return int(line) if _NUMBER.fullmatch(line) else None
 
 
 def _protocol_error(text: str) -> RemoteProtocolError:

@@ -138,6 +138,9 @@ class WebSocketServer:
         """Collect the request head and answer it; return the frames that follow it at once, too."""
         searched = max(0, len(self._head) - 3)
         self._head += data
+        line = self._head.find(b"\r\n", 0, HEAD_BYTES_MAX)
+        if line >= 0 and not self._head[:line].endswith(b" HTTP/1.1"):
+            return self._reject(400, "this is a websocket endpoint; use HTTP/1.1"), b""
         end = self._head.find(b"\r\n\r\n", searched)
         size = len(self._head) if end < 0 else end + 4
         if size > HEAD_BYTES_MAX:
@@ -149,8 +152,6 @@ class WebSocketServer:
         return self._open(head), rest
 
     def _open(self, head: bytes) -> tuple[Event, ...]:
-        if not head.split(b"\r\n", 1)[0].endswith(b" HTTP/1.1"):
-            return self._reject(400, "this is a websocket endpoint; use HTTP/1.1")
         try:
             self._connection.receive_data(head)
             request = next(self._connection.events(), None)
