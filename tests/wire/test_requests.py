@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from fanout.wire.replies import pack
 from fanout.wire.requests import RequestDecoder, RequestLimits
-from tests.wire.cuts import cut, decode
+from tests.wire.cuts import cut
+from tests.wire.test_doors import decode
 
 LIKE_REDIS = [
     (b"*1\r\nfoo\r\n", b"expected '$', got 'f'"),
