@@ -8,6 +8,7 @@ What is unknown is never tried again: a second copy would be a duplicate.
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Protocol
 
 import attrs
@@ -46,6 +47,9 @@ FENCE_RECENT_SECONDS = 10.0
 """A node not published to for so long needs no fence: what it carried has arrived."""
 
 
+_NONE: Mapping[NodeId, str] = MappingProxyType({})
+
+
 class Receivers(Protocol):
     """What the publisher asks the dispatch table."""
 
@@ -77,7 +81,7 @@ class _Attempt:
     command: bytes
     done: Callable[[Outcome], None]
     deadline: float
-    tried: dict[NodeId, str] = attrs.field(factory=dict)  # nodes that refused it, and why
+    tried: Mapping[NodeId, str] = _NONE  # nodes that refused it, and why
 
 
 class Publisher:
@@ -102,6 +106,7 @@ class Publisher:
         self._dirty: dict[Link, None] = {}
         self._fences: Fences[_Attempt] = Fences(timeout_seconds=FENCE_TIMEOUT_SECONDS)
         self._used: dict[NodeId, float] = {}  # deadline of the last publish on each node
+        self._deadline: float | None = None  # of what is published before the next flush
 
     def use(self, nodes: Mapping[NodeId, PublishNode]) -> None:
         """Publish to these nodes from now on; each has a data link."""
@@ -118,11 +123,19 @@ class Publisher:
 
     def publish(self, channel: bytes, payload: bytes, done: Callable[[Outcome], None]) -> None:
         """Publish; `done` is called exactly once, synchronously, now or later."""
-        deadline = trio.current_time() + self._timeout_seconds
-        self._submit(_Attempt(channel, pack(b"PUBLISH", channel, payload), done, deadline))
+        if self._deadline is None:
+            self._deadline = trio.current_time() + self._timeout_seconds
+        command = b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
+            len(channel),
+            channel,
+            len(payload),
+            payload,
+        )
+        self._submit(_Attempt(channel, command, done, self._deadline))
 
     def flush(self) -> None:
         """Send what was submitted since the last flush."""
+        self._deadline = None
         dirty, self._dirty = self._dirty, {}
         for link in dirty:
             link.flush()
@@ -232,7 +245,7 @@ class Publisher:
 
     def _refused(self, attempt: _Attempt, node: PublishNode, why: str) -> None:
         """Try elsewhere what a node refused; fail when no node is left or the time is over."""
-        attempt.tried[node.record.node] = why
+        attempt.tried = {**attempt.tried, node.record.node: why}
         if attempt.deadline <= trio.current_time() or not self._nodes.keys() - attempt.tried.keys():
             attempt.done(self._failure(attempt))
         else:
