@@ -1,9 +1,12 @@
 """What a fleet does when it is whole, when it changes and when parts of it fail."""
 
+import contextlib
 import random
+from pathlib import Path
 
 import pytest
 import trio
+import trio.lowlevel
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanout.config import DiscoveryAddress, FleetConfig, Limits, NodeConfig, RedisAddress
@@ -343,6 +346,29 @@ async def test_a_client_that_does_not_read_is_cut_off_alone(autojump_clock: Mock
         assert said.endswith(
             b"-ERR slow_consumer: more than 100000 bytes waited for the client\r\n"
         )
+
+
+async def test_who_has_not_logged_in_may_leave_little_unread(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    """However much a client may leave unread afterwards."""
+    users = tmp_path / "users.toml"
+    users.write_text(f'[users.u]\nsecrets = ["sha256:{"0" * 64}"]')
+    network = MemoryNetwork(buffer_bytes_max=4096)
+    async with memory_fleet(sidecars=0, network=network) as fleet:
+        await fleet.sidecar("sidecar-1", users=str(users))
+        client = await network.connect(Endpoint("sidecar-1", 6380))
+        unsent = b"*1\r\n$4\r\nPING\r\n" * 2000  # each is refused with a line of 35 bytes
+        with contextlib.suppress(trio.BrokenResourceError):
+            while unsent:
+                await client.wait_sendable()
+                unsent = unsent[client.send_nowait(unsent) :]
+        said = b""
+        with contextlib.suppress(trio.BrokenResourceError):
+            while data := await client.receive_some(65_536):
+                said += data
+        assert said.startswith(b"-NOAUTH ")
+        assert len(said) < 10_000  # of 70,000: it was cut off
 
 
 def outside(fleet: MemoryFleet) -> tuple[FleetConfig, World]:

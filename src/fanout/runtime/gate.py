@@ -14,6 +14,9 @@ log = structlog.get_logger()
 LOGIN_SECONDS = 5.0
 """How long a client may take to log in."""
 
+LOCKED_OUTBOX_BYTES_MAX = 16_384
+"""What may wait for a client that has yet to log in; the refusals it gets are short."""
+
 
 class Gate:
     """The users of one sidecar; without a file anybody is let in.

@@ -10,7 +10,7 @@ from fanout.errors import RemoteProtocolError
 from fanout.runtime.accept import accept_clients
 from fanout.runtime.consumer import Consumer
 from fanout.runtime.door import Door
-from fanout.runtime.gate import LOGIN_SECONDS
+from fanout.runtime.gate import LOCKED_OUTBOX_BYTES_MAX, LOGIN_SECONDS
 from fanout.runtime.hub import Hub
 from fanout.runtime.logs import printable
 from fanout.runtime.resp_clients import RespClients
@@ -61,16 +61,23 @@ async def serve_resp(hub: Hub, listener: Listener, wall_milliseconds: Callable[[
     async def serve_client(transport: Transport) -> None:
         consumer = Consumer(hub, transport, DOOR, Encoding.RESP2)
         session = Session(clients.next_id(), clients, hub.client_limits)
-        decoder = RequestDecoder(UNAUTHENTICATED if session.locked else request_limits)
-        login = trio.CancelScope(deadline=inf)
+        decoder = RequestDecoder(request_limits)
+        login = trio.CancelScope()
+        login_deadline = trio.current_time() + LOGIN_SECONDS
+
+        def bound() -> None:
+            locked = session.locked
+            decoder.limits = UNAUTHENTICATED if locked else request_limits
+            login.deadline = login_deadline if locked else inf
+            outbox_bytes_max = limits.outbox_bytes_max
+            consumer.outbox.bytes_max = LOCKED_OUTBOX_BYTES_MAX if locked else outbox_bytes_max
 
         def handle(data: bytes) -> None:
             decoder.feed(data)
             while not consumer.closing and (request := decoder.next_request()) is not None:
                 consumer.perform(session.handle(request))
-                if clients.has_users:
-                    decoder.limits = UNAUTHENTICATED if session.locked else request_limits
-                    login.deadline = login_deadline if session.locked else inf
+                if clients.has_users and session.locked is not (decoder.limits is UNAUTHENTICATED):
+                    bound()
 
         async def read() -> None:
             while not consumer.closing and (
@@ -91,10 +98,7 @@ async def serve_resp(hub: Hub, listener: Listener, wall_milliseconds: Callable[[
             if login.cancelled_caught:
                 consumer.cut("login_timeout", f"no login within {LOGIN_SECONDS:g} seconds")
 
-        login_deadline = trio.current_time() + LOGIN_SECONDS
-        if session.locked:
-            login.deadline = login_deadline
-
+        bound()
         clients.add(session, consumer, transport.peer)
         try:
             await consumer.serve(read_in_time)

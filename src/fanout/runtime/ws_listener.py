@@ -10,7 +10,7 @@ from fanout.core.backoff import jittered
 from fanout.runtime.accept import accept_clients
 from fanout.runtime.consumer import Consumer
 from fanout.runtime.door import Door
-from fanout.runtime.gate import LOGIN_SECONDS
+from fanout.runtime.gate import LOCKED_OUTBOX_BYTES_MAX, LOGIN_SECONDS
 from fanout.runtime.hub import Hub
 from fanout.runtime.transport import Listener, Transport
 from fanout.values import Encoding, NodeId, NotPublished, Outcome, Published, Subscribe
@@ -181,8 +181,10 @@ class _Client:
         return not (self._closed or self.consumer.closing)
 
     def _resize(self) -> None:
-        """Take large messages only of those who may send them."""
+        """Take large messages, and let much wait, only of those who have logged in."""
         locked = self.session.locked
+        most = self._hub.config.limits.outbox_bytes_max
+        self.consumer.outbox.bytes_max = LOCKED_OUTBOX_BYTES_MAX if locked else most
         self._server.limit(LOCKED_BYTES_MAX if locked else self._message_bytes_max)
 
     def _fail(self, reason: str) -> None:

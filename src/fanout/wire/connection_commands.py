@@ -52,7 +52,8 @@ def auth(state: ClientState, request: list[bytes]) -> Action:
 def _authenticate(state: ClientState, user: bytes, secret: bytes) -> str:
     if not state.sidecar.has_users:
         return "" if user == b"default" else _WRONG_PASSWORD
-    access = state.sidecar.log_in(state.client_id, resp.text(user), secret)
+    name = user.decode("utf-8", "surrogateescape")  # all of it: no other name means this user
+    access = state.sidecar.log_in(state.client_id, name, secret)
     if access is None:
         return _WRONG_PASSWORD
     state.access = access
