@@ -1,6 +1,8 @@
 """`python -m bench`: see docs/performance.md."""
 
 import json
+import signal
+import sys
 from pathlib import Path
 
 import click
@@ -41,4 +43,6 @@ def compare(before: Path, after: Path) -> None:
     report.compare(json.loads(before.read_text()), json.loads(after.read_text()))
 
 
+# As Ctrl-C does: what was started is ended.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 main()

@@ -1,12 +1,18 @@
 """Settings from everywhere at once, and a password that nobody gets to see."""
 
+import os
 import signal
+import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 
+import httpx
 import pytest
 import redis
 
+from fanout.core.users import CTL_USER, DATA_USER, password
+from fanout.values import NodeId
 from tests.live.conftest import FAST, Fleet, command
 from tests.live.test_fleet import until
 
@@ -51,6 +57,49 @@ def test_discovery_lists_and_passwords_from_file_and_environment(
     assert sidecar.stop() == 0
     assert node.stop() == 0
     assert b"kanarie" not in node.log.read_bytes() + sidecar.log.read_bytes()
+
+
+def test_the_secret_of_the_fleet_is_seen_nowhere(fleet: Fleet, tmp_path: Path) -> None:
+    """Nor the passwords made of it: not by ps, in no log, no answer and no error."""
+    users = tmp_path / "users.toml"
+    users.write_text(f'[users.app]\nsecrets = ["sha256:{sha256(CANARY.encode()).hexdigest()}"]')
+    fleet.add_discovery()
+    secret = {"FANOUT_SECRET": CANARY, "FANOUT_DISCOVERY": fleet.discovery[0]}
+    passwords = [password(CANARY, "default", NodeId("n"), user) for user in (DATA_USER, CTL_USER)]
+    node = fleet.start(
+        command("fanout-node"), "--spawn", "127.0.0.1:0", "--id", "n", *FAST,
+        "--log-level", "debug", env=secret,
+    )  # fmt: skip
+    node.wait_line("ready node=n")
+    sidecar = fleet.start(
+        command("fanout-sidecar"), "--id", "s", "--users", str(users), "--resp", "127.0.0.1:0",
+        "--ws", "127.0.0.1:0", "--admin", "127.0.0.1:0", *FAST, "--log-level", "debug", env=secret,
+    )  # fmt: skip
+    sidecar.wait_line("ready ")
+    seen = b""
+    port = sidecar.port("resp")
+    for user, said in (("app", CANARY + "x"), (CANARY, "app")):
+        with redis.Redis(port=port, username=user, password=said) as client:
+            with pytest.raises(redis.exceptions.AuthenticationError) as wrong:
+                client.ping()
+            seen += str(wrong.value).encode()
+    with redis.Redis(port=port, username="app", password=CANARY) as client:
+        seen += repr(client.execute_command("CLIENT", "LIST")).encode()
+        seen += repr(client.execute_command("INFO")).encode()
+    seen += httpx.get(f"{sidecar.ready['admin']}/readyz").content
+    for form in ((), ("--json",)):
+        status = [command("fanout-node"), "status", *form]
+        done = subprocess.run(status, env={**os.environ, **secret}, capture_output=True, check=True)
+        seen += done.stdout + done.stderr
+    pids = [str(node.pid), str(sidecar.pid)]
+    children = subprocess.run(["pgrep", "-P", pids[0]], capture_output=True, check=True, text=True)
+    for pid in (*pids, *children.stdout.split()):
+        seen += Path(f"/proc/{pid}/cmdline").read_bytes()
+    for process in (sidecar, node):
+        assert process.stop() == 0
+        seen += process.log.read_bytes() + process.said
+    for hidden in ("kanarie", *passwords):
+        assert hidden.encode() not in seen
 
 
 @pytest.mark.parametrize("name", ["fanout-node", "fanout-sidecar"])

@@ -9,7 +9,6 @@ import trio
 from fanout.core.access import Access
 from fanout.runtime.consumer import Consumer
 from fanout.runtime.hub import Hub
-from fanout.runtime.logs import printable
 from fanout.values import Endpoint, Space
 from fanout.wire.client_state import ClientFacts, SidecarFacts
 from fanout.wire.session import Session
@@ -47,9 +46,9 @@ class RespClients:
         """Return what a user may do; None when the secret is wrong."""
         access = self._hub.gate.log_in(name, secret)
         if access is None:
-            said = printable(name.encode("utf-8", "surrogateescape"))
+            # Not the name: whoever mixes up the two says a secret there.
             consumer = self._clients[client_id].consumer
-            consumer.complain("login_failed", "wrong_secret", f"user {said} or the secret is wrong")
+            consumer.complain("login_failed", "wrong_secret", "no such user, or another secret")
         return access
 
     def _users_changed(self) -> None:

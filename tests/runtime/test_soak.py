@@ -1,0 +1,81 @@
+"""Clients that come and go in every way leave nothing behind."""
+
+import contextlib
+import gc
+
+import trio
+from trio.testing import MockClock
+
+from fanout.core.subscriptions import Ticket
+from fanout.core.turns import Turn
+from fanout.runtime.consumer import Consumer
+from fanout.testing.network import MemoryNetwork
+from fanout.values import Endpoint
+from fanout.wire.bridge import BridgeSession
+from fanout.wire.requests import RequestDecoder
+from fanout.wire.session import Session
+from fanout.wire.websocket import WebSocketServer
+from tests.runtime.fleet import LEASE, memory_fleet
+from tests.wire.rfc6455 import HANDSHAKE, TEXT, close, frame
+
+CLIENTS = 10_000
+OF_A_CLIENT = (Consumer, Session, BridgeSession, RequestDecoder, WebSocketServer, Turn, Ticket)
+
+
+def greetings(number: int) -> list[tuple[int, bytes]]:
+    """Return what clients say before they vanish, with the port they say it to."""
+    name = b"channel-%d" % number
+    subscribe = b"*2\r\n$9\r\nSUBSCRIBE\r\n$%d\r\n%b\r\n" % (len(name), name)
+    psubscribe = b"*2\r\n$10\r\nPSUBSCRIBE\r\n$3\r\n%03d\r\n" % (number % 100)
+    publish = b"*3\r\n$7\r\nPUBLISH\r\n$1\r\nc\r\n$1\r\nx\r\n" * 9
+    request = frame(TEXT, b'{"op":"subscribe","channels":["%b"],"id":1}' % name)
+    return [
+        (6380, b""),
+        (6380, subscribe + psubscribe),
+        (6380, subscribe + publish + b"*1\r\n$4\r\nQUIT\r\n"),
+        (6380, subscribe + b"*1\r\n$5\r\nMULTI\r\n" + publish[:-4]),
+        (6380, b"GET / HTTP/1.1\r\n\r\n"),
+        (7380, b""),
+        (7380, HANDSHAKE[:-3]),
+        (7380, HANDSHAKE + request),
+        (7380, HANDSHAKE + request + close(1000)),
+        (7380, HANDSHAKE + request[:-3]),
+        (7380, HANDSHAKE + b"\xff\xff"),
+    ]
+
+
+async def visit(network: MemoryNetwork, number: int) -> None:
+    """Come, say something, perhaps read, and vanish."""
+    said = greetings(number)
+    port, data = said[number % len(said)]
+    client = await network.connect(Endpoint("sidecar-1", port))
+    with contextlib.suppress(trio.BrokenResourceError):
+        client.send_nowait(data)
+        await trio.sleep(0.05 * (number % 3))
+        if number % 2:
+            with trio.move_on_after(1):
+                await client.receive_some(65_536)
+    client.close()
+
+
+def alive() -> dict[str, int]:
+    """Return how many objects of clients there are."""
+    gc.collect()
+    names = [type(each).__name__ for each in gc.get_objects() if type(each) in OF_A_CLIENT]
+    return {name: names.count(name) for name in names}
+
+
+async def test_clients_leave_nothing_behind(autojump_clock: MockClock) -> None:
+    """No object, no subscription on the node, no wish."""
+    async with memory_fleet(nodes=1, sidecars=1) as fleet:
+        redis = fleet.redis["node-1"]
+        await trio.sleep(LEASE)
+        before, subscribed = alive(), redis.subscriptions
+        async with trio.open_nursery() as crowd:
+            for number in range(CLIENTS):
+                crowd.start_soon(visit, fleet.network, number)
+                await trio.sleep(0.01)
+        await trio.sleep(LEASE)
+
+        assert redis.subscriptions == subscribed
+        assert alive() == before
