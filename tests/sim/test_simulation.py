@@ -59,12 +59,12 @@ def confirm_at_once(subscriptions: Subscriptions, key: object) -> bool:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    ("place", "name", "wrong", "broken"),
+    ("place", "name", "wrong", "first"),
     [
-        (Agent, "_join", join_without_barrier, "I5"),
-        (NodeLink, "observe", leave_without_end, "I5"),
-        # Seen at the moment of a publish; that it is lost as well takes many more seeds.
-        (Subscriptions, "_confirmed", confirm_at_once, "I2"),
+        (Agent, "_join", join_without_barrier, 0),
+        (NodeLink, "observe", leave_without_end, 0),
+        # Two of the first thousand seeds lose a message so, 496 and 858: begin before the one.
+        (Subscriptions, "_confirmed", confirm_at_once, 490),
     ],
     ids=["no barrier", "no END", "no confirmation"],
 )
@@ -72,13 +72,13 @@ def test_seeds_find_what_is_made_wrong(
     place: type,
     name: str,
     wrong: Callable[..., Any],
-    broken: str,
+    first: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Each rule is there for an invariant that some seed shows broken without it."""
+    """Each rule is there for a loss that some seed shows without it."""
     monkeypatch.setattr(place, name, wrong)
-    for seed in range(0, 2 * SABOTAGE_SEEDS, 2):
+    for seed in range(first, 2 * SABOTAGE_SEEDS, 2):
         _, found = simulate(seed, planned=True)
-        if any(each.startswith(broken) for each in found):
+        if any(each.startswith("I5") for each in found):
             return
-    pytest.fail(f"{broken} held in {SABOTAGE_SEEDS} seeds")
+    pytest.fail(f"no loss in {SABOTAGE_SEEDS} seeds")
