@@ -29,13 +29,9 @@ class Counters:
     """What one generator saw; the times are seconds of the monotonic clock."""
 
     count: int
-    bytes: int
     first: float
     last: float
-    least: int
-    most: int
     seconds: float
-    cpu_seconds: float
 
     @classmethod
     def parse(cls, line: str) -> "Counters":
@@ -156,15 +152,12 @@ class Loadgen:
         connections: int,
         batch: Batch,
         seconds: float,
-        *,
-        parts: int = 1,
     ) -> contextlib.AbstractContextManager[Run]:
         """Send batch after batch, each when the one before is answered (closed loop)."""
         options: dict[str, str | bytes] = {
             "connections": str(connections),
             "batch": batch.data,
-            "parts": str(parts),
-            "replies": str(batch.replies // parts),
+            "replies": str(batch.replies),
             "mark": batch.mark.decode(),
             "seconds": str(seconds),
             "latencies": b"",

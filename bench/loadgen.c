@@ -6,12 +6,13 @@
  *
  * A message is counted by its mark, a byte that stands once in each payload and nowhere else on
  * the wire; a reply likewise by its own. So any protocol will do: what is sent comes ready made in
- * files; of a batch in equal parts, one goes out at a time. With --latencies, sixteen hex digits behind the mark are the time at which the message
- * was due (not sent: a sender held up must not hide it), in ns of the monotonic clock.
+ * files. With --latencies a sink takes the sixteen hex digits behind the mark for the time at which
+ * the message was due (not sent: a sender held up must not hide it), in ns of the monotonic clock;
+ * a pump measures how long each batch took to be answered.
  *
- * Options: --connections N, --say FILE --until TEXT (repeated: the opening dialogue; FILE may be
- * "-" for nothing), --batch FILE, --parts N, --mark CHAR, --replies N (marks that answer one part),
- * --seconds S, --rate BATCHES_PER_SECOND, --latencies FILE, --slow BYTES_PER_SECOND.
+ * Options: --connections N, --say FILE --until TEXT (repeated: the opening dialogue),
+ * --batch FILE, --mark CHAR, --replies N (marks that answer one batch), --seconds S,
+ * --rate BATCHES_PER_SECOND, --latencies FILE.
  *
  * Prints "ready", then waits for a line on the standard input. A sink answers each line "count"
  * with its counters and ends at the end of the input; the others run and print their counters.
@@ -27,7 +28,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <time.h>
@@ -38,25 +38,23 @@ enum { STEPS_MAX = 8, READ_BYTES = 1 << 18, EVENTS = 256, STAMP = 16, SAMPLES_MA
 struct text { char *bytes; size_t size; };
 struct conn {
     int fd;
-    size_t sent;         /* of the part that is going out */
-    int part;            /* which one that is */
+    size_t sent;         /* of the batch that is going out */
     int sending;         /* whether one is */
     long replies_due;    /* of the batch that is out */
     uint64_t began;      /* when it went out, or was due */
     int stamp_at;        /* digits of a stamp still to come; 0 outside */
     uint64_t stamp;
-    long count;
 };
 
 static struct text says[STEPS_MAX], batch;
 static char *untils[STEPS_MAX];
-static int steps, connections = 1, mark = '!', parts = 1;
+static int steps, connections = 1, mark = '!';
 static long replies = 1;
-static double seconds = 1, rate = 0, slow = 0;
+static double seconds = 1, rate = 0;
 static FILE *latencies;
 static long samples;
 static struct conn *conns;
-static uint64_t count, bytes, first_ns, last_ns;
+static uint64_t count, first_ns, last_ns;
 static char *buffer;
 
 static void die(const char *what) {
@@ -72,7 +70,6 @@ static uint64_t now_ns(void) {
 
 static struct text read_file(const char *path) {
     struct text text = {0};
-    if (!strcmp(path, "-")) return text;
     FILE *file = fopen(path, "rb");
     if (!file) die(path);
     fseek(file, 0, SEEK_END);
@@ -153,7 +150,7 @@ static long take(struct conn *c, const char *data, size_t size, uint64_t now) {
         if (!hit) break;
         found++;
         data = hit + 1;
-        if (latencies && !rate && replies == 0) {
+        if (latencies && replies == 0) {
             c->stamp_at = STAMP;
             c->stamp = 0;
         }
@@ -165,35 +162,21 @@ static long take(struct conn *c, const char *data, size_t size, uint64_t now) {
 static long drain(struct conn *c) {
     long found = 0;
     for (;;) {
-        ssize_t got = read(c->fd, buffer, slow ? (size_t)slow : READ_BYTES);
+        ssize_t got = read(c->fd, buffer, READ_BYTES);
         if (got < 0 && errno == EINTR) continue;
         if (got < 0 && errno == EAGAIN) return found;
-        if (got <= 0) {
-            if (slow) { close(c->fd); return found; }
-            die("the server hung up");
-        }
+        if (got <= 0) die("the server hung up");
         uint64_t now = now_ns();
         found += take(c, buffer, (size_t)got, now);
-        bytes += (uint64_t)got;
         if (!first_ns) first_ns = now;
         last_ns = now;
-        if (slow || got < READ_BYTES) return found;
+        if (got < READ_BYTES) return found;
     }
 }
 
 static void report(double elapsed) {
-    long least = connections ? conns[0].count : 0, most = least;
-    for (int i = 1; i < connections; i++) {
-        if (conns[i].count < least) least = conns[i].count;
-        if (conns[i].count > most) most = conns[i].count;
-    }
-    struct rusage use;
-    getrusage(RUSAGE_SELF, &use);
-    printf("{\"count\": %lu, \"bytes\": %lu, \"first_ns\": %lu, \"last_ns\": %lu, \"least\": %ld, "
-           "\"most\": %ld, \"seconds\": %.6f, \"cpu_seconds\": %.6f}\n",
-           count, bytes, first_ns, last_ns, least, most, elapsed,
-           (double)(use.ru_utime.tv_sec + use.ru_stime.tv_sec) +
-               (double)(use.ru_utime.tv_usec + use.ru_stime.tv_usec) / 1e6);
+    printf("{\"count\": %lu, \"first_ns\": %lu, \"last_ns\": %lu, \"seconds\": %.6f}\n", count,
+           first_ns, last_ns, elapsed);
     fflush(stdout);
 }
 
@@ -213,24 +196,19 @@ static void run_sink(int epoll) {
                 report((double)(last_ns - first_ns) / 1e9);
                 continue;
             }
-            long found = drain(c);
-            c->count += found;
-            count += (uint64_t)found;
-            if (slow) usleep(1000000);
+            count += (uint64_t)drain(c);
         }
     }
 }
 
 static void push(struct conn *c) {
-    size_t size = batch.size / (size_t)parts, skip = size * (size_t)c->part;
-    while (c->sent < size) {
-        ssize_t sent = write(c->fd, batch.bytes + skip + c->sent, size - c->sent);
+    while (c->sent < batch.size) {
+        ssize_t sent = write(c->fd, batch.bytes + c->sent, batch.size - c->sent);
         if (sent < 0 && errno == EAGAIN) return;
         if (sent < 0) die("write");
         c->sent += (size_t)sent;
     }
     c->sending = 0;
-    c->part = (c->part + 1) % parts;
 }
 
 static void begin(struct conn *c, uint64_t due) {
@@ -256,7 +234,6 @@ static void run_pump(int epoll) {
             uint64_t now = now_ns();
             sample(now - c->began);
             count++;
-            c->count++;
             if (now < stop) begin(c, now);
             else busy--;
         }
@@ -269,8 +246,6 @@ static void run_pace(int epoll) {
     char *stamp = memmem(batch.bytes, batch.size, "!0000000000000000", STAMP + 1);
     uint64_t start = now_ns(), step = (uint64_t)(1e9 / rate), due = start;
     uint64_t stop = start + (uint64_t)(seconds * 1e9);
-    FILE *own = latencies;
-    latencies = NULL; /* it measures nothing itself: a sink does */
     for (int next = 0; due < stop; due += step, next = (next + 1) % connections) {
         uint64_t now = now_ns();
         while (now < due) {
@@ -301,7 +276,6 @@ static void run_pace(int epoll) {
         int n = epoll_wait(epoll, events, EVENTS, 0);
         for (int i = 0; i < n; i++) drain(events[i].data.ptr);
     }
-    latencies = own;
     report((double)(now_ns() - start) / 1e9);
 }
 
@@ -314,12 +288,10 @@ static void read_options(int argc, char **argv) {
             untils[steps++] = "";
         } else if (!strcmp(name, "--until") && steps) untils[steps - 1] = value;
         else if (!strcmp(name, "--batch")) batch = read_file(value);
-        else if (!strcmp(name, "--parts")) parts = atoi(value);
         else if (!strcmp(name, "--mark")) mark = value[0];
         else if (!strcmp(name, "--replies")) replies = atol(value);
         else if (!strcmp(name, "--seconds")) seconds = atof(value);
         else if (!strcmp(name, "--rate")) rate = atof(value);
-        else if (!strcmp(name, "--slow")) slow = atof(value);
         else if (!strcmp(name, "--latencies")) latencies = fopen(value, "wb");
         else { fprintf(stderr, "loadgen: unknown option %s\n", name); exit(2); }
     }
@@ -337,10 +309,6 @@ int main(int argc, char **argv) {
         conns[i].fd = dial(argv[2]);
         open_dialogue(conns[i].fd);
         fcntl(conns[i].fd, F_SETFL, O_NONBLOCK);
-        if (slow) {
-            int small = 128;
-            setsockopt(conns[i].fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
-        }
         epoll_ctl(epoll, EPOLL_CTL_ADD, conns[i].fd, &event);
     }
     printf("ready\n");

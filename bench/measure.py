@@ -1,4 +1,4 @@
-"""What the system says of processes: CPU time and memory."""
+"""What the system says of processes: CPU time, and who started whom."""
 
 import contextlib
 from collections.abc import Iterable
@@ -13,16 +13,6 @@ def cpu_seconds(pids: Iterable[int]) -> float:
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 total += int((task / "schedstat").read_text().split()[0])
     return total / 1e9
-
-
-def memory_bytes(pids: Iterable[int]) -> int:
-    """Return the memory that is theirs alone, and their part of what is shared."""
-    total = 0
-    for pid in pids:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                total += int(line.split()[1]) * 1024
-    return total
 
 
 def family(pid: int) -> list[int]:

@@ -9,6 +9,8 @@ from typing import Protocol as Protocol_
 
 import attrs
 
+from fanout.wire.replies import pack
+
 MARK = b"!"
 STAMP = MARK + b"0" * 16
 """Begins a payload whose sender writes the time at which it was due in place of the zeros."""
@@ -22,31 +24,24 @@ def payload(size: int) -> bytes:
     return STAMP + b"x" * (size - len(STAMP)) if size > len(STAMP) else MARK + b"x" * (size - 1)
 
 
-def resp(*words: bytes | str) -> bytes:
-    """Return a Redis command."""
-    parts = [word.encode() if isinstance(word, str) else word for word in words]
-    return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(p), p) for p in parts)
-
-
 @attrs.frozen
 class Batch:
     """Requests that are sent together, and how their answers are counted."""
 
     data: bytes
-    messages: int
     replies: int
     mark: bytes
 
 
-def frame(data: bytes, opcode: int) -> bytes:
-    """Return a websocket frame of a client, masked with zeros."""
+def frame(data: bytes) -> bytes:
+    """Return a text frame of a client, masked with zeros."""
     size = len(data)
     if size < 126:
-        head = bytes((0x80 | opcode, 0x80 | size))
+        head = bytes((0x81, 0x80 | size))
     elif size < 65_536:
-        head = bytes((0x80 | opcode, 0x80 | 126)) + size.to_bytes(2)
+        head = bytes((0x81, 0x80 | 126)) + size.to_bytes(2)
     else:
-        head = bytes((0x80 | opcode, 0x80 | 127)) + size.to_bytes(8)
+        head = bytes((0x81, 0x80 | 127)) + size.to_bytes(8)
     return head + b"\0\0\0\0" + data
 
 
@@ -84,12 +79,12 @@ class Redis:
     def subscribing(self, _address: str, channels: Sequence[str]) -> Dialogue:
         """What a subscriber says."""
         last = f"{channels[-1]}\r\n:{len(channels)}\r\n"
-        return (*self._login, (resp("SUBSCRIBE", *channels), last))
+        return (*self._login, (pack("SUBSCRIBE", *channels), last))
 
     def batch(self, channels: Sequence[str], data: bytes) -> Batch:
         """One publish to each channel."""
-        requests = b"".join(resp("PUBLISH", channel, data) for channel in channels)
-        return Batch(requests, len(channels), len(channels), b":")
+        requests = b"".join(pack("PUBLISH", channel, data) for channel in channels)
+        return Batch(requests, len(channels), b":")
 
 
 class Nats:
@@ -109,7 +104,7 @@ class Nats:
         requests = b"".join(
             b"PUB %b %d\r\n%b\r\n" % (c.encode(), len(data), data) for c in channels
         )
-        return Batch(requests + b"PING\r\n", len(channels), 1, b"P")
+        return Batch(requests + b"PING\r\n", 1, b"P")
 
 
 class Bridge:
@@ -122,15 +117,15 @@ class Bridge:
     def subscribing(self, address: str, channels: Sequence[str]) -> Dialogue:
         """What a subscriber says."""
         request = json.dumps({"op": "subscribe", "channels": list(channels), "id": "sub"}).encode()
-        return (*self.opening(address), (frame(request, 1), '"sub"'))
+        return (*self.opening(address), (frame(request), '"sub"'))
 
     def batch(self, channels: Sequence[str], data: bytes) -> Batch:
         """One publish to each channel."""
         requests = b"".join(
-            frame(json.dumps({"op": "publish", "channel": c, "data": data.decode(), "id": 1}).encode(), 1)
+            frame(json.dumps({"op": "publish", "channel": c, "data": data.decode(), "id": 1}).encode())
             for c in channels
         )  # fmt: skip
-        return Batch(requests, len(channels), len(channels), b"}")
+        return Batch(requests, len(channels), b"}")
 
 
 class SocketIo:
@@ -139,16 +134,16 @@ class SocketIo:
     def opening(self, address: str) -> Dialogue:
         """What a publisher says."""
         path = "/socket.io/?EIO=4&transport=websocket"
-        return ((handshake(address, path), '"sid"'), (frame(b"40", 1), '40{"sid"'))
+        return ((handshake(address, path), '"sid"'), (frame(b"40"), '40{"sid"'))
 
     def subscribing(self, address: str, channels: Sequence[str]) -> Dialogue:
         """What a subscriber says."""
         request = b"42" + json.dumps(["join", list(channels)]).encode()
-        return (*self.opening(address), (frame(request, 1), "joined"))
+        return (*self.opening(address), (frame(request), "joined"))
 
     def batch(self, channels: Sequence[str], data: bytes) -> Batch:
         """One publish to each channel, each acknowledged."""
         requests = b"".join(
-            frame(b"421" + json.dumps(["publish", c, data.decode()]).encode(), 1) for c in channels
+            frame(b"421" + json.dumps(["publish", c, data.decode()]).encode()) for c in channels
         )
-        return Batch(requests, len(channels), len(channels), b"]")
+        return Batch(requests, len(channels), b"]")

@@ -13,6 +13,7 @@ from bench.systems import Servers, System
 
 LATENCY_NS_MAX = 60 * 1_000_000_000
 PAYLOAD_BYTES = 100
+CHANNEL = "c"
 
 Start = Callable[[Servers], System]
 Figures = dict[str, float]
@@ -22,15 +23,14 @@ Figures = dict[str, float]
 class Trial:
     """One way to load any system.
 
-    `per_channel` is how many subscribers a channel has at each door, `clients` how many
+    `subscribers` is how many there are at each door, `clients` how many
     publishers there are, of which each has `depth` messages on their way at a time.
     """
 
-    per_channel: int = 1
+    subscribers: int = 1
     clients: int = 4
     depth: int = 64
     payload_bytes: int = PAYLOAD_BYTES
-    channel: str = "c"
     rate: float = 0
 
     def run(self, loadgen: Loadgen, system: System, seconds: float) -> Figures:
@@ -41,16 +41,16 @@ class Trial:
                 stack.enter_context(
                     loadgen.sink(
                         door.address,
-                        door.protocol.subscribing(door.address, [self.channel]),
-                        self.per_channel,
+                        door.protocol.subscribing(door.address, [CHANNEL]),
+                        self.subscribers,
                         stamped=self.rate > 0,
                     )
                 )
                 for door in system.subscribe
             ]
-            door = system.publish[0]
+            door = system.publish
             opening = door.protocol.opening(door.address)
-            batch = door.protocol.batch([self.channel] * self.depth, data)
+            batch = door.protocol.batch([CHANNEL] * self.depth, data)
             if self.rate:
                 source = loadgen.pace(door.address, opening, batch, self.rate, seconds)
             else:
@@ -59,7 +59,7 @@ class Trial:
             before = {name: cpu_seconds(pids) for name, pids in system.processes.items()}
             sent = run.go(seconds)
             messages = sent.count * self.depth
-            seen = [sink.wait(messages * self.per_channel) for sink in sinks]
+            seen = [sink.wait(messages * self.subscribers) for sink in sinks]
             used = {name: cpu_seconds(system.processes[name]) - was for name, was in before.items()}
             samples = sinks[0].samples() if self.rate else run.samples()
         deliveries = sum(each.count for each in seen)
@@ -135,7 +135,7 @@ def scenarios() -> Iterator[Scenario]:
         for clients, depth in ((4, 1), (4, 64)):
             yield Scenario(
                 f"fan-out to {subscribers}, {clients} publishers {depth} deep",
-                Trial(per_channel=subscribers, clients=clients, depth=depth),
+                Trial(subscribers=subscribers, clients=clients, depth=depth),
                 everybody if depth > 1 else (*everybody, _bridge, _socketio),
                 quick=subscribers == 100 or (subscribers == 1 and depth == 64),
             )
@@ -149,7 +149,7 @@ def scenarios() -> Iterator[Scenario]:
     for size in (16, 1024, 65_536, 1_048_576):
         yield Scenario(
             f"payloads of {size} bytes",
-            Trial(payload_bytes=size, depth=4, per_channel=10),
+            Trial(payload_bytes=size, depth=4, subscribers=10),
             (_redis, _fanout(direct=True), _fanout(websocket=True, direct=True)),
         )
     for nodes in (1, 3, 6):
@@ -160,7 +160,7 @@ def scenarios() -> Iterator[Scenario]:
         )
     yield Scenario(
         "latency at 1000 messages a second",
-        Trial(depth=1, rate=1000, per_channel=10),
+        Trial(depth=1, rate=1000, subscribers=10),
         (_redis, _fanout(), _fanout(websocket=True), _nats),
         quick=True,
     )

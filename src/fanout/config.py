@@ -17,10 +17,9 @@ import attrs
 from redis.connection import parse_url
 
 from fanout.errors import ConfigError, SettingError
-from fanout.values import Endpoint
+from fanout.values import NAME, Endpoint
 
 _SCHEME = "(?:rediss?|unix)://"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 LOCAL_NODES_MAX = 16
 REDIS_PORT = 6379
 
@@ -129,7 +128,7 @@ def _discovery(value: Any) -> tuple[DiscoveryAddress, ...]:
 
 
 def _name(value: Any) -> str:
-    if not _NAME.fullmatch(str(value)):
+    if not NAME.fullmatch(str(value)):
         raise ConfigError(
             f"{mask(value)} is not allowed; use 1 to 64 letters, digits, '.', '_' or '-', "
             "a letter or digit first"

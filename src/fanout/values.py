@@ -3,6 +3,7 @@
 Long because a vocabulary is looked up in one place.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from enum import Enum, IntEnum
 from typing import Any, NewType, Self
@@ -13,6 +14,9 @@ from fanout.errors import ConfigError
 
 NodeId = NewType("NodeId", str)
 SidecarId = NewType("SidecarId", str)
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""The form of the names of nodes, sidecars, clusters and users."""
 
 PROTOCOL_VERSION = 1
 """Version of the records and control messages that this build writes and understands."""

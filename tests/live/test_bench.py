@@ -21,7 +21,7 @@ def bench(*words: str) -> str:
     return done.stdout
 
 
-@pytest.mark.skipif(shutil.which("cc") is None, reason="the load generator is written in C")
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler: apt install gcc")
 def test_a_scenario_is_measured_and_compared(tmp_path: Path) -> None:
     """Every message sent was received by each subscriber, or there would be no figures."""
     path = tmp_path / "results.json"

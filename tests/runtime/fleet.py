@@ -2,8 +2,7 @@
 
 import itertools
 import random
-import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -35,16 +34,9 @@ LEASE = TIMINGS.lease_seconds
 
 
 async def no_admin(
-    endpoint: Endpoint,
-    unready: Callable[[], str],
-    *,
-    origins: Sequence[str],
-    tls: ssl.SSLContext | None,
-    hosts: Sequence[str],
-    task_status: trio.TaskStatus[Endpoint],
+    endpoint: Endpoint, *_: object, task_status: trio.TaskStatus[Endpoint], **__: object
 ) -> None:
     """Stand in for HTTP, which is tested over real sockets."""
-    del unready, origins, tls, hosts
     task_status.started(endpoint)
     await trio.sleep_forever()
 

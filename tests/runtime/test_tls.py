@@ -15,6 +15,7 @@ from fanout.runtime.tls import HANDSHAKE_SECONDS, TlsListener, TlsTransport
 from fanout.runtime.transport import Transport
 from fanout.testing.network import MemoryNetwork
 from fanout.values import Endpoint
+from tests.runtime.test_network import pair
 
 HERE = Endpoint("door", 1)
 
@@ -27,14 +28,6 @@ def contexts(name: str = "door") -> tuple[ssl.SSLContext, ssl.SSLContext]:
     client = ssl.create_default_context()
     authority.configure_trust(client)
     return server, client
-
-
-async def pair(network: MemoryNetwork) -> tuple[Transport, Transport]:
-    """Return both ends of a connection."""
-    listener = await network.bind(HERE)
-    listener.listen()
-    client = await network.connect(HERE)
-    return client, await listener.accept()
 
 
 async def read_all(transport: Transport) -> bytes:

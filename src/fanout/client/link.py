@@ -26,6 +26,8 @@ from fanout.wire import bridge_client
 from fanout.wire.bridge import SUBPROTOCOL
 from fanout.wire.bridge_client import Event
 
+Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
+
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 """Largest frame taken from a sidecar: its largest payload, written in the longest way."""
 
@@ -44,7 +46,7 @@ class Target:
     token: str = attrs.field(repr=False)
     ssl_context: ssl.SSLContext | None
 
-    async def open(self) -> trio.SocketStream | trio.SSLStream[trio.SocketStream]:
+    async def open(self) -> Stream:
         """Open a stream to it. Raises OSError."""
         host, port = self.url.hostname or "", self.url.port
         if self.url.scheme == "wss":
@@ -54,9 +56,7 @@ class Target:
             )
         return await trio.open_tcp_stream(host, port or 80)
 
-    async def greet(
-        self, nursery: trio.Nursery, stream: trio.SocketStream | trio.SSLStream[trio.SocketStream]
-    ) -> WebSocketConnection:
+    async def greet(self, nursery: trio.Nursery, stream: Stream) -> WebSocketConnection:
         """Make a websocket of a stream; whatever fails then ends the nursery."""
         headers = [(b"Authorization", b"Bearer " + self.token.encode())] if self.token else []
         return await wrap_client_stream(

@@ -20,9 +20,8 @@ import attrs
 
 from fanout.core.glob import compile_pattern
 from fanout.errors import ConfigError
-from fanout.values import RESERVED_PREFIX
+from fanout.values import NAME, RESERVED_PREFIX
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _LISTS = ("publish", "subscribe", "psubscribe")
 USERS_MAX = 10_000
@@ -126,7 +125,7 @@ class Users:
 
 
 def _user(name: str, value: Any) -> _User:
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise ConfigError(
             f"users: {name[:64]!r} is no name; use letters, digits, '.', '_', '-', "
             "a letter or digit first, at most 64"

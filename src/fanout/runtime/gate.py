@@ -1,13 +1,12 @@
 """Who may use the doors: the file of users, read at the start and again on SIGHUP."""
 
-import tomllib
 from collections.abc import Callable
-from pathlib import Path
 
 import structlog
 
 from fanout.core.access import Access, Users, digest
 from fanout.errors import ConfigError
+from fanout.runtime.toml_file import read_toml
 
 log = structlog.get_logger()
 
@@ -69,12 +68,4 @@ def digest_of(secret: bytes) -> str:
 
 
 def _read(path: str) -> Users:
-    try:
-        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"users: cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"users: {path} is not UTF-8 at byte {error.start}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"users: {path} is not TOML: {error}") from None
-    return Users.from_mapping(values)
+    return Users.from_mapping(read_toml("users", path))

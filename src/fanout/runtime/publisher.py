@@ -125,6 +125,7 @@ class Publisher:
         """Publish; `done` is called exactly once, synchronously, now or later."""
         if self._deadline is None:
             self._deadline = trio.current_time() + self._timeout_seconds
+        # `pack` would take twice as long.
         command = b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
             len(channel),
             channel,

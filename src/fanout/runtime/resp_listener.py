@@ -51,6 +51,7 @@ async def serve_resp(hub: Hub, listener: Listener, wall_milliseconds: Callable[[
     """Serve Redis clients until cancelled."""
     limits = hub.config.limits
     clients = RespClients(hub, listener.endpoint, wall_milliseconds)
+    has_users = clients.has_users  # as long as the sidecar runs
     bulk_bytes_max = limits.payload_bytes_max + PAYLOAD_MARGIN_BYTES
     request_limits = RequestLimits(
         arguments_max=limits.arguments_max,
@@ -76,7 +77,7 @@ async def serve_resp(hub: Hub, listener: Listener, wall_milliseconds: Callable[[
             decoder.feed(data)
             while not consumer.closing and (request := decoder.next_request()) is not None:
                 consumer.perform(session.handle(request))
-                if clients.has_users and session.locked is not (decoder.limits is UNAUTHENTICATED):
+                if has_users and session.locked is not (decoder.limits is UNAUTHENTICATED):
                     bound()
 
         async def read() -> None:

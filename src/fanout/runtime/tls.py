@@ -141,8 +141,7 @@ class TlsTransport:
     async def wait_sendable(self) -> None:
         """Wait until what waits is handed over and there is room for more."""
         await self._inner.wait_sendable()
-        while not self._flush():
-            await self._inner.wait_sendable()
+        await self._drain()
 
     async def handshake(self) -> None:
         """Agree with the peer. Raises OSError when it is not who it should be."""

@@ -5,11 +5,10 @@ to a node can publish there, so a decoder returns None for whatever it does not 
 """
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
-from fanout.values import CensusAnswer, CensusQuestion, Question, SidecarId, Space
+from fanout.values import NAME, CensusAnswer, CensusQuestion, Question, SidecarId, Space
 
 MESSAGE_BYTES_MAX = 131_072
 """Larger messages are not read."""
@@ -21,7 +20,6 @@ PARTS_MAX = 64
 """Parts of one answer; what is in no part (4 MiB of names) is left out of the census."""
 
 _NAME_CHARACTERS_MAX = 65_536
-_SIDECAR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NUMBER_MAX = 2**53
 
 
@@ -114,7 +112,7 @@ def _name(value: Any) -> bytes:
 
 
 def _sidecar(value: Any) -> SidecarId:
-    if not isinstance(value, str) or not _SIDECAR.fullmatch(value):
+    if not isinstance(value, str) or not NAME.fullmatch(value):
         raise ValueError("not a sidecar")
     return SidecarId(value)
 

@@ -6,7 +6,6 @@ Whoever can write to a discovery instance can write anything, so a decoder raise
 
 import json
 import math
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -14,6 +13,7 @@ import attrs
 
 from fanout.errors import ConfigError, RemoteProtocolError
 from fanout.values import (
+    NAME,
     Deaf,
     DrainRequest,
     End,
@@ -46,7 +46,6 @@ DEPTH_MAX = 16
 _ERROR_CHARACTERS_MAX = 200
 _TEXT_MAX = 256
 _NUMBER_MAX = 2**63
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NODES_MAX = 1024
 _T = TypeVar("_T")
 
@@ -211,7 +210,7 @@ def _decode(kind: type[_T], raw: bytes, bytes_max: int) -> _T:
 
 
 def _name(value: Any) -> str:
-    if not isinstance(value, str) or not _NAME.fullmatch(value):
+    if not isinstance(value, str) or not NAME.fullmatch(value):
         raise ValueError("not a name")
     return value
 
