@@ -4,7 +4,7 @@ Long because a vocabulary is looked up in one place.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, IntEnum
 from typing import Any, NewType, Self
 
@@ -176,16 +176,22 @@ class Reply:
     data: Ready
 
 
-@attrs.define
+@attrs.frozen(slots=True)
 class Publish:
-    """The client publishes; its reply is written when the outcome is known.
-
-    One is made for every message: not frozen, as that would take three times as long.
-    """
+    """The client publishes; its reply is written when the outcome is known."""
 
     channel: bytes
     payload: bytes
     tag: Any = None  # whatever the door needs to write the reply, such as a request id
+
+
+@attrs.define
+class PublishRun:
+    """The client publishes messages in a row, and wants a reply to each."""
+
+    channels: Sequence[bytes]  # of each message
+    data: bytes  # the commands as the client wrote them
+    ends: Sequence[int]  # where each of them ends
 
 
 @attrs.frozen(slots=True)
@@ -265,16 +271,6 @@ Action = Reply | Publish | Subscribe | Unsubscribe | Reset | Close | Ask | Exec
 """What a door's session wants done for one request."""
 
 
-@attrs.define
-class Published:
-    """The node executed the publish. `receivers` is the count to tell the client.
-
-    One is made for every message: not frozen, as `Publish`.
-    """
-
-    receivers: int
-
-
 @attrs.frozen(slots=True)
 class NotPublished:
     """Certainly not executed anywhere. `code` is stable, `message` is for a person."""
@@ -290,7 +286,8 @@ class OutcomeUnknown:
     message: str
 
 
-Outcome = Published | NotPublished | OutcomeUnknown
+Outcome = int | NotPublished | OutcomeUnknown
+"""What became of a publish. A number: the node executed it, and so many receivers are told."""
 
 
 @attrs.frozen(slots=True, kw_only=True)

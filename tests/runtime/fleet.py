@@ -19,7 +19,8 @@ from fanout.config import (
     SidecarConfig,
     Timings,
 )
-from fanout.runtime.link import Answer, Link, connect, greet
+from fanout.core.in_flight import Answer
+from fanout.runtime.link import Link, connect, greet
 from fanout.runtime.node_service import run_node
 from fanout.runtime.service import run_sidecar
 from fanout.runtime.signals import Stop

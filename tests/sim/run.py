@@ -9,8 +9,8 @@ import trio
 import trio.testing
 from trio._core import _run as trio_run
 
+from fanout.core.in_flight import Answer
 from fanout.errors import LinkLost
-from fanout.runtime.link import Answer
 from fanout.testing.network import MemoryNetwork
 from fanout.testing.redis import FakeRedis
 from fanout.wire.replies import pack

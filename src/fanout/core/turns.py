@@ -16,10 +16,11 @@ from fanout.values import Ready
 class Turn:
     """The place of one reply."""
 
-    __slots__ = ("ready",)
+    __slots__ = ("ready", "requests")
 
-    def __init__(self) -> None:
+    def __init__(self, requests: int = 1) -> None:
         self.ready: Ready | None = None
+        self.requests = requests  # that it answers
 
 
 def _bytes(ready: Ready) -> bytes:
@@ -29,8 +30,8 @@ def _bytes(ready: Ready) -> bytes:
 class Order(Protocol):
     """Where replies take their turns."""
 
-    def reserve(self) -> Turn:
-        """Take the next turn."""
+    def reserve(self, requests: int = 1) -> Turn:
+        """Take the next turn, for a reply to so many requests in a row."""
 
     def complete(self, turn: Turn, ready: Ready) -> None:
         """Make a reply ready, once."""
@@ -40,21 +41,23 @@ class Order(Protocol):
 
 
 class Turns:
-    """The replies one client waits for."""
+    """The replies one client waits for. Its length is the number of requests they answer."""
 
-    __slots__ = ("_emit", "_waiting")
+    __slots__ = ("_emit", "_requests", "_waiting")
 
     def __init__(self, emit: Callable[[bytes], None]) -> None:
         self._emit = emit
         self._waiting: deque[Turn] = deque()
+        self._requests = 0
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return self._requests
 
-    def reserve(self) -> Turn:
-        """Take the next turn."""
-        turn = Turn()
+    def reserve(self, requests: int = 1) -> Turn:
+        """Take the next turn, for a reply to so many requests in a row."""
+        turn = Turn(requests)
         self._waiting.append(turn)
+        self._requests += requests
         return turn
 
     def complete(self, turn: Turn, ready: Ready) -> None:
@@ -64,7 +67,7 @@ class Turns:
         turn.ready = ready
         waiting = self._waiting
         while waiting and (ready_now := waiting[0].ready) is not None:
-            waiting.popleft()
+            self._requests -= waiting.popleft().requests
             self._emit(_bytes(ready_now))
 
     def reply(self, ready: Ready) -> None:
@@ -89,9 +92,9 @@ class Group:
         self._parts: list[Turn] = []
         self._missing = 1  # the seal
 
-    def reserve(self) -> Turn:
+    def reserve(self, requests: int = 1) -> Turn:
         """Add a part."""
-        part = Turn()
+        part = Turn(requests)
         self._parts.append(part)
         self._missing += 1
         return part

@@ -13,10 +13,11 @@ import trio
 
 from fanout.config import SidecarConfig
 from fanout.core.census import Questions, Table, count, pieces
+from fanout.core.in_flight import Answer
 from fanout.core.membership import Membership
 from fanout.core.placement import place
 from fanout.core.subscriptions import Line
-from fanout.runtime.link import Answer, OnAnswer
+from fanout.runtime.link import OnAnswer
 from fanout.values import (
     CENSUS_CHANNEL,
     CENSUS_INBOX_PREFIX,

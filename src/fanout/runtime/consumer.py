@@ -4,13 +4,14 @@ The two doors differ in how they read requests and write replies; what a request
 """
 
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import trio
 
 from fanout.core.outbox import Outbox
+from fanout.core.run import Run
 from fanout.core.subscriptions import Name, Ticket
 from fanout.core.turns import Group, Order, Turn, Turns
 from fanout.runtime.door import Authorized, Door
@@ -26,11 +27,13 @@ from fanout.values import (
     NodeId,
     Outcome,
     Publish,
+    PublishRun,
     Reply,
     Reset,
     Subscribe,
     Unsubscribe,
 )
+from fanout.wire.replies import publish_command
 
 TURNS_MAX = 16_384
 """Requests of one client that wait for their replies; past it, its requests are left unread."""
@@ -109,18 +112,20 @@ class Consumer:
                     await linger()
             self._transport.close()
 
-    def perform(self, action: Action) -> None:
+    def perform(self, action: Action | PublishRun) -> None:
         """Do what one request asks. Its reply is written in its turn, sooner or later."""
         self._perform(action, self._turns)
 
-    def _perform(self, action: Action, order: Order) -> None:
-        if type(action) is Publish:  # sooner than matching: this is the hot path
-            done = partial(self._published, order, order.reserve(), action.tag)
-            self._hub.publisher.publish(action.channel, action.payload, done)
+    def _perform(self, action: Action | PublishRun, order: Order) -> None:
+        if type(action) is PublishRun:  # sooner than matching: this is the hot path
+            self._publish(action, (None,) * len(action.channels), order)
             return
         match action:
             case Reply(data):
                 order.reply(data)
+            case Publish(channel, payload, tag):
+                command = publish_command(channel, payload)
+                self._publish(PublishRun((channel,), command, (len(command),)), (tag,), order)
             case Subscribe():
                 self._subscribe(action, order)
             case Unsubscribe():
@@ -192,8 +197,13 @@ class Consumer:
             self._room = trio.Event()
             await self._room.wait()
 
-    def _published(self, order: Order, turn: Turn, tag: Any, outcome: Outcome) -> None:
-        order.complete(turn, self._door.outcome(tag, outcome))
+    def _publish(self, run: PublishRun, tags: Sequence[Any], order: Order) -> None:
+        turn, outcomes = order.reserve(len(tags)), self._door.outcomes
+
+        def done(results: Sequence[Outcome]) -> None:
+            order.complete(turn, outcomes(tags, results))
+
+        self._hub.publisher.publish(Run(run.channels, run.data, run.ends, done))
 
     def _ask(self, action: Ask, order: Order) -> None:
         """Ask the fleet when everything before is answered: what it changed is counted then.

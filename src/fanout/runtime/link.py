@@ -5,13 +5,13 @@ connection only; whoever wants it back makes a new one. Commands are queued sync
 out together at the next `flush`: what many local clients want in one turn is one write.
 """
 
-from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import trio
 
 from fanout.config import RedisAddress
+from fanout.core.in_flight import Answer, InFlight, OnAnswers
 from fanout.core.outbox import Outbox
 from fanout.errors import CommandFailed, LinkLost, RemoteProtocolError
 from fanout.runtime.sender import Sender
@@ -32,22 +32,10 @@ RECEIVE_BYTES_MAX = 131_072
 OUTBOX_BYTES_MAX = 64 * 1024 * 1024
 """Commands waiting for one Redis that does not read; past it the link is given up."""
 
-Answer = Any
-"""A reply as hiredis returns it, a `ReplyError`, or `LinkLost` when there will be none."""
-
 OnAnswer = Callable[[Answer], None]
 OnPush = Callable[[list[Any]], None]
 
 _SUBSCRIBE_KINDS = frozenset((b"subscribe", b"unsubscribe", b"psubscribe", b"punsubscribe"))
-
-
-class _Waiting:
-    """Mutable tail of a command that Redis answers with pushes rather than with a reply."""
-
-    __slots__ = ("pushes",)
-
-    def __init__(self, pushes: int) -> None:
-        self.pushes = pushes
 
 
 def _ignore(_value: Any) -> None:
@@ -62,8 +50,7 @@ class Link:
         self._reader = ReplyReader()
         self._outbox = Outbox(OUTBOX_BYTES_MAX)
         self._sender = Sender(transport, self._outbox)
-        self._waiting: deque[tuple[OnAnswer | _Waiting, int]] = deque()
-        self._queued = 0  # bytes ever queued: a command's place in the stream of bytes
+        self._in_flight = InFlight()
         self._lost: LinkLost | None = None
         self.on_push: OnPush = _ignore
         """Called for every push, synchronously; must not wait and must not raise."""
@@ -71,8 +58,6 @@ class Link:
         """Called after each batch of replies and pushes, synchronously."""
         self.received_at = trio.current_time()
         """When bytes last arrived (trio's clock)."""
-        self.answered = 0
-        """Commands answered since the start; it stands still while Redis does."""
 
     @property
     def lost(self) -> bool:
@@ -80,32 +65,41 @@ class Link:
         return self._lost is not None
 
     @property
-    def in_flight(self) -> int:
-        """Commands that wait for an answer."""
-        return len(self._waiting)
+    def in_flight(self) -> bool:
+        """Whether any command waits for its answer."""
+        return bool(self._in_flight)
+
+    @property
+    def answered(self) -> int:
+        """Commands answered since the start; it stands still while Redis does."""
+        return self._in_flight.answered
 
     def submit(self, command: bytes, on_answer: OnAnswer) -> None:
         """Queue a packed command; `on_answer` is called exactly once, synchronously, later."""
-        if self._lost is not None:
-            on_answer(LinkLost(self._lost.reason, written=False))
-            return
-        if not self._outbox.append(command):
-            self.close("it does not read: too many bytes wait for it")
-            on_answer(LinkLost("too many bytes wait for it", written=False))
-            return
-        self._queued += len(command)
-        self._waiting.append((on_answer, self._queued))
+        self.submit_all(command, (len(command),), lambda answers: on_answer(answers[0]))
+
+    def submit_all(self, commands: bytes, ends: Sequence[int], on_answers: OnAnswers) -> None:
+        """Queue packed commands, which end at `ends`; `on_answers` is called once with all answers."""
+        reason = self._refusal(commands)
+        if reason:
+            on_answers([LinkLost(reason, written=False)] * len(ends))
+        else:
+            self._in_flight.expect(ends, on_answers)
 
     def submit_subscription(self, verb: bytes, names: tuple[bytes, ...]) -> None:
         """Queue SUBSCRIBE and its like; the confirmations arrive as pushes. An error ends the link."""
-        if self._lost is not None:
-            return
         command = pack(verb, *names)
-        if not self._outbox.append(command):
+        if not self._refusal(command):
+            self._in_flight.expect_pushes(len(command), len(names))
+
+    def _refusal(self, data: bytes) -> str:
+        """Queue bytes; return why they cannot be, if so."""
+        if self._lost is not None:
+            return self._lost.reason
+        if not self._outbox.append(data):
             self.close("it does not read: too many bytes wait for it")
-            return
-        self._queued += len(command)
-        self._waiting.append((_Waiting(len(names)), self._queued))
+            return "too many bytes wait for it"
+        return ""
 
     def flush(self) -> None:
         """Send what is queued."""
@@ -141,11 +135,7 @@ class Link:
             return
         self._lost = LinkLost(reason)
         self._transport.close()
-        waiting, self._waiting = self._waiting, deque()
-        for on_answer, end in waiting:
-            if not isinstance(on_answer, _Waiting):
-                # A command is executable only once its last byte is with the kernel.
-                on_answer(LinkLost(reason, written=end <= self._outbox.handed))
+        self._in_flight.lose(reason, self._outbox.handed)
         self.on_batch()
 
     async def run(self) -> None:
@@ -172,42 +162,26 @@ class Link:
                 self.received_at = trio.current_time()
                 feed(data)
                 on_push = self.on_push
+                replies: list[Answer] = []
                 while (reply := gets()) is not NOT_YET:
-                    if type(reply) is PushNotification:
-                        if reply[0] in _SUBSCRIBE_KINDS:
-                            self._confirm(reply)
-                        on_push(reply)
-                    else:
-                        self._answer(reply)
+                    if type(reply) is not PushNotification:
+                        replies.append(reply)
+                        continue
+                    if replies:  # what was read before the push comes before it
+                        self._in_flight.take(replies)
+                        replies = []
+                    if reply[0] in _SUBSCRIBE_KINDS:
+                        self._in_flight.confirm()
+                    on_push(reply)
+                if replies:
+                    self._in_flight.take(replies)
                 self.on_batch()
+        except LinkLost as lost:
+            self.close(lost.reason)
         except CONNECTION_ERRORS as error:
             self.close(f"connection failed: {error}")
         except RemoteProtocolError as error:
             self.close(f"not the Redis protocol: {error}")
-
-    def _answer(self, reply: Answer) -> None:
-        if not self._waiting:
-            self.close(f"a reply that nothing asked for: {str(reply)[:64]!r}")
-            return
-        on_answer, _ = self._waiting.popleft()
-        self.answered += 1
-        if isinstance(on_answer, _Waiting):
-            self.close(f"subscription refused: {reply}")
-            return
-        on_answer(reply)
-
-    def _confirm(self, push: list[Any]) -> None:
-        """Count a subscription push towards the command at the head that asked for it."""
-        waiting = self._waiting
-        head = waiting[0][0] if waiting else None
-        if not isinstance(head, _Waiting):
-            # A push nobody asked for: Redis withdrew a subscription.
-            self.close(f"subscription withdrawn: {str(push[0])[:32]}")
-            return
-        head.pushes -= 1
-        if head.pushes == 0:
-            waiting.popleft()
-            self.answered += 1
 
 
 async def connect(

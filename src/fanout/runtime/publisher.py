@@ -3,22 +3,27 @@
 Three outcomes: executed; certainly not executed; unknown, when the connection broke with the
 publish in flight. What was certainly not executed is tried on the next node until the deadline.
 What is unknown is never tried again: a second copy would be a duplicate.
+
+Long because what is fenced, held and tried again must keep one order.
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import accumulate
 from types import MappingProxyType
 from typing import Protocol
 
 import attrs
 import trio
 
+from fanout.core.choices import Choices
 from fanout.core.fences import Fences
-from fanout.core.placement import place
+from fanout.core.in_flight import Answer
+from fanout.core.run import Run
 from fanout.core.subscriptions import Line
 from fanout.errors import LinkLost
-from fanout.runtime.link import Answer, Link
+from fanout.runtime.link import Link
 from fanout.values import (
     CONTROL_CHANNEL,
     Fence,
@@ -27,14 +32,10 @@ from fanout.values import (
     NotPublished,
     Outcome,
     OutcomeUnknown,
-    Published,
     SidecarId,
 )
 from fanout.wire.records import encode_control
 from fanout.wire.replies import ReplyError, error_text, pack
-
-CHOICES_MAX = 100_000
-"""Channels whose node is remembered; forgetting them costs only a new ranking."""
 
 PARKED_BYTES_MAX = 16 * 1024 * 1024
 """Publishes held back while no node can take them; past it they are refused at once."""
@@ -75,13 +76,26 @@ class PublishNode(Protocol):
 
 @attrs.define(eq=False, slots=True)
 class _Attempt:
-    """One publish on its way."""
+    """One message that goes its own way: it is held, or has to be tried on another node."""
 
-    channel: bytes
-    command: bytes
-    done: Callable[[Outcome], None]
+    run: Run
+    index: int
     deadline: float
     tried: Mapping[NodeId, str] = _NONE  # nodes that refused it, and why
+
+    @property
+    def channel(self) -> bytes:
+        """The channel of the message."""
+        return self.run.channels[self.index]
+
+    @property
+    def command(self) -> bytes:
+        """The command that publishes it."""
+        return self.run.command(self.index)
+
+    def done(self, outcome: Outcome) -> None:
+        """Take what became of it."""
+        self.run.settle(self.index, outcome)
 
 
 class Publisher:
@@ -99,8 +113,7 @@ class Publisher:
         self._receivers = receivers
         self._timeout_seconds = timeout_seconds
         self._on_deadline = on_deadline  # called when `next_deadline` may be sooner than it was
-        self._nodes: Mapping[NodeId, PublishNode] = {}
-        self._choices: dict[bytes, PublishNode] = {}
+        self._choices: Choices[PublishNode] = Choices()
         self._parked: deque[_Attempt] = deque()
         self._parked_bytes = 0
         self._dirty: dict[Link, None] = {}
@@ -110,9 +123,8 @@ class Publisher:
 
     def use(self, nodes: Mapping[NodeId, PublishNode]) -> None:
         """Publish to these nodes from now on; each has a data link."""
-        before, self._nodes = self._nodes, dict(nodes)
-        if before != self._nodes:
-            self._choices.clear()
+        before = self._choices.nodes
+        self._choices.use(nodes)
         if before and before.keys() != nodes.keys():
             self._fence(before)
         if nodes:
@@ -121,18 +133,66 @@ class Publisher:
             for attempt in parked:
                 self._submit(attempt)
 
-    def publish(self, channel: bytes, payload: bytes, done: Callable[[Outcome], None]) -> None:
-        """Publish; `done` is called exactly once, synchronously, now or later."""
+    def publish(self, run: Run) -> None:
+        """Publish; each message of the run is settled exactly once, synchronously, now or later."""
         if self._deadline is None:
             self._deadline = trio.current_time() + self._timeout_seconds
-        # `pack` would take twice as long.
-        command = b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
-            len(channel),
-            channel,
-            len(payload),
-            payload,
-        )
-        self._submit(_Attempt(channel, command, done, self._deadline))
+        parts = self._parts(run.channels)
+        if parts is None:
+            for index in range(len(run.channels)):
+                self._submit(_Attempt(run, index, self._deadline))
+            return
+        for node, indexes in parts.items():
+            self._used[node.record.node] = self._deadline
+            link = node.data
+            assert link is not None  # noqa: S101 - `_parts` has just seen to it
+            self._dirty[link] = None
+            on_answers = partial(self._answered, run, indexes, node, self._deadline)
+            if len(parts) == 1:
+                link.submit_all(run.data, run.ends, on_answers)
+            else:
+                commands = [run.command(index) for index in indexes]
+                ends = list(accumulate(map(len, commands)))
+                link.submit_all(b"".join(commands), ends, on_answers)
+
+    def _parts(self, channels: Sequence[bytes]) -> dict[PublishNode, list[int]] | None:
+        """Return which messages each node gets; None when one of them has to wait."""
+        if self._parked or self._fences:
+            return None
+        parts: dict[PublishNode, list[int]] = {}
+        last, part = None, []
+        for index, channel in enumerate(channels):
+            if channel is not last:
+                node = self._choices.best(channel)
+                if node is None or node.data is None or node.data.lost:
+                    return None
+                part, last = parts.setdefault(node, []), channel
+            part.append(index)
+        return parts
+
+    def _answered(
+        self,
+        run: Run,
+        indexes: Sequence[int],
+        node: PublishNode,
+        deadline: float,
+        answers: list[Answer],
+    ) -> None:
+        """Settle what a node was given of a run; what it did not execute goes its own way."""
+        outcomes: list[int] = []
+        last, own, local = None, 0, 0
+        for index, answer in zip(indexes, answers, strict=True):
+            channel = run.channels[index]
+            if channel is not last:  # the same for all neighbours
+                last, (own, local) = channel, self._receivers_of(channel, node)
+            if type(answer) is not int:
+                break
+            outcomes.append(answer - own + local if answer > own else local)
+        if len(outcomes) == len(run.channels):
+            run.settle_all(outcomes)
+            return
+        for index, answer in zip(indexes, answers, strict=True):
+            self._attempted(_Attempt(run, index, deadline), node, answer)
 
     def flush(self) -> None:
         """Send what was submitted since the last flush."""
@@ -174,7 +234,9 @@ class Publisher:
             and self._used.get(name, float("-inf")) >= recent
         }
         numbers = self._fences.begin(frozenset(before), frozenset(links), now)
-        self._used = {name: used for name, used in self._used.items() if name in self._nodes}
+        self._used = {
+            name: used for name, used in self._used.items() if name in self._choices.nodes
+        }
         for name, number in numbers.items():
             message = encode_control(Fence(self._sidecar, number))
             links[name].submit(
@@ -191,22 +253,11 @@ class Publisher:
         for attempt in attempts:
             self._submit(attempt)
 
-    def _choose(self, attempt: _Attempt) -> PublishNode | None:
-        if attempt.tried:
-            left = self._nodes.keys() - attempt.tried.keys()
-            chosen = place(attempt.channel, left).publish
-            return self._nodes[chosen] if chosen is not None else None
-        chosen = place(attempt.channel, self._nodes).publish
-        if chosen is None:
-            return None
-        if len(self._choices) >= CHOICES_MAX:
-            self._choices.clear()
-        node = self._choices[attempt.channel] = self._nodes[chosen]
-        return node
-
     def _submit(self, attempt: _Attempt) -> None:
-        node = None if attempt.tried else self._choices.get(attempt.channel)
-        node = node or self._choose(attempt)
+        if attempt.tried:
+            node = self._choices.next(attempt.channel, attempt.tried.keys())
+        else:
+            node = self._choices.best(attempt.channel)
         link = node.data if node is not None else None
         if node is None or link is None or link.lost or self._parked:
             self._park(attempt)
@@ -218,7 +269,7 @@ class Publisher:
                 self._fences.hold(fence, attempt.channel, attempt)
                 return
         self._used[name] = attempt.deadline
-        link.submit(attempt.command, partial(self._answered, attempt, node))
+        link.submit(attempt.command, partial(self._attempted, attempt, node))
         self._dirty[link] = None
 
     def _park(self, attempt: _Attempt) -> None:
@@ -232,10 +283,15 @@ class Publisher:
         self._parked.append(attempt)
         self._parked_bytes += size
 
-    def _answered(self, attempt: _Attempt, node: PublishNode, answer: Answer) -> None:
+    def _attempted(self, attempt: _Attempt, node: PublishNode, answer: Answer) -> None:
         if type(answer) is int:
-            attempt.done(Published(self._count(attempt.channel, node, answer)))
-        elif isinstance(answer, LinkLost) and answer.written:
+            own, local = self._receivers_of(attempt.channel, node)
+            attempt.done(max(0, answer - own) + local)
+        else:
+            self._failed(attempt, node, answer)
+
+    def _failed(self, attempt: _Attempt, node: PublishNode, answer: Answer) -> None:
+        if isinstance(answer, LinkLost) and answer.written:
             attempt.done(OutcomeUnknown(f"the node was lost with the message: {answer.reason}"))
         elif isinstance(answer, LinkLost):
             self._submit(attempt)  # parked until the choice of nodes follows the loss
@@ -247,7 +303,10 @@ class Publisher:
     def _refused(self, attempt: _Attempt, node: PublishNode, why: str) -> None:
         """Try elsewhere what a node refused; fail when no node is left or the time is over."""
         attempt.tried = {**attempt.tried, node.record.node: why}
-        if attempt.deadline <= trio.current_time() or not self._nodes.keys() - attempt.tried.keys():
+        if (
+            attempt.deadline <= trio.current_time()
+            or not self._choices.nodes.keys() - attempt.tried.keys()
+        ):
             attempt.done(self._failure(attempt))
         else:
             self._submit(attempt)
@@ -259,8 +318,8 @@ class Publisher:
             return NotPublished("publish_failed", f"no node took the message ({reasons})")
         return NotPublished("no_node", "no node can be published to")
 
-    def _count(self, channel: bytes, node: PublishNode, counted: int) -> int:
-        """Replace this sidecar in the node's count by its local receivers."""
+    def _receivers_of(self, channel: bytes, node: PublishNode) -> tuple[int, int]:
+        """Return how often the node counts this sidecar, and what it should count instead."""
         line = node.line
         own = line.counted(channel) if line is not None else 0
-        return max(0, counted - own) + self._receivers.receivers(channel)
+        return own, self._receivers.receivers(channel)

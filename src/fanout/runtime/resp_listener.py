@@ -1,6 +1,6 @@
 """The door for Redis clients."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any
 
@@ -15,9 +15,10 @@ from fanout.runtime.hub import Hub
 from fanout.runtime.logs import printable
 from fanout.runtime.resp_clients import RespClients
 from fanout.runtime.transport import Listener, Transport
-from fanout.values import Close, Encoding, NotPublished, Outcome, Published
+from fanout.values import Close, Encoding, NotPublished, Outcome
 from fanout.wire import resp
 from fanout.wire.client_state import UNANSWERED
+from fanout.wire.heads import Heads
 from fanout.wire.requests import UNAUTHENTICATED, RequestDecoder, RequestLimits
 from fanout.wire.session import Session
 
@@ -28,11 +29,15 @@ PAYLOAD_MARGIN_BYTES = 65_536
 """A payload somewhat over the limit is read whole and refused politely; beyond, we hang up."""
 
 
+def _outcomes(tags: Sequence[Any], outcomes: Sequence[Outcome]) -> bytes:
+    return b"".join(map(_outcome, tags, outcomes))
+
+
 def _outcome(tag: Any, outcome: Outcome) -> bytes:
     if tag is UNANSWERED:
         return b""
-    if isinstance(outcome, Published):
-        return resp.integer(outcome.receivers)
+    if isinstance(outcome, int):
+        return resp.integer(outcome)
     if isinstance(outcome, NotPublished):
         return resp.error(f"NOTPUBLISHED {outcome.code}: {outcome.message}")
     return resp.error(f"OUTCOMEUNKNOWN {outcome.message}")
@@ -44,65 +49,88 @@ def _farewell(code: str, reason: str) -> bytes:
     return resp.error(f"ERR {code}: {reason}")
 
 
-DOOR = Door(name="resp", outcome=_outcome, farewell=_farewell)
+DOOR = Door(name="resp", outcomes=_outcomes, farewell=_farewell)
+
+
+class _Client:
+    """The loop of one Redis client."""
+
+    def __init__(self, hub: Hub, transport: Transport, clients: RespClients, heads: Heads) -> None:
+        limits = hub.config.limits
+        bulk_bytes_max = limits.payload_bytes_max + PAYLOAD_MARGIN_BYTES
+        self.consumer = Consumer(hub, transport, DOOR, Encoding.RESP2)
+        self.session = Session(clients.next_id(), clients, hub.client_limits, heads)
+        self._hub = hub
+        self._transport = transport
+        self._lengths = heads.lengths
+        self._has_users = clients.has_users  # as long as the sidecar runs
+        self._outbox_bytes_max = limits.outbox_bytes_max
+        self._limits = RequestLimits(
+            arguments_max=limits.arguments_max,
+            bulk_bytes_max=bulk_bytes_max,
+            request_bytes_max=bulk_bytes_max + limits.arguments_max * limits.channel_bytes_max,
+        )
+        self._decoder = RequestDecoder(self._limits)
+        self._login = trio.CancelScope()
+        self._login_deadline = trio.current_time() + LOGIN_SECONDS
+        self._bound()
+
+    async def read(self) -> None:
+        """Serve the client until it leaves; for a while only, if it does not log in."""
+        with self._login:
+            await self._read()
+        if self._login.cancelled_caught:
+            self.consumer.cut("login_timeout", f"no login within {LOGIN_SECONDS:g} seconds")
+
+    async def _read(self) -> None:
+        consumer = self.consumer
+        while not consumer.closing and (
+            data := await self._transport.receive_some(RECEIVE_BYTES_MAX)
+        ):
+            try:
+                self._handle(data)
+            except RemoteProtocolError as error:
+                said = str(error).encode("utf-8", "surrogateescape")
+                consumer.complain("consumer_failed", "protocol_error", printable(said))
+                consumer.perform(Close(error.reply, reason=str(error)))
+            self._hub.flush()
+            await consumer.room()
+
+    def _handle(self, data: bytes) -> None:
+        consumer, session, decoder = self.consumer, self.session, self._decoder
+        decoder.feed(data)
+        while not consumer.closing:
+            if session.plain and (run := decoder.publishes(session.known, self._lengths)):
+                session.state.last_command = b"publish"
+                consumer.perform(run)
+            if (request := decoder.next_request()) is None:
+                return
+            consumer.perform(session.handle(request))
+            if self._has_users and session.locked is not (decoder.limits is UNAUTHENTICATED):
+                self._bound()
+
+    def _bound(self) -> None:
+        """Give a client that has yet to log in little room and little time."""
+        locked = self.session.locked
+        self._decoder.limits = UNAUTHENTICATED if locked else self._limits
+        self._login.deadline = self._login_deadline if locked else inf
+        self.consumer.outbox.bytes_max = (
+            LOCKED_OUTBOX_BYTES_MAX if locked else self._outbox_bytes_max
+        )
 
 
 async def serve_resp(hub: Hub, listener: Listener, wall_milliseconds: Callable[[], int]) -> None:
     """Serve Redis clients until cancelled."""
     limits = hub.config.limits
     clients = RespClients(hub, listener.endpoint, wall_milliseconds)
-    has_users = clients.has_users  # as long as the sidecar runs
-    bulk_bytes_max = limits.payload_bytes_max + PAYLOAD_MARGIN_BYTES
-    request_limits = RequestLimits(
-        arguments_max=limits.arguments_max,
-        bulk_bytes_max=bulk_bytes_max,
-        request_bytes_max=bulk_bytes_max + limits.arguments_max * limits.channel_bytes_max,
-    )
+    heads = Heads()
 
     async def serve_client(transport: Transport) -> None:
-        consumer = Consumer(hub, transport, DOOR, Encoding.RESP2)
-        session = Session(clients.next_id(), clients, hub.client_limits)
-        decoder = RequestDecoder(request_limits)
-        login = trio.CancelScope()
-        login_deadline = trio.current_time() + LOGIN_SECONDS
-
-        def bound() -> None:
-            locked = session.locked
-            decoder.limits = UNAUTHENTICATED if locked else request_limits
-            login.deadline = login_deadline if locked else inf
-            outbox_bytes_max = limits.outbox_bytes_max
-            consumer.outbox.bytes_max = LOCKED_OUTBOX_BYTES_MAX if locked else outbox_bytes_max
-
-        def handle(data: bytes) -> None:
-            decoder.feed(data)
-            while not consumer.closing and (request := decoder.next_request()) is not None:
-                consumer.perform(session.handle(request))
-                if has_users and session.locked is not (decoder.limits is UNAUTHENTICATED):
-                    bound()
-
-        async def read() -> None:
-            while not consumer.closing and (
-                data := await transport.receive_some(RECEIVE_BYTES_MAX)
-            ):
-                try:
-                    handle(data)
-                except RemoteProtocolError as error:
-                    said = str(error).encode("utf-8", "surrogateescape")
-                    consumer.complain("consumer_failed", "protocol_error", printable(said))
-                    consumer.perform(Close(error.reply, reason=str(error)))
-                hub.flush()
-                await consumer.room()
-
-        async def read_in_time() -> None:
-            with login:
-                await read()
-            if login.cancelled_caught:
-                consumer.cut("login_timeout", f"no login within {LOGIN_SECONDS:g} seconds")
-
-        bound()
+        client = _Client(hub, transport, clients, heads)
+        session, consumer = client.session, client.consumer
         clients.add(session, consumer, transport.peer)
         try:
-            await consumer.serve(read_in_time)
+            await consumer.serve(client.read)
         finally:
             clients.discard(session.state.client_id)
             session.close()

@@ -109,8 +109,17 @@ class SocketTransport:
         await trio.lowlevel.wait_writable(self._socket)
 
     async def receive_some(self, bytes_max: int) -> bytes:
-        """Wait for bytes."""
-        return await self._trio_socket.recv(bytes_max)
+        """Wait for bytes.
+
+        What has come was read before, almost always: so it waits first, and saves a call that
+        fails. (trio's own `recv` tries first, and then lets everybody else run.)
+        """
+        while True:
+            if self._socket.fileno() < 0:
+                raise trio.ClosedResourceError
+            await trio.lowlevel.wait_readable(self._socket)
+            with contextlib.suppress(BlockingIOError):
+                return self._socket.recv(bytes_max)
 
     def close(self) -> None:
         """Close the socket."""

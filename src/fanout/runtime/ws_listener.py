@@ -1,6 +1,7 @@
 """The door for websocket clients."""
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import trio
@@ -13,7 +14,7 @@ from fanout.runtime.door import Door
 from fanout.runtime.gate import LOCKED_OUTBOX_BYTES_MAX, LOGIN_SECONDS
 from fanout.runtime.hub import Hub
 from fanout.runtime.transport import Listener, Transport
-from fanout.values import Encoding, NodeId, NotPublished, Outcome, Published, Subscribe
+from fanout.values import Encoding, NodeId, NotPublished, Outcome, Subscribe
 from fanout.wire import bridge, bridge_frames
 from fanout.wire.callers import Callers
 from fanout.wire.frames import close_frame
@@ -55,9 +56,13 @@ MESSAGE_MARGIN_BYTES = 65_536
 """Room for the rest of a request beside its payload."""
 
 
+def _outcomes(tags: Sequence[Any], outcomes: Sequence[Outcome]) -> bytes:
+    return b"".join(map(_outcome, tags, outcomes))
+
+
 def _outcome(tag: Any, outcome: Outcome) -> bytes:
-    if isinstance(outcome, Published):
-        return bridge_frames.published_frame(tag, outcome.receivers)
+    if isinstance(outcome, int):
+        return bridge_frames.published_frame(tag, outcome)
     if isinstance(outcome, NotPublished):
         return bridge_frames.error_frame(tag, outcome.code, outcome.message)
     return bridge_frames.error_frame(tag, "outcome_unknown", outcome.message)
@@ -71,7 +76,7 @@ def _confirmed(action: Subscribe, unheard: tuple[NodeId, ...]) -> bytes:
     return bridge_frames.confirmed_frame(action.tag, unheard)
 
 
-DOOR = Door(name="ws", outcome=_outcome, farewell=_farewell, confirmed=_confirmed)
+DOOR = Door(name="ws", outcomes=_outcomes, farewell=_farewell, confirmed=_confirmed)
 GOODBYE = _farewell("shutdown", "the sidecar leaves; connect again")
 
 

@@ -6,17 +6,18 @@ limit before anything is allocated or waited for. Error texts are Redis' own.
 
 import re
 import string
+from collections.abc import Callable, Mapping
 
 import attrs
 
 from fanout.errors import RemoteProtocolError
+from fanout.values import PublishRun
 from fanout.wire import resp
+from fanout.wire.heads import HEAD_BYTES_MAX, HEAD_BYTES_MIN
 
 _HEADER_BYTES_MAX = 32
 """A `*` or `$` line is a number; a longer one is no number we would accept."""
 
-_PUBLISH = re.compile(rb"\*3\r\n\$7\r\n(?:PUBLISH|publish)\r\n\$(0|[1-9][0-9]{0,6})\r\n")
-_COUNT = re.compile(rb"0|[1-9][0-9]{0,8}")
 _NUMBER = re.compile(rb"0|-?[1-9][0-9]{0,18}")
 _HTTP = re.compile(
     rb"(?:GET|POST|HEAD|PUT|DELETE|OPTIONS|PATCH|CONNECT|TRACE) |host:", re.IGNORECASE
@@ -78,6 +79,40 @@ class RequestDecoder:
         self._buffer = rest + data if rest else data
         self._at = self._lacking = 0
 
+    def publishes(
+        self, known: Callable[[bytes], bytes | None], lengths: Mapping[bytes, int]
+    ) -> PublishRun | None:
+        """Return the next whole requests that are PUBLISH commands of a known kind, if any.
+
+        `known` and `lengths` are as in `Heads`. What is not known, not whole or wrong is left to
+        `next_request`.
+        """
+        if self._expected or self._gathered:
+            return None
+        buffer, start = self._buffer, self._at
+        find = buffer.find
+        channels: list[bytes] = []
+        ends: list[int] = []
+        at = start
+        while True:
+            head_end = find(b"\r\n$", at + HEAD_BYTES_MIN, at + HEAD_BYTES_MAX)
+            if head_end < 0 or (channel := known(buffer[at:head_end])) is None:
+                break
+            line_end = find(b"\r\n", head_end + 3, head_end + _HEADER_BYTES_MAX)
+            length = lengths.get(buffer[head_end + 3 : line_end])
+            if line_end < 0 or length is None:
+                break
+            end = line_end + length + 4
+            if buffer[end - 2 : end] != b"\r\n":
+                break
+            at = end
+            channels.append(channel)
+            ends.append(end - start)
+        if not channels:
+            return None
+        self._at = at
+        return PublishRun(channels, buffer[start:at], ends)
+
     def next_request(self) -> list[bytes] | None:
         """Return the next whole request, its verb first; None when more bytes are needed.
 
@@ -89,8 +124,6 @@ class RequestDecoder:
             if not self._expected:
                 if self._at >= len(self._buffer):
                     return None
-                if fast := self._fast_publish():
-                    return fast
                 if self._buffer[self._at] != _ARRAY:
                     inline = self._inline()
                     if inline is None or inline:
@@ -103,29 +136,6 @@ class RequestDecoder:
                 return None
             request, self._arguments = self._arguments, []
             return request
-
-    def _fast_publish(self) -> list[bytes] | None:
-        """Decode a whole buffered `PUBLISH channel payload` in few steps; None when it is not."""
-        buffer = self._buffer
-        head = _PUBLISH.match(buffer, self._at)
-        if head is None:
-            return None
-        limit = self.limits.bulk_bytes_max
-        start = head.end()
-        length = int(head[1])
-        end = start + length
-        if length > limit or buffer[end : end + 3] != b"\r\n$":
-            return None
-        line = buffer.find(b"\r\n", end + 3, end + 3 + _HEADER_BYTES_MAX)
-        digits = buffer[end + 3 : line]
-        if line < 0 or not _COUNT.fullmatch(digits):
-            return None
-        payload_start = line + 2
-        payload_end = payload_start + int(digits)
-        if int(digits) > limit or buffer[payload_end : payload_end + 2] != b"\r\n":
-            return None
-        self._at = payload_end + 2
-        return [b"PUBLISH", buffer[start:end], buffer[payload_start:payload_end]]
 
     def _line(self, what: str) -> bytes | None:
         """Take a header line without its end; None when it has not come whole."""

@@ -8,9 +8,13 @@ NULL2 = b"$-1\r\n"
 NULL3 = b"_\r\n"
 
 
+_SMALL = tuple(b":%d\r\n" % number for number in range(1024))
+"""Replies to PUBLISH count subscribers, and every message gets one."""
+
+
 def integer(number: int) -> bytes:
     """Encode a number."""
-    return b":%d\r\n" % number
+    return _SMALL[number] if 0 <= number < len(_SMALL) else b":%d\r\n" % number
 
 
 def simple(text: bytes) -> bytes:

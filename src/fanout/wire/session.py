@@ -8,7 +8,7 @@ subscriber, is it to wait for EXEC. Replies leave in the order of the requests.
 from collections.abc import Callable
 from typing import Any
 
-from fanout.values import Action, Close, Encoding, Exec, Reply, Space
+from fanout.values import Action, Close, Encoding, Exec, Publish, Reply, Space
 from fanout.wire import client_command as client
 from fanout.wire import connection_commands as connection
 from fanout.wire import pubsub_commands as pubsub
@@ -16,6 +16,7 @@ from fanout.wire import resp
 from fanout.wire import server_commands as server
 from fanout.wire.client_state import Access, ClientState, Sidecar
 from fanout.wire.command_table import COMMANDS, CONTAINERS, Command
+from fanout.wire.heads import Heads
 from fanout.wire.limits import ClientLimits
 
 _ERROR_ARGUMENTS_BYTES_MAX = 128
@@ -153,10 +154,16 @@ class Session:
     """The session of one client."""
 
     def __init__(
-        self, client_id: int, sidecar: Sidecar, limits: ClientLimits | None = None
+        self,
+        client_id: int,
+        sidecar: Sidecar,
+        limits: ClientLimits | None = None,
+        heads: Heads | None = None,
     ) -> None:
         self.state = ClientState(client_id, sidecar, limits or ClientLimits())
-        self._plain = not self.state.locked  # a PUBLISH is neither refused, queued nor unanswered
+        self.plain = not self.state.locked
+        """Whether a PUBLISH is neither refused, queued nor unanswered."""
+        self._heads = heads or Heads()  # shared by the clients of a door
 
     @property
     def encoding(self) -> Encoding:
@@ -187,6 +194,14 @@ class Session:
             map(access.may_psubscribe, held[Space.PATTERNS])
         )
 
+    def known(self, head: bytes) -> bytes | None:
+        """Return the channel of a PUBLISH that begins like this; None when `handle` must look."""
+        channel = self._heads.channels.get(head)
+        access = self.state.access
+        if access is None or channel is None or access.may_publish(channel):
+            return channel
+        return None
+
     def close(self) -> None:
         """Give up what the client held, when its connection has ended."""
         self.state.drop_all()
@@ -194,17 +209,11 @@ class Session:
     def handle(self, request: list[bytes]) -> Action:
         """Return what one request asks for. Never raises for anything a client can send."""
         state = self.state
-        if (
-            self._plain
-            and request[0] == b"PUBLISH"
-            and len(request) == 3  # noqa: PLR2004
-            and (state.access is None or state.access.may_publish(request[1]))
-        ):
-            state.last_command = b"publish"
-            return pubsub.publish(state, request)  # the same as below, sooner
         action = _answered(state, _handle(state, request))
         state.reply_skip, state.reply_skip_next = state.reply_skip_next, False
-        self._plain = (
+        if self.plain and type(action) is Publish and state.last_command == b"publish":
+            self._heads.learn(request[0], request[1], len(request[2]))
+        self.plain = (
             (state.resp3 or not state.subscribed)
             and state.queue is None
             and not state.silent

@@ -1,0 +1,45 @@
+"""Which node a publisher chooses for each channel, remembered."""
+
+from collections.abc import Collection, Mapping
+from typing import Generic, TypeVar
+
+from fanout.core.placement import place
+from fanout.values import NodeId
+
+CHOICES_MAX = 100_000
+"""Channels whose node is remembered; forgetting them costs only a new ranking."""
+
+N = TypeVar("N")
+
+
+class Choices(Generic[N]):
+    """The best node for each channel, out of a changing set of nodes."""
+
+    __slots__ = ("_best", "nodes")
+
+    def __init__(self) -> None:
+        self.nodes: Mapping[NodeId, N] = {}
+        """The nodes to choose from; replace them with `use`."""
+        self._best: dict[bytes, N] = {}
+
+    def use(self, nodes: Mapping[NodeId, N]) -> None:
+        """Choose from these nodes from now on."""
+        before, self.nodes = self.nodes, dict(nodes)
+        if before != self.nodes:
+            self._best.clear()
+
+    def best(self, channel: bytes) -> N | None:
+        """Return the node that the channel is placed on; None when there is none."""
+        node = self._best.get(channel)
+        if node is None and self.nodes:
+            node = self.next(channel, ())
+            assert node is not None  # noqa: S101 - there are nodes
+            if len(self._best) >= CHOICES_MAX:
+                self._best.clear()
+            self._best[channel] = node
+        return node
+
+    def next(self, channel: bytes, tried: Collection[NodeId]) -> N | None:
+        """Return the best node that was not tried; None when all were."""
+        chosen = place(channel, self.nodes.keys() - tried).publish
+        return self.nodes[chosen] if chosen is not None else None
