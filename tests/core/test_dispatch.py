@@ -25,9 +25,11 @@ class Client:
 def encoders(letter: bytes) -> Encoders:
     """Return an encoding that shows what was encoded."""
     return Encoders(
-        lambda channel, payload: b"%b(%b %b)" % (letter, channel, payload),
-        lambda pattern, channel, payload: b"%b[%b %b %b]" % (letter, pattern, channel, payload),
-        lambda channel, payload: b"%b{%b %b}" % (letter, channel, payload),
+        lambda channel, payloads: b"".join(b"%b(%b %b)" % (letter, channel, p) for p in payloads),
+        lambda pattern, messages: b"".join(
+            b"%b[%b %b %b]" % (letter, pattern, channel, p) for channel, p in messages
+        ),
+        lambda channel, payloads: b"".join(b"%b{%b %b}" % (letter, channel, p) for p in payloads),
     )
 
 
@@ -63,7 +65,7 @@ def test_equals_a_brute_force_match(
         for name in of_patterns:
             dispatch.add(Kind.PATTERN, name, client)
     for channel, payload in messages:
-        dispatch.message(channel, payload)
+        dispatch.take([(b"message", channel, payload)])
         for pattern in (b"a*", b"*b", b"?"):
             if compile_pattern(pattern)(channel):
                 dispatch.pmessage(pattern, channel, payload)
@@ -74,13 +76,11 @@ def test_equals_a_brute_force_match(
         table, text = TABLE[encoding], client.text()
         expected = 0
         for name in of_channels:
-            part = b"".join(table.message(c, p) for c, p in messages if c == name)
+            part = table.messages(name, [p for c, p in messages if c == name])
             assert part in text
             expected += len(part)
         for name in of_patterns:
-            part = b"".join(
-                table.pmessage(name, c, p) for c, p in messages if compile_pattern(name)(c)
-            )
+            part = table.pmessages(name, [(c, p) for c, p in messages if compile_pattern(name)(c)])
             assert part in text
             expected += len(part)
         assert len(text) == expected
@@ -99,7 +99,7 @@ def test_a_slow_consumer_is_named_and_the_others_are_fed() -> None:
     slow.outbox.append(b"waiting")
     for client in (slow, fast):
         dispatch.add(Kind.CHANNEL, b"c", client)
-    dispatch.message(b"c", b"payload")
+    dispatch.take([(b"message", b"c", b"payload")])
     _, cut = dispatch.flush()
 
     assert cut == [slow]
@@ -115,9 +115,10 @@ def test_nothing_is_delivered_after_discard() -> None:
         dispatch.add(kind, b"c", client)
         dispatch.discard(kind, b"c", client)
         dispatch.discard(kind, b"c", client)
-    dispatch.message(b"c", b"x")
+    pushes = [(b"message", b"c", b"x"), (b"subscribe", b"c", 1)]
     dispatch.pmessage(b"c", b"c", b"x")
 
+    assert dispatch.take(pushes) == pushes
     assert dispatch.flush() == ([], [])
     assert dispatch.receivers(b"c") == 0
 
@@ -129,8 +130,8 @@ def test_shard_channels_are_a_space_of_their_own() -> None:
     dispatch.add(Kind.CHANNEL, SHARD_PREFIX + b"c", client)
     dispatch.add(Kind.CHANNEL, b"c", other)
     dispatch.add(Kind.PATTERN, b"*", other)
-    dispatch.smessage(SHARD_PREFIX + b"c", b"x")
-    dispatch.smessage(SHARD_PREFIX + b"d", b"y")
+    dispatch.take([(b"message", SHARD_PREFIX + b"c", b"x")])
+    dispatch.take([(b"message", SHARD_PREFIX + b"d", b"y")])
     dispatch.flush()
 
     assert (client.text(), other.text()) == (b"3{c x}", b"")

@@ -91,8 +91,8 @@ def _record_seeds() -> list[bytes]:
         *(
             b"\7" + made[2:]
             for made in (
-                bridge_frames.message_frame(b"c", b"\xff"),
-                bridge_frames.pmessage_frame(b"p\xff", b"\xff", b"x"),
+                bridge_frames.message_frames(b"c", [b"\xff"]),
+                bridge_frames.pmessage_frames(b"p\xff", [(b"\xff", b"x")]),
                 bridge_frames.gap_frame("n", "lost"),
                 bridge_frames.error_frame(b"1", "bad_json", "x"),
             )

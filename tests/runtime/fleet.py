@@ -73,13 +73,14 @@ class Client:
         self.received: list[tuple[bytes, bytes]] = []
         self.confirmed: set[bytes] = set()
         self.outcomes: list[tuple[bytes, Answer]] = []
-        link.on_push = self._take
+        link.on_pushes = self._take
 
-    def _take(self, push: list[Any]) -> None:
-        if push[0] == b"message":
-            self.received.append((push[1], push[2]))
-        elif push[0] == b"subscribe":
-            self.confirmed.add(push[1])
+    def _take(self, pushes: list[list[Any]]) -> None:
+        for push in pushes:
+            if push[0] == b"message":
+                self.received.append((push[1], push[2]))
+            elif push[0] == b"subscribe":
+                self.confirmed.add(push[1])
 
     def subscribe(self, *channels: bytes) -> None:
         """Ask for channels, without waiting."""

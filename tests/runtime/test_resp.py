@@ -13,7 +13,7 @@ from fanout.runtime.census import TIMEOUT_SECONDS
 from fanout.testing.network import MemoryNetwork
 from fanout.values import CENSUS_CHANNEL, Endpoint
 from fanout.wire.replies import pack
-from fanout.wire.resp import smessage2
+from fanout.wire.resp import smessages2
 from tests.runtime.fleet import Client, memory_fleet, until
 
 
@@ -159,7 +159,7 @@ async def test_shard_channels_cross_the_fleet(autojump_clock: MockClock) -> None
             data += await raw.receive_some(65_536)
         raw.close()
 
-        assert smessage2(b"c", b"to the shard") in data
+        assert smessages2(b"c", (b"to the shard",)) in data
         assert data.count(b"to the shard") == 1
 
 
@@ -169,7 +169,7 @@ async def test_what_a_client_held_is_free_when_it_is_gone(autojump_clock: MockCl
         await fleet.sidecar("sidecar-1", limits=Limits(distinct_patterns_max=1))
         one, two = await fleet.client("sidecar-1"), await fleet.client("sidecar-1")
         heard: list[Any] = []
-        two.link.on_push = heard.append
+        two.link.on_pushes = heard.extend
         one.link.submit_subscription(b"PSUBSCRIBE", (b"a*",))
         one.link.flush()
         await until(lambda: one.link.in_flight == 0)

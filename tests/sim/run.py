@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import attrs
@@ -173,8 +174,13 @@ class Simulation:
         who.client.link.flush()
         return each
 
-    def take(self, who: SimClient, push: list[Any]) -> None:
-        """Take one push of a client's connection."""
+    def take(self, who: SimClient, pushes: list[list[Any]]) -> None:
+        """Take what a client's connection was pushed."""
+        for push in pushes:
+            self.take_one(who, push)
+
+    def take_one(self, who: SimClient, push: list[Any]) -> None:
+        """Take one push."""
         kind, channel = push[0], push[1]
         now = trio.current_time()
         leaving = who.leaving.get(channel, [])
@@ -199,7 +205,7 @@ class Simulation:
         except LinkLost:
             return None
         who = SimClient(name, sidecar, client)
-        who.client.link.on_push = lambda push: self.take(who, push)
+        who.client.link.on_pushes = partial(self.take, who)
         self.clients.append(who)
         return who
 

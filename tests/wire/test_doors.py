@@ -13,7 +13,7 @@ from wsproto import events as ws
 from fanout.errors import RemoteProtocolError
 from fanout.values import Kind, Publish, Reply, Subscribe, Unsubscribe
 from fanout.wire.bridge import BridgeSession
-from fanout.wire.bridge_frames import message_frame, pmessage_frame
+from fanout.wire.bridge_frames import message_frames, pmessage_frames
 from fanout.wire.frames import text_frame
 from fanout.wire.limits import ClientLimits, Patterns
 from fanout.wire.replies import pack
@@ -164,7 +164,10 @@ def shown(frame: bytes) -> Any:
 @given(st.binary(), st.binary(max_size=300))
 def test_every_delivery_is_exact_json(channel: bytes, payload: bytes) -> None:
     """Any channel and payload can be read back from the frame, byte for byte."""
-    for frame in (message_frame(channel, payload), pmessage_frame(b"p*", channel, payload)):
+    for frame in (
+        message_frames(channel, [payload]),
+        pmessage_frames(b"p*", [(channel, payload)]),
+    ):
         found = shown(frame)
         for name, value in (("channel", channel), ("data", payload)):
             if name in found:

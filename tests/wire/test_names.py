@@ -46,17 +46,18 @@ def replies(data: bytes) -> list[object]:
 def test_deliveries_are_exact(pattern: bytes, channel: bytes, payload: bytes) -> None:
     """In both protocols, of every kind."""
     assert (
-        replies(resp.message2(channel, payload) + resp.message3(channel, payload))
+        replies(resp.messages2(channel, [payload]) + resp.messages3(channel, [payload]))
         == [[b"message", channel, payload]] * 2
     )
     assert (
         replies(
-            resp.pmessage2(pattern, channel, payload) + resp.pmessage3(pattern, channel, payload)
+            resp.pmessages2(pattern, [(channel, payload)])
+            + resp.pmessages3(pattern, [(channel, payload)])
         )
         == [[b"pmessage", pattern, channel, payload]] * 2
     )
     assert (
-        replies(resp.smessage2(channel, payload) + resp.smessage3(channel, payload))
+        replies(resp.smessages2(channel, [payload]) + resp.smessages3(channel, [payload]))
         == [[b"smessage", channel, payload]] * 2
     )
 

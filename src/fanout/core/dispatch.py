@@ -9,8 +9,8 @@ The upstream copy decides: a `message` reaches the subscribers of the channel, a
 subscribers of its pattern. A consumer that has both gets both, as with Redis itself.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
 import attrs
 
@@ -39,30 +39,33 @@ C = TypeVar("C", bound=Consumer)
 
 @attrs.frozen(slots=True)
 class Encoders:
-    """How one door writes deliveries."""
+    """How one door writes deliveries of one name, in a row."""
 
-    message: Callable[[bytes, bytes], bytes]  # (channel, payload)
-    pmessage: Callable[[bytes, bytes, bytes], bytes]  # (pattern, channel, payload)
-    smessage: Callable[[bytes, bytes], bytes]  # (shard channel, payload)
+    messages: Callable[[bytes, Sequence[bytes]], bytes]  # (channel, payloads)
+    pmessages: Callable[[bytes, Sequence[tuple[bytes, bytes]]], bytes]
+    """(pattern, channels with payloads)"""
+    smessages: Callable[[bytes, Sequence[bytes]], bytes]  # (shard channel, payloads)
 
-    def of(self, space: Space) -> Callable[..., bytes]:
+    def of(self, space: Space) -> Callable[[bytes, Sequence[Any]], bytes]:
         """Return the encoder for deliveries of one space of names."""
         if space is Space.CHANNELS:
-            return self.message
-        return self.pmessage if space is Space.PATTERNS else self.smessage
+            return self.messages
+        return self.pmessages if space is Space.PATTERNS else self.smessages
 
 
 class _Route(Generic[C]):
     """The consumers of one name, by encoding, and the batch that waits for them."""
 
-    __slots__ = ("doors", "pending")
+    __slots__ = ("doors", "name", "pending", "space")
 
-    def __init__(self) -> None:
+    def __init__(self, space: Space, name: bytes) -> None:
+        self.space = space
+        self.name = name  # as clients know it
         self.doors: dict[Encoding, dict[C, None]] = {}
-        self.pending: list[tuple[bytes, ...]] = []
+        self.pending: list[Any] = []  # what the encoder of the space takes
 
     def __len__(self) -> int:
-        return sum(len(consumers) for consumers in self.doors.values())
+        return sum(map(len, self.doors.values()))
 
 
 class Dispatch(Generic[C]):
@@ -72,7 +75,7 @@ class Dispatch(Generic[C]):
         self._encoders = encoders
         self._channels: dict[bytes, _Route[C]] = {}
         self._patterns: dict[bytes, _Route[C]] = {}
-        self._touched: list[tuple[Space, _Route[C]]] = []
+        self._touched: list[_Route[C]] = []
         self._matchers: dict[bytes, Callable[[bytes], bool]] = {}
         self._matches: dict[bytes, tuple[bytes, ...]] = {}
 
@@ -81,7 +84,7 @@ class Dispatch(Generic[C]):
         routes = self._channels if kind is Kind.CHANNEL else self._patterns
         route = routes.get(name)
         if route is None:
-            route = routes[name] = _Route()
+            route = routes[name] = _Route(*_client_name(kind, name))
             if kind is Kind.PATTERN:
                 self._matchers[name] = compile_pattern(name)
                 self._matches.clear()
@@ -105,29 +108,27 @@ class Dispatch(Generic[C]):
                 del self._matchers[name]
                 self._matches.clear()
 
-    def message(self, channel: bytes, payload: bytes) -> None:
-        """Take a message that a node delivered for a channel."""
-        route = self._channels.get(channel)
-        if route is not None:
+    def take(self, pushes: Iterable[Sequence[Any]]) -> list[Sequence[Any]]:
+        """Take the messages among the pushes of a node; return what no consumer here wants."""
+        others: list[Sequence[Any]] = []
+        channels, touched = self._channels, self._touched
+        for push in pushes:
+            route = channels.get(push[1]) if push[0] == b"message" else None
+            if route is None:
+                others.append(push)
+                continue
             if not route.pending:
-                self._touched.append((Space.CHANNELS, route))
-            route.pending.append((channel, payload))
+                touched.append(route)
+            route.pending.append(push[2])
+        return others
 
     def pmessage(self, pattern: bytes, channel: bytes, payload: bytes) -> None:
         """Take a message that a node delivered for a pattern."""
         route = self._patterns.get(pattern)
         if route is not None:
             if not route.pending:
-                self._touched.append((Space.PATTERNS, route))
-            route.pending.append((pattern, channel, payload))
-
-    def smessage(self, channel: bytes, payload: bytes) -> None:
-        """Take a message that a node delivered for what carries a shard channel."""
-        route = self._channels.get(channel)
-        if route is not None:
-            if not route.pending:
-                self._touched.append((Space.SHARDS, route))
-            route.pending.append((channel.removeprefix(SHARD_PREFIX), payload))
+                self._touched.append(route)
+            route.pending.append((channel, payload))
 
     def flush(self) -> tuple[list[C], list[C]]:
         """End the batch: fill the outboxes; return the consumers to send to, and to cut off.
@@ -137,11 +138,10 @@ class Dispatch(Generic[C]):
         """
         fed: list[C] = []
         slow: list[C] = []
-        for space, route in self._touched:
+        for route in self._touched:
             pending, route.pending = route.pending, []
             for encoding, consumers in route.doors.items():
-                encode = self._encoders[encoding].of(space)
-                blob = b"".join([encode(*message) for message in pending])
+                blob = self._encoders[encoding].of(route.space)(route.name, pending)
                 slow.extend([each for each in consumers if not each.outbox.append(blob)])
                 fed.extend(consumers)
         self._touched.clear()
@@ -183,3 +183,12 @@ class Dispatch(Generic[C]):
         else:
             route = self._channels.get(SHARD_PREFIX + name if space is Space.SHARDS else name)
         return len(route) if route is not None else 0
+
+
+def _client_name(kind: Kind, name: bytes) -> tuple[Space, bytes]:
+    """Return how clients know what the nodes carry as `name`."""
+    if kind is Kind.PATTERN:
+        return Space.PATTERNS, name
+    if name.startswith(SHARD_PREFIX):
+        return Space.SHARDS, name.removeprefix(SHARD_PREFIX)
+    return Space.CHANNELS, name

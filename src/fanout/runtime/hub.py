@@ -39,7 +39,6 @@ from fanout.values import (
     INBOX_PREFIX,
     PRESENCE_CHANNEL,
     RESERVED_PREFIX,
-    SHARD_PREFIX,
     Deaf,
     End,
     Fence,
@@ -133,33 +132,29 @@ class Hub:
 
     # What the links to the nodes report.
 
-    def on_push(self, line: Line, push: list[Any]) -> None:
-        """Take one push of a node: mostly a message to fan out."""
-        kind = push[0]
-        if kind == b"message":
-            channel = push[1]
-            if channel.startswith(RESERVED_PREFIX):
-                self._on_control(line.node, channel, push[2])
-            else:
-                self.dispatch.message(channel, push[2])
-        elif kind == b"pmessage":
-            if not push[2].startswith(RESERVED_PREFIX):
-                self.dispatch.pmessage(push[1], push[2], push[3])
-        elif kind in (b"subscribe", b"psubscribe", b"unsubscribe", b"punsubscribe"):
-            self.subscriptions.acknowledge(
-                line,
-                subscribed=kind in (b"subscribe", b"psubscribe"),
-                kind=Kind.PATTERN if kind[0] == b"p"[0] else Kind.CHANNEL,
-                name=push[1],
-            )
+    def on_pushes(self, line: Line, pushes: list[list[Any]]) -> None:
+        """Take what a node has pushed: mostly messages to fan out."""
+        for push in self.dispatch.take(pushes):
+            kind = push[0]
+            if kind == b"message":
+                if push[1].startswith(RESERVED_PREFIX):
+                    self._on_control(line.node, push[1], push[2])
+            elif kind == b"pmessage":
+                if not push[2].startswith(RESERVED_PREFIX):
+                    self.dispatch.pmessage(push[1], push[2], push[3])
+            elif kind in (b"subscribe", b"psubscribe", b"unsubscribe", b"punsubscribe"):
+                self.subscriptions.acknowledge(
+                    line,
+                    subscribed=kind in (b"subscribe", b"psubscribe"),
+                    kind=Kind.PATTERN if kind[0] == b"p"[0] else Kind.CHANNEL,
+                    name=push[1],
+                )
 
     def _on_control(self, node: NodeId, channel: bytes, payload: bytes) -> None:
         link = self.nodes.get(node)
-        if channel.startswith(SHARD_PREFIX):
-            self.dispatch.smessage(channel, payload)
-        elif link is None:
+        if link is None:
             return
-        elif channel == self.probe_channel:
+        if channel == self.probe_channel:
             link.probe_returned()
         elif channel in self.census.channels:
             self.census.on_message(link, channel, payload)

@@ -33,7 +33,7 @@ OUTBOX_BYTES_MAX = 64 * 1024 * 1024
 """Commands waiting for one Redis that does not read; past it the link is given up."""
 
 OnAnswer = Callable[[Answer], None]
-OnPush = Callable[[list[Any]], None]
+OnPushes = Callable[[list[list[Any]]], None]
 
 _SUBSCRIBE_KINDS = frozenset((b"subscribe", b"unsubscribe", b"psubscribe", b"punsubscribe"))
 
@@ -52,8 +52,8 @@ class Link:
         self._sender = Sender(transport, self._outbox)
         self._in_flight = InFlight()
         self._lost: LinkLost | None = None
-        self.on_push: OnPush = _ignore
-        """Called for every push, synchronously; must not wait and must not raise."""
+        self.on_pushes: OnPushes = _ignore
+        """Called for pushes that came in a row, synchronously; must not wait and must not raise."""
         self.on_batch: Callable[[], None] = lambda: None
         """Called after each batch of replies and pushes, synchronously."""
         self.received_at = trio.current_time()
@@ -152,7 +152,6 @@ class Link:
 
     async def _read(self) -> None:
         """Turn bytes into answers and pushes until the stream ends, however it ends."""
-        feed, gets = self._reader.feed, self._reader.gets
         try:
             while True:
                 data = await self._transport.receive_some(RECEIVE_BYTES_MAX)
@@ -160,21 +159,7 @@ class Link:
                     self.close("Redis closed the connection")
                     return
                 self.received_at = trio.current_time()
-                feed(data)
-                on_push = self.on_push
-                replies: list[Answer] = []
-                while (reply := gets()) is not NOT_YET:
-                    if type(reply) is not PushNotification:
-                        replies.append(reply)
-                        continue
-                    if replies:  # what was read before the push comes before it
-                        self._in_flight.take(replies)
-                        replies = []
-                    if reply[0] in _SUBSCRIBE_KINDS:
-                        self._in_flight.confirm()
-                    on_push(reply)
-                if replies:
-                    self._in_flight.take(replies)
+                self._take(data)
                 self.on_batch()
         except LinkLost as lost:
             self.close(lost.reason)
@@ -182,6 +167,35 @@ class Link:
             self.close(f"connection failed: {error}")
         except RemoteProtocolError as error:
             self.close(f"not the Redis protocol: {error}")
+
+    def _take(self, data: bytes) -> None:
+        """Hand over what is in the bytes, in its order: answers and pushes in a row together."""
+        self._reader.feed(data)
+        gets = self._reader.gets
+        replies: list[Answer] = []
+        pushes: list[list[Any]] = []
+        try:
+            while (reply := gets()) is not NOT_YET:
+                if type(reply) is not PushNotification:
+                    if pushes:
+                        pushes = self._hand_over(pushes)
+                    replies.append(reply)
+                    continue
+                if replies:
+                    answers, replies = replies, []
+                    self._in_flight.take(answers)
+                if reply[0] != b"message" and reply[0] in _SUBSCRIBE_KINDS:
+                    self._in_flight.confirm()
+                pushes.append(reply)
+        finally:  # also what came before something that ends the link
+            if pushes:
+                self.on_pushes(pushes)
+            if replies:
+                self._in_flight.take(replies)
+
+    def _hand_over(self, pushes: list[list[Any]]) -> list[list[Any]]:
+        self.on_pushes(pushes)
+        return []
 
 
 async def connect(

@@ -10,11 +10,11 @@ from fanout.wire import bridge_frames, resp
 from fanout.wire.limits import ClientLimits, Patterns
 
 ENCODERS = {
-    Encoding.RESP2: Encoders(resp.message2, resp.pmessage2, resp.smessage2),
-    Encoding.RESP3: Encoders(resp.message3, resp.pmessage3, resp.smessage3),
+    Encoding.RESP2: Encoders(resp.messages2, resp.pmessages2, resp.smessages2),
+    Encoding.RESP3: Encoders(resp.messages3, resp.pmessages3, resp.smessages3),
     # Websocket clients have no shard channels.
     Encoding.JSON: Encoders(
-        bridge_frames.message_frame, bridge_frames.pmessage_frame, bridge_frames.message_frame
+        bridge_frames.message_frames, bridge_frames.pmessage_frames, bridge_frames.message_frames
     ),
 }
 

@@ -12,6 +12,7 @@ Long because both connections, and what may be missed by them, are the state of 
 
 import random
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Protocol
 
 import structlog
@@ -62,8 +63,8 @@ class Owner(Protocol):
     publisher: Publisher
     on_gap: Callable[[NodeId, str], None]
 
-    def on_push(self, line: Line, push: list[Any]) -> None:
-        """Take one push of the node."""
+    def on_pushes(self, line: Line, pushes: list[list[Any]]) -> None:
+        """Take what the node has pushed."""
 
     def links_changed(self) -> None:
         """Follow a change of a link or of a node's state."""
@@ -211,7 +212,7 @@ class NodeLink:
         line = self.line = hub.subscriptions.open(self.record.node)
         self._ctl = link
         self._was_covered = False
-        link.on_push = lambda push: hub.on_push(line, push)
+        link.on_pushes = partial(hub.on_pushes, line)
         link.on_batch = self._batch_done
         try:
             hub.links_changed()

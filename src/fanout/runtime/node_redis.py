@@ -167,7 +167,7 @@ class NodeRedis:
 
     async def _use(self, link: Link, address: RedisAddress) -> None:
         """Set the node up, then prove delivery again and again; a failed probe ends the link."""
-        link.on_push = self._on_push
+        link.on_pushes = self._on_pushes
         with trio.move_on_after(self._timings.connect_timeout_seconds) as scope:
             info = _info(await link.call("INFO", "server"))
             fence = await self._set_up_users(link, address, info)
@@ -227,8 +227,8 @@ class NodeRedis:
         if scope.cancelled_caught:
             raise LinkLost("a probe published on the node did not come back")
 
-    def _on_push(self, push: list[object]) -> None:
-        if push[0] == b"message":
+    def _on_pushes(self, pushes: list[list[object]]) -> None:
+        if any(push[0] == b"message" for push in pushes):
             self._probe_back.set()
 
 

@@ -280,7 +280,9 @@ class Registry:
 
     async def _follow(self, instance: _Instance, address: RedisAddress, link: Link) -> None:
         """Read at every hint and every poll interval, until the link ends or a replica may do."""
-        link.on_push = lambda push: instance.hinted.set() if push[0] == b"message" else None
+        link.on_pushes = lambda pushes: (
+            instance.hinted.set() if any(push[0] == b"message" for push in pushes) else None
+        )
         # Redis runs the commands of one connection in order: the first read comes after this.
         link.submit_subscription(b"SUBSCRIBE", (records.hint_channel(self._cluster).encode(),))
         is_replica = address in instance.address.replicas

@@ -444,14 +444,16 @@ class FakeRedis:
         receivers = 0
         for each in self._connections:
             encode, pencode = (
-                (resp.message3, resp.pmessage3) if each.resp3 else (resp.message2, resp.pmessage2)
+                (resp.messages3, resp.pmessages3)
+                if each.resp3
+                else (resp.messages2, resp.pmessages2)
             )
             if channel in each.channels:
-                each.send(encode(channel, payload))
+                each.send(encode(channel, (payload,)))
                 receivers += 1
             for pattern in each.patterns:
                 if compile_pattern(pattern)(channel):
-                    each.send(pencode(pattern, channel, payload))
+                    each.send(pencode(pattern, ((channel, payload),)))
                     receivers += 1
         return resp.integer(receivers)
 

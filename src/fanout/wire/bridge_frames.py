@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from json.encoder import encode_basestring_ascii
 from typing import Any
 
@@ -56,18 +56,20 @@ def error_frame(tag: bytes, code: str, message: str) -> bytes:
     return text_frame(b'{"type":"error","id":%b,%b' % (tag or b"null", rest))
 
 
-def message_frame(channel: bytes, payload: bytes) -> bytes:
-    """Return the delivery of a message."""
-    return text_frame(
-        b'{"type":"message",%b,%b}' % (_field("channel", channel), _field("data", payload))
-    )
+def message_frames(channel: bytes, payloads: Iterable[bytes]) -> bytes:
+    """Return the deliveries of messages of one channel."""
+    head = b'{"type":"message",%b,' % _field("channel", channel)
+    return b"".join([text_frame(b"%b%b}" % (head, _field("data", each))) for each in payloads])
 
 
-def pmessage_frame(pattern: bytes, channel: bytes, payload: bytes) -> bytes:
-    """Return the delivery of a message to a pattern's subscriber."""
-    return text_frame(
-        b'{"type":"message",%b,%b,%b}'
-        % (_field("pattern", pattern), _field("channel", channel), _field("data", payload))
+def pmessage_frames(pattern: bytes, messages: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return the deliveries of messages, each with its channel, to a pattern's subscriber."""
+    head = b'{"type":"message",%b,' % _field("pattern", pattern)
+    return b"".join(
+        [
+            text_frame(b"%b%b,%b}" % (head, _field("channel", channel), _field("data", payload)))
+            for channel, payload in messages
+        ]
     )
 
 

@@ -82,39 +82,46 @@ def confirmation(verb: bytes, name: bytes | None, count: int, *, resp3: bool) ->
     return head + bulk(verb) + (null if name is None else bulk(name)) + integer(count)
 
 
-def message2(channel: bytes, payload: bytes) -> bytes:
-    """Encode the delivery of a message, RESP2."""
-    return b"*3\r\n$7\r\nmessage\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
-        len(channel), channel, len(payload), payload,
-    )  # fmt: skip
+def messages2(channel: bytes, payloads: Iterable[bytes]) -> bytes:
+    """Encode deliveries of messages of one channel, RESP2."""
+    return _deliveries(b"*3\r\n$7\r\nmessage\r\n", channel, payloads)
 
 
-def message3(channel: bytes, payload: bytes) -> bytes:
-    """Encode the delivery of a message, RESP3."""
-    return b">3\r\n$7\r\nmessage\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
-        len(channel), channel, len(payload), payload,
-    )  # fmt: skip
+def messages3(channel: bytes, payloads: Iterable[bytes]) -> bytes:
+    """Encode deliveries of messages of one channel, RESP3."""
+    return _deliveries(b">3\r\n$7\r\nmessage\r\n", channel, payloads)
 
 
-def pmessage2(pattern: bytes, channel: bytes, payload: bytes) -> bytes:
-    """Encode the delivery of a message to a pattern's subscriber, RESP2."""
-    return b"*4\r\n$8\r\npmessage\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
-        len(pattern), pattern, len(channel), channel, len(payload), payload,
-    )  # fmt: skip
+def smessages2(channel: bytes, payloads: Iterable[bytes]) -> bytes:
+    """Encode deliveries of messages of one shard channel, RESP2."""
+    return _deliveries(b"*3\r\n$8\r\nsmessage\r\n", channel, payloads)
 
 
-def pmessage3(pattern: bytes, channel: bytes, payload: bytes) -> bytes:
-    """Encode the delivery of a message to a pattern's subscriber, RESP3."""
-    return b">4\r\n$8\r\npmessage\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
-        len(pattern), pattern, len(channel), channel, len(payload), payload,
-    )  # fmt: skip
+def smessages3(channel: bytes, payloads: Iterable[bytes]) -> bytes:
+    """Encode deliveries of messages of one shard channel, RESP3."""
+    return _deliveries(b">3\r\n$8\r\nsmessage\r\n", channel, payloads)
 
 
-def smessage2(channel: bytes, payload: bytes) -> bytes:
-    """Encode the delivery of a message of a shard channel, RESP2."""
-    return b"*3\r\n$8\r\nsmessage\r\n" + bulk(channel) + bulk(payload)
+def pmessages2(pattern: bytes, messages: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Encode deliveries of messages, each with its channel, to a pattern's subscriber, RESP2."""
+    return _pdeliveries(b"*4\r\n$8\r\npmessage\r\n", pattern, messages)
 
 
-def smessage3(channel: bytes, payload: bytes) -> bytes:
-    """Encode the delivery of a message of a shard channel, RESP3."""
-    return b">3\r\n$8\r\nsmessage\r\n" + bulk(channel) + bulk(payload)
+def pmessages3(pattern: bytes, messages: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Encode deliveries of messages, each with its channel, to a pattern's subscriber, RESP3."""
+    return _pdeliveries(b">4\r\n$8\r\npmessage\r\n", pattern, messages)
+
+
+def _deliveries(kind: bytes, channel: bytes, payloads: Iterable[bytes]) -> bytes:
+    head = b"%b$%d\r\n%b\r\n$" % (kind, len(channel), channel)
+    return b"".join([b"%b%d\r\n%b\r\n" % (head, len(payload), payload) for payload in payloads])
+
+
+def _pdeliveries(kind: bytes, pattern: bytes, messages: Iterable[tuple[bytes, bytes]]) -> bytes:
+    head = b"%b$%d\r\n%b\r\n$" % (kind, len(pattern), pattern)
+    return b"".join(
+        [
+            b"%b%d\r\n%b\r\n$%d\r\n%b\r\n" % (head, len(channel), channel, len(payload), payload)
+            for channel, payload in messages
+        ]
+    )
