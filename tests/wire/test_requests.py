@@ -9,9 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fanout.errors import RemoteProtocolError
+from fanout.values import Publish, PublishRun
+from fanout.wire.heads import Heads
 from fanout.wire.replies import pack
 from fanout.wire.requests import RequestDecoder, RequestLimits
+from fanout.wire.session import Session
 from tests.wire.cuts import cut
+from tests.wire.sidecar import USERS, LoneSidecar
 from tests.wire.test_doors import decode
 
 LIKE_REDIS = [
@@ -143,3 +148,132 @@ def test_the_smallest_words_fill_no_memory() -> None:
     after, _ = fed(b"*16385\r\n", b"$2\r\nab\r\n", 16_384)
 
     assert after < 16_384 * 60
+
+
+CHANNELS = [b"c", b"", b"a\r\n$1", b"$", b"long" * 100, b"$1\r\nx\r\n", b"1", b"fanout:x"]
+pieces_of_publishes = st.one_of(
+    st.tuples(
+        st.sampled_from([b"PUBLISH", b"publish", b"PuBlIsH", b"SPUBLISH", b"PING"]),
+        st.sampled_from(CHANNELS),
+        st.sampled_from([b"", b"x", b"\r\n", b"y" * 70, b"z" * 300]),
+    ).map(lambda words: pack(*words)),
+    st.sampled_from(
+        [
+            b"*3\r\n$7\r\nPUBLISH\r\n$1\r\nc\r\n$1\r\nxyz",  # ends as nothing should
+            b"*3\r\n$7\r\nSPUBLISH\r\n$1\r\nc\r\n$1\r\nx\r\n",
+            b"*3\r\n$8\r\nSPUBLISH\r\n$1\r\nc\r\n$1\r\nx\r\n",
+        ]
+    ),
+    st.sampled_from([b"*3\r\n", b"$7\r\nPUBLISH\r\n", b"$1\r\nc\r\n", b"$01\r\n", b"+", b"\r\n"]),
+)
+
+
+def served(pieces: list[bytes], *, runs: bool) -> tuple[list[tuple[bytes, ...]], bytes | None]:
+    """Return what a client asks for, message by message, and the reply to a protocol error."""
+    session, decoder = LoneSidecar().join(1), RequestDecoder(RequestLimits())
+    found: list[tuple[bytes, ...]] = []
+    try:
+        for piece in pieces:
+            decoder.feed(piece)
+            while True:
+                run = decoder.publishes(session.known, session._heads.lengths) if runs else None
+                if run is not None:
+                    starts = [0, *run.ends]
+                    for channel, start, end in zip(run.channels, starts, run.ends, strict=False):
+                        command = run.data[start:end]
+                        ((verb, again, payload),), _ = decode([command], RequestLimits())
+                        assert (command, again) == (pack(verb, channel, payload), channel)
+                        found.append((channel, payload))
+                if (request := decoder.next_request()) is None:
+                    break
+                action = session.handle(request)
+                if isinstance(action, Publish):
+                    found.append((action.channel, action.payload))
+                else:
+                    found.append(tuple(request))
+    except RemoteProtocolError as error:
+        return found, error.reply
+    return found, None
+
+
+@given(st.lists(pieces_of_publishes, max_size=12), st.lists(st.integers(0, 2000)))
+def test_messages_in_a_row_mean_what_they_mean_one_by_one(
+    parts: list[bytes], places: list[int]
+) -> None:
+    """However they are cut: the same messages, the same refusals, the same errors."""
+    data = b"".join(parts)
+
+    assert served(cut(data, places), runs=True) == served([data], runs=False)
+
+
+def test_a_known_channel_makes_a_run() -> None:
+    """From its second message on, whole messages only, for every client of the door."""
+    heads = Heads()
+    one, two = (Session(number, LoneSidecar(), heads=heads) for number in (1, 2))
+    decoder = RequestDecoder(RequestLimits())
+    message = pack("PUBLISH", "c", "x")
+    decoder.feed(message)
+
+    assert decoder.publishes(one.known, heads.lengths) is None
+
+    request = decoder.next_request()
+    assert request is not None
+    one.handle(request)
+    decoder.feed(message * 3 + pack("PUBLISH", "c", "other")[:-1])
+
+    assert decoder.publishes(two.known, heads.lengths) == PublishRun(
+        [b"c"] * 3, message * 3, [len(message) * n for n in (1, 2, 3)]
+    )
+    assert decoder.next_request() is None
+    decoder.feed(b"\n")
+    assert decoder.next_request() == [b"PUBLISH", b"c", b"other"]
+
+
+def test_what_one_user_may_publish_another_may_not() -> None:
+    """What is known of a command does not say who may send it."""
+    heads, decoder = Heads(), RequestDecoder(RequestLimits())
+    one, two = (Session(number, LoneSidecar(users=USERS), heads=heads) for number in (1, 2))
+    one.handle([b"AUTH", b"d"])
+    two.handle([b"AUTH", b"u", b"s"])
+    for channel in (b"p", b"other"):
+        one.handle([b"PUBLISH", channel, b"x"])
+    commands = pack("PUBLISH", "p", "x") + pack("PUBLISH", "other", "x")
+    for session, channels in ((one, [b"p", b"other"]), (two, [b"p"])):
+        decoder = RequestDecoder(RequestLimits())
+        decoder.feed(commands)
+        run = decoder.publishes(session.known, heads.lengths)
+
+        assert run is not None
+        assert run.channels == channels
+
+
+def test_what_is_known_of_commands_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forgetting costs only decoding one again."""
+    monkeypatch.setattr("fanout.wire.heads.HEADS_MAX", 10)
+    heads = Heads()
+    for number in range(100):
+        heads.learn(b"PUBLISH", b"c%d" % number, number)
+
+    assert len(heads.channels) <= 10
+    assert len(heads.lengths) <= 10
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        b"*3\r\n$7\r\nPUBLISH\r\n$1\r\nc\r\n$1\r\nxyz",
+        b"*3\r\n$7\r\nSPUBLISH\r\n$1\r\nc\r\n$1\r\nx\r\n",
+        b"*3\r\n$7\r\nPUBLISH\r\n$1\r\nc\r\n$01\r\nx\r\n",
+        b"*3\r\n$7\r\nPUBLISH\r\n$1\r\nc\r\n$2\r\nxx\r\n",
+        b"*3\r\n$8\r\nSPUBLISH\r\n$1\r\nc\r\n$1\r\nx\r\n",
+    ],
+)
+def test_only_what_is_in_order_goes_to_a_node_as_it_came(command: bytes) -> None:
+    """What differs by a byte from what is known is decoded like anything else."""
+    heads, decoder = Heads(), RequestDecoder(RequestLimits())
+    session = Session(1, LoneSidecar(), heads=heads)
+    for verb in (b"PUBLISH", b"SPUBLISH"):
+        session.handle([verb, b"c", b"x"])
+    decoder.feed(command)
+
+    assert decoder.publishes(session.known, heads.lengths) is None
