@@ -37,7 +37,7 @@ _received = lru_cache(4096)(received)
 
 
 class WebSocketDoor:
-    """What `fanout.runtime.ws_listener` does with the bytes of a client, without a network."""
+    """What `fanout.runtime.ws_client` does with the bytes of a client, without a network."""
 
     def __init__(self, *, users: bool, callers: bool) -> None:
         self.said: list[Any] = []

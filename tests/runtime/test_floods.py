@@ -19,7 +19,7 @@ from fanout.core.access import digest
 from fanout.core.throttle import BURST, INTERVAL_SECONDS
 from fanout.runtime.accept import accept_clients
 from fanout.runtime.transport import Listener, Transport
-from fanout.runtime.ws_listener import HANDSHAKE_SECONDS
+from fanout.runtime.ws_client import HANDSHAKE_SECONDS
 from fanout.testing.network import MemoryNetwork
 from fanout.values import Endpoint
 from fanout.wire.replies import pack

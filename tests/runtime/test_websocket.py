@@ -9,7 +9,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanout.config import Limits
-from fanout.runtime.ws_listener import CLOSING_SECONDS, GAP_SECONDS, HANDSHAKE_SECONDS
+from fanout.runtime.ws_client import HANDSHAKE_SECONDS
+from fanout.runtime.ws_listener import CLOSING_SECONDS, GAP_SECONDS
 from fanout.testing.network import MemoryNetwork
 from fanout.values import Endpoint
 from tests.runtime.fleet import LEASE, TIMINGS, MemoryFleet, memory_fleet

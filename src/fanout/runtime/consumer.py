@@ -6,6 +6,7 @@ The two doors differ in how they read requests and write replies; what a request
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import trio
@@ -123,9 +124,8 @@ class Consumer:
         match action:
             case Reply(data):
                 order.reply(data)
-            case Publish(channel, payload, tag):
-                command = publish_command(channel, payload)
-                self._publish(PublishRun((channel,), command, (len(command),)), (tag,), order)
+            case Publish():
+                self.publish((action,), order)
             case Subscribe():
                 self._subscribe(action, order)
             case Unsubscribe():
@@ -196,6 +196,16 @@ class Consumer:
         while len(self._turns) > most:
             self._room = trio.Event()
             await self._room.wait()
+
+    def publish(self, publishes: Sequence[Publish], order: Order | None = None) -> None:
+        """Publish messages in a row."""
+        commands = [publish_command(each.channel, each.payload) for each in publishes]
+        run = PublishRun(
+            [each.channel for each in publishes],
+            b"".join(commands),
+            list(accumulate(map(len, commands))),
+        )
+        self._publish(run, [each.tag for each in publishes], order or self._turns)
 
     def _publish(self, run: PublishRun, tags: Sequence[Any], order: Order) -> None:
         turn, outcomes = order.reserve(len(tags)), self._door.outcomes

@@ -140,7 +140,7 @@ class BridgeSession:
         tag = b""
         try:
             try:
-                request = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+                request = _DECODER.decode(text)
             except (ValueError, RecursionError):
                 raise _Refused("bad_json", "the frame is not valid JSON") from None
             if not isinstance(request, dict):
@@ -277,3 +277,7 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{text} cannot be written back")
     return number
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
+"""Made once: `json.loads` with such arguments makes one for each text."""

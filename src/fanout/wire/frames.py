@@ -13,6 +13,9 @@ _HEAD_BYTES = {126: 4, 127: 10}
 """Bytes of a header up to its length, by the first length; else two."""
 _FIN, _CONTROL = 0x80, 0x08
 _MASK_BYTES = 4
+_WHOLE_TEXT, _MASKED, _SIXTEEN_BITS = 0x81, 0x80, 126
+_SMALLEST_BYTES = 6
+"""Of a frame of a client: its two first bytes and the mask."""
 
 
 def text_frame(data: bytes) -> bytes:
@@ -33,6 +36,35 @@ def _frame(first: int, data: bytes) -> bytes:
     if length <= _LENGTH_16_MAX:
         return struct.pack("!BBH", first, 126, length) + data
     return struct.pack("!BBQ", first, 127, length) + data
+
+
+def whole_text(data: bytes, at: int, bytes_max: int) -> tuple[str, int] | None:
+    """Read a whole text message of one masked frame at `at`; return it and where it ends.
+
+    None when it is anything else, larger, not whole, or wrong in any way: that is for wsproto to
+    judge. Most frames of most clients are like this, and wsproto takes ten times as long.
+    """
+    if len(data) < at + _SMALLEST_BYTES or data[at] != _WHOLE_TEXT:
+        return None
+    length = data[at + 1] - _MASKED
+    mask_at = at + 2
+    if length == _SIXTEEN_BITS:
+        length = int.from_bytes(data[at + 2 : at + 4])
+        mask_at = at + 4
+        if length <= _LENGTH_7_MAX:
+            return None
+    elif not 0 <= length <= _LENGTH_7_MAX:
+        return None
+    start = mask_at + _MASK_BYTES
+    end = start + length
+    if length > bytes_max or end > len(data):
+        return None
+    mask = data[mask_at:start] * (length // _MASK_BYTES + 1)
+    number = int.from_bytes(data[start:end]) ^ int.from_bytes(mask[:length])
+    try:
+        return number.to_bytes(length).decode(), end
+    except UnicodeDecodeError:
+        return None
 
 
 class FrameMeter:
@@ -57,9 +89,14 @@ class FrameMeter:
         self._fragments_max = fragments_max
         self._head = bytearray()  # of the frame that begins
         self._left = 0  # bytes of the present frame still to come behind its header
-        self._last = False  # whether a message ends with the present frame
+        self._last = True  # whether a message ends with the present frame
         self._announced = 0  # of the present message, over all its frames so far
         self._fragments = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether a new message is to begin: none has begun, nor a frame."""
+        return self._last and not self._left and not self._head
 
     def measure(self, data: bytes, at: int = 0) -> tuple[int, str]:
         """Return up to where `data` may pass from `at` on, and why no further.

@@ -17,7 +17,7 @@ from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import RemoteProtocolError
 
 from fanout.wire.callers import Callers
-from fanout.wire.frames import FrameMeter, close_frame
+from fanout.wire.frames import FrameMeter, close_frame, whole_text
 
 HEAD_BYTES_MAX = 16_384
 """The whole request head of a handshake."""
@@ -116,6 +116,10 @@ class WebSocketServer:
             yield from found
         at = 0
         while at < len(data) and not self._over:
+            if self._meter.idle and (whole := whole_text(data, at, self._meter.message_bytes_max)):
+                text, at = whole
+                yield Text(text)
+                continue
             start, (at, refusal) = at, self._meter.measure(data, at)
             self._connection.receive_data(data[start:at])
             for event in self._connection.events():
