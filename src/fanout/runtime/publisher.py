@@ -319,7 +319,10 @@ class Publisher:
         return NotPublished("no_node", "no node can be published to")
 
     def _receivers_of(self, channel: bytes, node: PublishNode) -> tuple[int, int]:
-        """Return how often the node counts this sidecar, and what it should count instead."""
+        """Return how often the node counts this sidecar, and what it should count instead.
+
+        Where the node does not count it, because the connection was lost, its clients get nothing.
+        """
         line = node.line
         own = line.counted(channel) if line is not None else 0
-        return own, self._receivers.receivers(channel)
+        return own, self._receivers.receivers(channel) if own else 0
