@@ -51,12 +51,14 @@ class Service:
     stop: Stop = attrs.field(factory=Stop)
     said: list[str] = attrs.field(factory=list)
     ready: trio.Event = attrs.field(factory=trio.Event)
+    ready_at: float = float("inf")
     ended: trio.Event = attrs.field(factory=trio.Event)
     code: int | None = None
 
     def announce(self, line: str) -> None:
         """Take the ready line."""
         self.said.append(line)
+        self.ready_at = trio.current_time()
         self.ready.set()
 
     async def leave(self) -> int | None:
