@@ -2,6 +2,8 @@
 
 import itertools
 import random
+from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -50,12 +52,14 @@ class Service:
     stop: Stop = attrs.field(factory=Stop)
     said: list[str] = attrs.field(factory=list)
     ready: trio.Event = attrs.field(factory=trio.Event)
+    ready_at: float = float("inf")
     ended: trio.Event = attrs.field(factory=trio.Event)
     code: int | None = None
 
     def announce(self, line: str) -> None:
         """Take the ready line."""
         self.said.append(line)
+        self.ready_at = trio.current_time()
         self.ready.set()
 
     async def leave(self) -> int | None:
@@ -115,6 +119,9 @@ class MemoryFleet:
         self.rng = random.Random(seed)
         self.discovery: list[FakeRedis] = []
         self.redis: dict[str, FakeRedis] = {}
+        self.connects: defaultdict[str, list[float]] = defaultdict(list)
+        """When somebody tried to connect to a host, for each."""
+        self.network.on_connect = self._count_connect
         self._nursery = nursery
         self._wall = itertools.count(1_000)
         self.node_login: tuple[str, str] | None = None
@@ -190,9 +197,12 @@ class MemoryFleet:
         """Connect a client to a sidecar."""
         address = RedisAddress(Endpoint(sidecar, 6380))
         link = await connect(self.network, address.endpoint, timeout_seconds=5)
-        self._nursery.start_soon(_run_link, link)
+        self._nursery.start_soon(run_link, link)
         await greet(link, address)
         return Client(link)
+
+    def _count_connect(self, _origin: str, endpoint: Endpoint) -> None:
+        self.connects[endpoint.host].append(trio.current_time())
 
     def _addresses(self) -> tuple[DiscoveryAddress, ...]:
         return tuple(DiscoveryAddress(RedisAddress(each.endpoint)) for each in self.discovery)
@@ -213,7 +223,8 @@ class MemoryFleet:
         return service
 
 
-async def _run_link(link: Link) -> None:
+async def run_link(link: Link) -> None:
+    """Run a client's connection until it ends."""
     try:
         await link.run()
     except Exception as error:  # noqa: BLE001 - how a client's connection ends is told by its calls
@@ -234,6 +245,11 @@ async def memory_fleet(
             await fleet.sidecar(f"sidecar-{number}")
         yield fleet
         nursery.cancel_scope.cancel()
+
+
+def at_once(times: list[float]) -> int:
+    """Return the most of `times`, given in order, that fall within any 100 ms."""
+    return max((bisect_left(times, each + 0.1) - n for n, each in enumerate(times)), default=0)
 
 
 async def until(condition: Callable[[], bool], seconds: float = 60.0) -> float:

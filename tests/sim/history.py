@@ -1,16 +1,25 @@
 """What clients saw, and what may never be seen.
 
 The checkers are named by the invariants of the protocol: I3 drain, I5 no loss, I6 at most once,
-I7 integrity, I8 order, I9 outcome.
+I7 integrity, I8 order, I9 outcome, I12 static, I16 herd.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Literal
 
 import attrs
 
-from fanout.values import CONTROL_CHANNEL
+from fanout.core.placement import place
+from fanout.values import CONTROL_CHANNEL, NodeId
+from tests.runtime.fleet import at_once
+
+CONNECTS_MAX = 2
+"""How often one connection may be tried within 100 ms, on the average over all of a node's.
+
+In so small a fleet nearly all is the first, short waits of each: 25, 50 and 100 ms on average.
+"""
 
 Result = Literal["executed", "not", "unknown"]
 
@@ -46,6 +55,19 @@ class Subscription:
     late: list[bytes] = attrs.field(factory=list)  # received after the end was acknowledged
 
 
+@attrs.frozen
+class Away:
+    """The time in which no discovery could be reached, and then was back with what it had left."""
+
+    began: float
+    ended: float
+    nodes: tuple[NodeId, ...]  # the active ones at its begin
+
+    def includes(self, when: float) -> bool:
+        """Return whether something happened in it."""
+        return self.began <= when < self.ended
+
+
 @attrs.define
 class History:
     """Everything that happened in one run."""
@@ -54,12 +76,20 @@ class History:
     subscriptions: list[Subscription] = attrs.field(factory=list)
     events: list[tuple[float, str]] = attrs.field(factory=list)
     logs: dict[str, list[tuple[bytes, bytes]]] = attrs.field(factory=dict)  # of each node's Redis
+    carriers: defaultdict[bytes, list[str]] = attrs.field(factory=partial(defaultdict, list))
+    """The nodes that each payload was published on."""
     seen: list[str] = attrs.field(factory=list)  # violations seen while they happened
+    away: list[Away] = attrs.field(factory=list)
+    planned_until: float = float("inf")
+    """When faults began, in a run that was planned change until then."""
+    connects: dict[str, list[float]] = attrs.field(factory=dict)  # to each node: when
+    connections: int = 0  # that a node may have at most
     transit_seconds: float = 0.0  # the longest way of a message from a node to a client
 
     def violations(self, *, planned: bool) -> list[str]:
         """Return what went wrong; some promises hold only for planned change."""
         found = [*self.at_most_once(), *self.integrity(), *self.outcome()]
+        found += [*self.static(), *self.herd()]
         if planned:
             found += [*self.no_loss(), *self.order(), *self.drain()]
         return found
@@ -83,9 +113,8 @@ class History:
 
     def outcome(self) -> Iterator[str]:
         """I9: what a publisher is told is true, and nothing is executed twice."""
-        executed = Counter(payload for log in self.logs.values() for _, payload in log)
         for payload, publish in self.publishes.items():
-            count = executed[payload]
+            count = len(self._carriers(payload))
             if count > 1 or (publish.result == "executed") > count:
                 yield f"I9 {payload!r} {publish.result} was executed {count} times"
             if publish.result == "not" and count:
@@ -97,8 +126,12 @@ class History:
         A sidecar ends a subscription when it is told to, not when the nodes have nothing more on
         their way: what a client would have got only after its UNSUBSCRIBE it need not get.
         """
+        planned = (each for each in self.publishes.values() if each.began < self.planned_until)
+        yield from (f"I5 {loss}" for loss in self._losses(planned))
+
+    def _losses(self, publishes: Iterable[Publish]) -> Iterator[str]:
         by_channel: dict[bytes, list[Publish]] = defaultdict(list)
-        for publish in self.publishes.values():
+        for publish in publishes:
             if publish.result == "executed":
                 by_channel[publish.channel].append(publish)
         for each in self.subscriptions:
@@ -110,9 +143,31 @@ class History:
                 )
                 if inside and publish.payload not in received:
                     yield (
-                        f"I5 {each.subscriber} lost {publish.payload!r} published at "
+                        f"{each.subscriber} lost {publish.payload!r} published at "
                         f"{publish.began:.3f} on {self._carriers(publish.payload)}"
                     )
+
+    def static(self) -> Iterator[str]:
+        """I12: without discovery each publish goes where it went before, and none is lost."""
+        for away in self.away:
+            publishes = [each for each in self.publishes.values() if away.includes(each.began)]
+            for each in publishes:
+                node = place(each.channel, away.nodes).publish
+                if each.result != "executed":
+                    yield f"I12 {each.payload!r} is {each.result} without discovery"
+                elif self._carriers(each.payload) != [node]:
+                    found = self._carriers(each.payload)
+                    yield f"I12 {each.payload!r} went to {found} instead of {node}"
+            for wish in self.subscriptions:
+                if away.includes(wish.asked) and wish.confirmed == float("inf"):
+                    yield f"I12 {wish.subscriber} was never subscribed to {wish.channel!r}"
+            yield from (f"I12 {loss}" for loss in self._losses(publishes))
+
+    def herd(self) -> Iterator[str]:
+        """I16: whatever happens, a node is not run over by those who connect."""
+        for node, times in self.connects.items():
+            if at_once(times) > CONNECTS_MAX * self.connections:
+                yield f"I16 {node} was connected to {at_once(times)} times in 100 ms"
 
     def order(self) -> Iterator[str]:
         """I8: messages of one publisher on one channel arrive in the order they were sent."""
@@ -120,7 +175,7 @@ class History:
             last: dict[str, Publish] = {}
             for payload in each.received:
                 publish = self.publishes.get(payload)
-                if publish is None:
+                if publish is None or publish.began >= self.planned_until:
                     continue
                 before = last.get(publish.publisher)
                 if before is not None and before.number > publish.number:
@@ -143,8 +198,15 @@ class History:
                 elif ended and payload in self.publishes:
                     yield f"I3 {payload!r} was published on {node} after its END"
 
+    def take_logs(self, logs: dict[str, list[tuple[bytes, bytes]]]) -> None:
+        """Take what was published on each node, now that the run is over."""
+        self.logs = logs
+        for node, log in logs.items():
+            for _, payload in log:
+                self.carriers[payload].append(node)
+
     def _carriers(self, payload: bytes) -> list[str]:
-        return [node for node, log in self.logs.items() if any(p == payload for _, p in log)]
+        return self.carriers.get(payload, [])
 
     def lines(self, limit: int = 400) -> Iterable[str]:
         """Return the events as text, the last ones if there are too many."""

@@ -1,7 +1,8 @@
 """One seed: a fleet, a random schedule of changes and faults, and clients all the while."""
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -15,14 +16,13 @@ from fanout.errors import LinkLost
 from fanout.testing.network import MemoryNetwork
 from fanout.testing.redis import FakeRedis
 from fanout.wire.replies import pack
-from tests.runtime.fleet import Client, MemoryFleet, Service, until
+from tests.runtime.fleet import Client, MemoryFleet, Service
+from tests.sim.end import end
 from tests.sim.history import History, Publish, Subscription
-from tests.sim.watch import Watch, unbounded
+from tests.sim.watch import Watch
 
 SECONDS = 20.0
 """How long changes go on, on the simulated clock."""
-SETTLE_SECONDS = 25.0
-"""T of the convergence: everything must be well so long after the last fault."""
 CHANNELS = tuple(b"c%d" % number for number in range(6))
 NODES_MAX, SIDECARS_MAX = 5, 4
 
@@ -54,21 +54,24 @@ class Simulation:
         self.rng = random.Random(seed)
         self.seed = seed
         self.planned = planned
-        self.history = History()
+        # Of each sidecar two, and one of each agent: its own, or one that counts sidecars.
+        self.history = History(connections=2 * SIDECARS_MAX + NODES_MAX)
         self.agents: dict[str, Service] = {}
         self.sidecars: dict[str, Service] = {}
         self.clients: list[SimClient] = []
         self.busy: set[str] = set()  # nodes that a change is under way on
         self.frozen: set[FakeRedis] = set()
         self.dead: set[FakeRedis] = set()
-        self.cuts: list[tuple[str, str]] = []
+        self.harmed_at = float("-inf")  # when discovery was last harmed or mended
         self.dumps: list[tuple[FakeRedis, Any]] = []
         self.count = 0
         self.watch = Watch(
             planned=planned,
+            whole=planned,
             sidecars=lambda: [name for name, each in self.sidecars.items() if serves(each)],
             confirmed=self.confirmed_at,
             began=lambda payload: self.history.publishes[payload].began,
+            steady=self.steady,
             found=self.violation,
         )
 
@@ -89,6 +92,21 @@ class Simulation:
             if each.confirmed <= now
         }
 
+    def steady(self, since: float) -> list[str]:
+        """Return the nodes that nothing has happened to since a time; none if discovery is ill."""
+        ill = self.dead | self.frozen
+        if self.harmed_at > since or any(s in ill or s.refuse_writes for s in self.fleet.discovery):
+            return []
+        return [
+            name
+            for name, agent in self.agents.items()
+            if agent.ready_at <= since
+            and name not in self.busy
+            and self.fleet.redis[name] not in ill
+            and self.fleet.connects[name][-1] <= since
+            and all(node != name for _, node in self.watch.cuts)
+        ]
+
     def note(self, what: str) -> None:
         """Put an event into the history."""
         self.history.events.append((trio.current_time(), what))
@@ -108,22 +126,27 @@ class Simulation:
             for _ in range(2):
                 await self.sidecar_joins()
             with trio.move_on_after(SECONDS):
-                async with trio.open_nursery() as traffic:
-                    traffic.start_soon(self.publish)
-                    traffic.start_soon(self.subscribe)
-                    traffic.start_soon(self.change)
-            await self.heal()
-            self.history.logs = {name: list(r.log) for name, r in self.fleet.redis.items()}
-            await self.converge()
+                async with self.traffic(), trio.open_nursery() as changes:
+                    changes.start_soon(self.change)
+            await end(self)
             nursery.cancel_scope.cancel()
         return self.history
 
     # Clients.
 
-    async def publish(self) -> None:
+    @asynccontextmanager
+    async def traffic(self, slower: float = 1) -> AsyncIterator[None]:
+        """Have clients publish and subscribe meanwhile, so many times more slowly."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.publish, slower)
+            nursery.start_soon(self.subscribe, slower)
+            yield
+            nursery.cancel_scope.cancel()
+
+    async def publish(self, slower: float) -> None:
         """Publish now and then, often several at once."""
         while True:
-            await trio.sleep(self.rng.expovariate(20))
+            await trio.sleep(slower * self.rng.expovariate(20))
             clients = [each for each in self.clients if not each.gone]
             if clients:
                 who, channel = self.rng.choice(clients), self.rng.choice(CHANNELS)
@@ -149,10 +172,10 @@ class Simulation:
         who.client.link.flush()
         return publish
 
-    async def subscribe(self) -> None:
+    async def subscribe(self, slower: float) -> None:
         """Subscribe and unsubscribe now and then."""
         while True:
-            await trio.sleep(self.rng.expovariate(3))
+            await trio.sleep(slower * self.rng.expovariate(3))
             clients = [each for each in self.clients if not each.gone]
             if not clients:
                 continue
@@ -358,12 +381,21 @@ class Simulation:
         if (name := self._free_node()) and self.sidecars:
             sidecar = self.rng.choice(list(self.sidecars))
             one_way = self.rng.random() < 0.5
-            self.note(f"{sidecar} is cut off from {name}{' one way' if one_way else ''}")
-            self.fleet.network.cut(sidecar, name, one_way=one_way)
-            self.cuts.append((sidecar, name))
-            await trio.sleep(self.rng.uniform(0.5, 15))
-            self.fleet.network.mend(sidecar, name)
-            self.fleet.redis[name].changed_at = trio.current_time()
+            self.cut_off(sidecar, name, one_way=one_way)
+            await trio.sleep(self.rng.uniform(0.5, 30))
+            self.reach_again(sidecar, name)
+
+    def cut_off(self, sidecar: str, node: str, *, one_way: bool) -> None:
+        """Let nothing through from a sidecar to a node, nor back unless it is `one_way`."""
+        self.note(f"{sidecar} is cut off from {node}{' one way' if one_way else ''}")
+        self.fleet.network.cut(sidecar, node, one_way=one_way)
+        self.watch.cuts.setdefault((sidecar, node), trio.current_time())
+
+    def reach_again(self, sidecar: str, node: str) -> None:
+        """Undo `cut_off`."""
+        self.fleet.network.mend(sidecar, node)
+        self.watch.cuts.pop((sidecar, node), None)
+        self.fleet.redis[node].changed_at = trio.current_time()
 
     async def reset_node(self) -> None:
         """Break all connections of a node."""
@@ -374,6 +406,7 @@ class Simulation:
     async def harm_discovery(self) -> None:
         """Do something bad to a discovery instance."""
         server = self.rng.choice(self.fleet.discovery)
+        self.harmed_at = trio.current_time()
         match self.rng.choice(("crash", "freeze", "wipe", "dump", "restore", "refuse")):
             case "crash":
                 self.note(f"{server.endpoint} crashes")
@@ -395,6 +428,7 @@ class Simulation:
                 server.refuse_writes = "OOM command not allowed when used memory > 'maxmemory'."
                 await trio.sleep(self.rng.uniform(1, 30))
                 server.refuse_writes = ""
+        self.harmed_at = trio.current_time()
 
     async def mend(self) -> None:
         """Start what is dead again."""
@@ -403,52 +437,7 @@ class Simulation:
         for server in dead:
             self.note(f"{server.endpoint} starts again")
             await self.fleet.restart(server)
-
-    # The end.
-
-    async def heal(self) -> None:
-        """End all faults and wait until the fleet has settled."""
-        await self.mend()
-        for server in sorted(self.frozen, key=lambda each: str(each.endpoint)):
-            self.fleet.network.thaw(server.endpoint)
-            server.changed_at = trio.current_time()
-        for sidecar, node in self.cuts:
-            self.fleet.network.mend(sidecar, node)
-        for server in (*self.fleet.discovery, *self.fleet.redis.values()):
-            server.promote()
-        self.note("all faults are over")
-        await trio.sleep(SETTLE_SECONDS)
-        await self.mend()
-
-    async def converge(self) -> None:
-        """I11: every sidecar hears what any publishes, on whatever node it falls."""
-        before = len(self.history.publishes)
-        ready = [name for name, each in self.sidecars.items() if each.ready.is_set()]
-        if len(ready) < len(self.sidecars):
-            self.violation("I11 a sidecar is not ready")
-        joined = [await self.client_joins(name) for name in ready]
-        whos = [who for who in joined if who is not None]
-        channels = [b"end-%d" % number for number in range(12)]
-        for who in whos:
-            for channel in channels:
-                self.subscribe_one(who, channel)
-        opened = [each for who in whos for each in who.open.values()]
-        with trio.move_on_after(10):
-            await until(lambda: all(each.confirmed < float("inf") for each in opened))
-        sent = [self.publish_one(who, channel) for who in whos for channel in channels]
-        await trio.sleep(5)
-        self.history.seen += unbounded(
-            self.fleet.redis, set(self.agents) - self.busy, len(self.sidecars)
-        )
-        wrong = [each for each in sent if each.result != "executed"]
-        short = [each for each in opened if len(each.received) != len(whos)]
-        if wrong or short:
-            self.violation(f"I11 not converged: {wrong[:3]} {short[:3]}")
-        for payload in list(self.history.publishes)[before:]:
-            del self.history.publishes[payload]  # not in the logs any more
-        self.history.subscriptions[:] = [
-            each for each in self.history.subscriptions if not each.channel.startswith(b"end-")
-        ]
+            self.harmed_at = trio.current_time()
 
 
 def simulate(seed: int, *, planned: bool) -> tuple[History, list[str]]:

@@ -2,7 +2,7 @@
 
 The checkers of `tests.sim.history` see only what clients saw. These see what clients cannot, by
 the names of the protocol's invariants: I1 cover, I2 join, I4 confirm, I13 forward, I14 bounded,
-I17 identity.
+I15 deaf, I17 identity.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,6 +16,9 @@ from fanout.wire.records import decode_identity, decode_node, node_key
 NOTICE_SECONDS = 5.0
 """The longest probe interval, its timeout, and a little."""
 
+DEAF_SECONDS = 8.0
+"""T of I15: the longest wait before a reconnect, its timeout, and a second to tell the others."""
+
 PROBE = RESERVED_PREFIX + b"probe:"
 """With a sidecar's id behind it: a channel that this sidecar alone subscribes to."""
 
@@ -27,19 +30,25 @@ class Watch:
     """The watch over one run.
 
     Args:
-        planned: whether only planned change happens; with faults a sidecar may be deaf.
+        planned: whether only planned change happens in this run.
+        whole: whether every sidecar must hear every publish now; not while there are faults.
         sidecars: the sidecars that are ready and were not told to leave.
         confirmed: for a sidecar, the channels confirmed to its clients and not given up.
         began: when a message was published.
+        steady: for a time, the nodes that nothing has happened to since, nor to discovery.
         found: called with what is wrong.
 
     """
 
     planned: bool
+    whole: bool
     sidecars: Callable[[], Iterable[str]]
     confirmed: Callable[[str], set[bytes]]
     began: Callable[[bytes], float]
+    steady: Callable[[float], Iterable[str]]
     found: Callable[[str], None]
+    cuts: dict[tuple[str, str], float] = attrs.field(factory=dict)
+    """Sidecars and nodes that do not reach each other, since when."""
     read: dict[tuple[str, FakeRedis], bytes] = attrs.field(factory=dict)
     states: dict[tuple[str, int], NodeState] = attrs.field(factory=dict)
 
@@ -65,8 +74,9 @@ class Watch:
         self.identity(node, server, payload)
         for each in discovery:
             self.forward(node, each)
-        if self.planned:
+        if self.whole:
             self.cover(node, server, channel)
+        self.deaf(node, payload)
 
     def identity(self, node: str, server: FakeRedis, payload: bytes) -> None:
         """I17: clients' messages go only to a Redis that is the node it is taken for.
@@ -90,6 +100,16 @@ class Watch:
                 self.found(f"I1 published on {node}, which {sidecar} has not covered")
             elif channel in self.confirmed(sidecar) and channel not in line:
                 self.found(f"I2 {channel!r} published on {node}, not subscribed by {sidecar}")
+
+    def deaf(self, node: str, payload: bytes) -> None:
+        """I15: nobody publishes where one sidecar has not heard for long and another node is heard.
+
+        Looked at when the client published: what is on its way then cannot be called back.
+        """
+        since = self.began(payload) - DEAF_SECONDS
+        deaf = [each for each in self.sidecars() if self.cuts.get((each, node), since + 1) <= since]
+        if deaf and (better := set(self.steady(since)) - {node}):
+            self.found(f"I15 published on {node}, which {deaf} cannot hear; all hear {better}")
 
     def forward(self, node: str, discovery: FakeRedis) -> None:
         """I13: within one life a node's state never moves back."""

@@ -5,6 +5,7 @@ so, and everybody publishes on the nodes that the fewest cannot hear. A sidecar 
 nodes adds the same to each and changes nothing: it cannot take the fleet's nodes away.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 
 from fanout.values import NodeId, SidecarId
@@ -15,21 +16,30 @@ class Hearing:
 
     def __init__(self) -> None:
         self._deaf: dict[SidecarId, dict[NodeId, int]] = {}
+        # Kept, not counted anew for each word: after a crash every sidecar says one.
+        self._counts: Counter[tuple[NodeId, int]] = Counter()
 
-    def tell(self, sidecar: SidecarId, deaf: Mapping[NodeId, int]) -> None:
-        """Take which nodes, in which life, a sidecar cannot hear."""
+    def tell(self, sidecar: SidecarId, deaf: Mapping[NodeId, int]) -> bool:
+        """Take which nodes, in which life, a sidecar cannot hear; return whether that is news."""
+        before = self._deaf.get(sidecar, {})
+        if deaf == before:
+            return False
+        self._counts.subtract(before.items())
+        self._counts.update(deaf.items())
+        self._counts += Counter()  # forgets what nobody is deaf to
         if deaf:
             self._deaf[sidecar] = dict(deaf)
         else:
-            self._deaf.pop(sidecar, None)
+            del self._deaf[sidecar]
+        return True
 
     def forget(self, sidecar: SidecarId) -> None:
         """A sidecar is gone."""
-        self._deaf.pop(sidecar, None)
+        self.tell(sidecar, {})
 
     def count(self, node: NodeId, incarnation: int) -> int:
         """Return how many others cannot hear this life of a node."""
-        return sum(deaf.get(node) == incarnation for deaf in self._deaf.values())
+        return self._counts[node, incarnation]
 
     def best(self, nodes: Mapping[NodeId, int], unheard: Collection[NodeId]) -> frozenset[NodeId]:
         """Return those of `nodes`, given with their lives, that the fewest cannot hear.

@@ -168,8 +168,7 @@ class Hub:
                     self.publisher.fence_answered(number)
                     self.on_change()
                 case Deaf(sidecar, nodes) if sidecar in self.membership.sidecars:
-                    if sidecar != self.config.id:
-                        self.hearing.tell(sidecar, nodes)
+                    if sidecar != self.config.id and self.hearing.tell(sidecar, nodes):
                         self.links_changed()
 
     def links_changed(self) -> None:

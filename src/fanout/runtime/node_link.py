@@ -19,7 +19,8 @@ import structlog
 import trio
 
 from fanout.config import SidecarConfig
-from fanout.core.backoff import Backoff, jittered
+from fanout.core.backoff import Backoff, jittered, spread_seconds
+from fanout.core.membership import Membership
 from fanout.core.subscriptions import Batch, Line, Subscriptions
 from fanout.core.users import CTL_USER, DATA_USER
 from fanout.errors import CommandFailed, LinkLost
@@ -58,6 +59,7 @@ class Owner(Protocol):
     config: SidecarConfig
     network: Network
     rng: random.Random
+    membership: Membership
     subscriptions: Subscriptions
     probe_channel: bytes
     publisher: Publisher
@@ -177,12 +179,17 @@ class NodeLink:
             self._hub.on_gap(self.record.node, "left")
 
     async def _keep(self, user: str, session: Callable[[Link], Awaitable[None]]) -> None:
-        """Connect, run `session` until the link ends, wait, and so on."""
+        """Connect, run `session` until the link ends, wait, and so on.
+
+        News of a node reaches all sidecars at once, and so does its end: each waits a little.
+        """
         attempt = 0
         bound = log.bind(node=self.record.node, link=user)
+        await self._spread()
         while True:
             while self.has_ended:
                 await self._renewed.wait()
+                await self._spread()
             began = trio.current_time()
             try:
                 await use_link(
@@ -201,8 +208,13 @@ class NodeLink:
                 self._heard = False
             if trio.current_time() - began > self._backoff.max_seconds:
                 attempt = 0
-            await trio.sleep(self._backoff.delay_seconds(attempt, self._hub.rng))
+            members = len(self._hub.membership.sidecars)
+            await trio.sleep(self._backoff.delay_seconds(attempt, self._hub.rng, members=members))
             attempt += 1
+
+    async def _spread(self) -> None:
+        members = len(self._hub.membership.sidecars)
+        await trio.sleep(self._hub.rng.uniform(0, spread_seconds(members)))
 
     async def _control(self, link: Link) -> None:
         """Subscribe on the node, fan out what it delivers, and probe it."""

@@ -19,7 +19,7 @@ import structlog
 import trio
 
 from fanout.config import DiscoveryAddress, RedisAddress, Timings
-from fanout.core.backoff import Backoff, jittered
+from fanout.core.backoff import Backoff, jittered, spread_seconds
 from fanout.core.membership import TOMBSTONE_SECONDS
 from fanout.errors import CommandFailed, LinkLost, RemoteProtocolError
 from fanout.runtime.link import Link, use_link
@@ -32,7 +32,8 @@ from fanout.wire.replies import Argument, pack
 log = structlog.get_logger()
 
 HINT_PAUSE_SECONDS = 0.02
-"""Hints that come this close together cause one read."""
+"""Hints that come this close together cause one read; longer in a large fleet, where a read is
+large, and an event that everybody has news of has all of them read at every word."""
 
 FALLBACK_SECONDS = 30.0
 """How long the primary is read before its replicas, none of which answered, are tried again."""
@@ -73,6 +74,11 @@ class _Instance:
     ignored_count: int = 0
     missing: dict[tuple[str, bytes], float] = attrs.field(factory=dict)  # indexed, no key: since
     decoded: dict[bytes, tuple[bytes, NodeRecord | SidecarRecord]] = attrs.field(factory=dict)
+
+    @property
+    def members(self) -> int:
+        """How many were found at the last read: as many read from here, and connect to it."""
+        return len(self.decoded)
 
 
 class Registry:
@@ -254,7 +260,7 @@ class Registry:
         while True:
             began = trio.current_time()
             await self._use(instance, "write", instance.address.primary, session)
-            attempt = await self._pause(began, attempt)
+            attempt = await self._pause(instance, began, attempt)
 
     # Reading.
 
@@ -276,7 +282,7 @@ class Registry:
                     instance.readable = False
                     instance.missing.clear()  # what happened meanwhile is not known
                     self._on_unreachable(instance.number)
-            attempt = await self._pause(began, attempt)
+            attempt = await self._pause(instance, began, attempt)
 
     async def _follow(self, instance: _Instance, address: RedisAddress, link: Link) -> None:
         """Read at every hint and every poll interval, until the link ends or a replica may do."""
@@ -293,7 +299,7 @@ class Registry:
                 instance.hinted = trio.Event()
                 await self._read(instance, link, is_replica=is_replica)
                 instance.reads_from = str(address)
-                await trio.sleep(HINT_PAUSE_SECONDS)
+                await trio.sleep(max(HINT_PAUSE_SECONDS, spread_seconds(instance.members)))
                 with trio.move_on_after(jittered(self._timings.poll_interval_seconds, self._rng)):
                     await instance.hinted.wait()
         finally:
@@ -406,11 +412,12 @@ class Registry:
             )
         instance.link_errors[use] = reason
 
-    async def _pause(self, began: float, attempt: int) -> int:
+    async def _pause(self, instance: _Instance, began: float, attempt: int) -> int:
         """Wait before the next attempt and return its number; a long success starts anew."""
         if trio.current_time() - began > self._backoff.max_seconds:
             attempt = 0
-        await trio.sleep(self._backoff.delay_seconds(attempt, self._rng))
+        members = instance.members
+        await trio.sleep(self._backoff.delay_seconds(attempt, self._rng, members=members))
         return attempt + 1
 
 

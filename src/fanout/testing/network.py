@@ -93,6 +93,8 @@ class MemoryNetwork:
     ) -> None:
         self.delay_seconds = delay_seconds
         self.receive_bytes_max = receive_bytes_max
+        self.on_connect: Callable[[str, Endpoint], None] = lambda _origin, _endpoint: None
+        """Called with who connects, and where to, whenever somebody tries."""
         self._buffer_bytes_max = buffer_bytes_max
         self._listeners: dict[Endpoint, MemoryListener] = {}
         self._wires: list[_Wire] = []
@@ -109,6 +111,7 @@ class MemoryNetwork:
     ) -> MemoryTransport:
         """Connect, without TLS; hangs while nothing gets through. Raises ConnectionRefusedError."""
         assert not tls, "nobody listens in memory"  # noqa: S101 - a mistake in a test
+        self.on_connect(origin, endpoint)
         await trio.sleep(self.delay_seconds())
         while (closed := self._closed_between(origin, endpoint)) is not None:
             await closed.wait()
