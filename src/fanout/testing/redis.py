@@ -232,12 +232,12 @@ class FakeRedis:
         try:
             with connection.scope, contextlib.suppress(*CONNECTION_ERRORS):
                 async with trio.open_nursery() as nursery:
-                    connection.sender.start(nursery)
-                    while data := await transport.receive_some(65_536):
-                        decoder.feed(data)
-                        while (request := decoder.next_request()) is not None:
-                            self._execute(connection, request)
-                        self._flush()
+                    with connection.sender.sending(nursery):
+                        while data := await transport.receive_some(65_536):
+                            decoder.feed(data)
+                            while (request := decoder.next_request()) is not None:
+                                self._execute(connection, request)
+                            self._flush()
                     nursery.cancel_scope.cancel()
         except* (RemoteProtocolError, *CONNECTION_ERRORS):
             pass
