@@ -1,45 +1,47 @@
-"""Does something at exactly the n-th step of a task, so that every point of a run can be tried.
+"""Does something at exactly the n-th step of what runs in a nursery: every point can be tried.
 
-A step is what runs from one checkpoint to the next. Steps of the tasks below count too: what a
-task starts is cancelled with it.
+A step is what runs from one checkpoint to the next.
 """
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 import trio
 from trio.lowlevel import Task
 
-Find = Callable[[Task], Task | None]
-"""Looks at a task that has made a step; returns the one whose steps are to be counted, if known."""
+Find = Callable[[Task], trio.Nursery | None]
+"""Looks at a task that has made a step; returns the nursery whose steps are to be counted, if known."""
+
+Act = Callable[[trio.Nursery], None]
 
 
 class AtStep(trio.abc.Instrument):
-    """Calls `act` with the task that `find` found, when its n-th step is over."""
+    """Calls `act` when the task that opened the nursery and those within made so many steps."""
 
-    def __init__(self, number: int, find: Find, act: Callable[[Task], None]) -> None:
+    def __init__(self, number: int, find: Find, act: Act) -> None:
         self.acted = False
         """Whether there were so many steps."""
         self._left = number
         self._find = find
         self._act = act
-        self._root: Task | None = None
+        self._nursery: trio.Nursery | None = None
 
     def after_task_step(self, task: Task) -> None:
         """Count the step, if it is one of those."""
         if self.acted:
             return
-        if self._root is None:
-            self._root = self._find(task)
-        if self._root is not None and _is_below(task, self._root):
+        if self._nursery is None:
+            self._nursery = self._find(task)
+        if self._nursery is not None and _is_below(task, self._nursery.parent_task):
             self._left -= 1
             if self._left == 0:
                 self.acted = True
-                self._act(self._root)
+                self._act(self._nursery)
 
 
 @contextmanager
-def at_step(number: int, find: Find, act: Callable[[Task], None]) -> Iterator[AtStep]:
+def at_step(number: int, find: Find, act: Act) -> Iterator[AtStep]:
     """Watch the steps while the block runs. An error in `find` or `act` fails the test."""
     instrument = AtStep(number, find, act)
     trio.lowlevel.add_instrument(instrument)
@@ -49,10 +51,17 @@ def at_step(number: int, find: Find, act: Callable[[Task], None]) -> Iterator[At
         trio.lowlevel.remove_instrument(instrument)  # trio has removed one that raised: KeyError
 
 
-def cancel_below(task: Task) -> None:
-    """Cancel what a task does within its outermost nursery, if it has one; what follows goes on."""
-    for nursery in task.child_nurseries[:1]:
-        nursery.cancel_scope.cancel()
+def cancel(nursery: trio.Nursery) -> None:
+    """Cancel all that runs in a nursery."""
+    nursery.cancel_scope.cancel()
+
+
+async def at_every_step(attempt: Callable[[int], Awaitable[bool]]) -> int:
+    """Run attempts 1, 2... until one tells that it made fewer steps; return how many there are."""
+    for number in itertools.count(1):
+        if not await attempt(number):
+            return number - 1
+    raise AssertionError
 
 
 def _is_below(task: Task, root: Task) -> bool:

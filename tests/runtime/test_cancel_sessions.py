@@ -1,8 +1,7 @@
 """A client's session may end at any of its steps: nothing is half said, nothing stays behind."""
 
 import contextlib
-import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import pytest
 import trio
@@ -18,7 +17,7 @@ from fanout.wire.frames import text_frame
 from fanout.wire.replies import NOT_YET, ReplyReader, pack
 from tests.runtime.alive import alive
 from tests.runtime.fleet import LEASE, memory_fleet, until
-from tests.runtime.steps import at_step, cancel_below
+from tests.runtime.steps import at_every_step, at_step
 from tests.wire.rfc6455 import HANDSHAKE, TEXT, close, frame, sent_frames
 
 BUFFER_BYTES = 64
@@ -95,35 +94,24 @@ async def live(transport: MemoryTransport, requests: bytes) -> bytes:
     return said
 
 
-async def at_every_step(attempt: Callable[[int], Awaitable[bool]]) -> int:
-    """Run attempts 1, 2... until one makes fewer steps than its number; return how many it made."""
-    for number in itertools.count(1):
-        if not await attempt(number):
-            return number - 1
-    raise AssertionError
+def session(task: Task) -> trio.Nursery | None:
+    """Find what a client's session runs in."""
+    is_one = task.name.endswith("accept_clients.<locals>.serve")
+    return task.child_nurseries[0] if is_one and task.child_nurseries else None
 
 
-def session(task: Task) -> Task | None:
-    """Find the task of a client's session once it can be cancelled."""
-    return (
-        task
-        if task.name.endswith("accept_clients.<locals>.serve") and task.child_nurseries
-        else None
-    )
-
-
-def cancel(task: Task, _consumer: Consumer) -> None:
+def cancel(nursery: trio.Nursery, _consumer: Consumer) -> None:
     """End it as a sidecar does that is told to stop at once."""
-    cancel_below(task)
+    nursery.cancel_scope.cancel()
 
 
-def cut(_task: Task, consumer: Consumer) -> None:
+def cut(_nursery: trio.Nursery, consumer: Consumer) -> None:
     """End it as when the user has lost a right."""
     if consumer.subscribed:  # nobody is cut off before the handshake
         consumer.cut("revoked", "a right is lost")
 
 
-def feed(_task: Task, consumer: Consumer) -> None:
+def feed(_nursery: trio.Nursery, consumer: Consumer) -> None:
     """Do not end it: have a delivery come, more than is on its way at once."""
     if consumer.subscribed:
         consumer.send(DELIVERY[consumer.encoding])
@@ -147,7 +135,7 @@ async def test_whatever_happens_at_any_step_of_a_session(
     port: int,
     requests: Callable[[bytes], bytes],
     is_whole: Callable[[bytes], bool],
-    what: Callable[[Task, Consumer], None],
+    what: Callable[[trio.Nursery, Consumer], None],
     autojump_clock: MockClock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -168,15 +156,13 @@ async def test_whatever_happens_at_any_step_of_a_session(
         before = alive()
         for module in (resp_listener, ws_listener):
             monkeypatch.setattr(module, "Consumer", Noted)
-        sent = []
 
         async def attempt(number: int) -> bool:
             tag = b"%d:" % number
             transport = await network.connect(Endpoint("sidecar-1", port))
-            with at_step(number, session, lambda task: what(task, consumers[-1])) as step:
+            with at_step(number, session, lambda nursery: what(nursery, consumers[-1])) as step:
                 said = await live(transport, requests(tag))
             assert is_whole(said)
-            sent.extend(tag + each for each in (b"1", b"2", b"3"))
             assert await publisher.publish(b"c", b"after") == 1
             await until(lambda: (b"c", b"after") in neighbour.received)
             heard = [payload for _, payload in neighbour.received]

@@ -32,6 +32,14 @@ class _Wire:
         ended = self.there.ended and self.back.ended
         return self.there.reset or (ended and not (self.there.held or self.back.held))
 
+    def reset(self) -> None:
+        """Break it; what was on its way is lost."""
+        for pipe in (self.there, self.back):
+            pipe.reset = True
+            pipe.chunks.clear()
+            pipe.size = 0
+            pipe.wake()
+
 
 @attrs.frozen(eq=False)
 class _Cut:
@@ -167,11 +175,7 @@ class MemoryNetwork:
         """Break every connection to what listens there; what was on its way is lost."""
         for wire in self._wires:
             if wire.endpoint == endpoint:
-                for pipe in (wire.there, wire.back):
-                    pipe.reset = True
-                    pipe.chunks.clear()
-                    pipe.size = 0
-                    pipe.wake()
+                wire.reset()
 
     def _closed_between(self, origin: str, endpoint: Endpoint) -> trio.Event | None:
         """Return what to wait for before a connection can be made; None when it can be now."""
