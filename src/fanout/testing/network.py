@@ -32,6 +32,12 @@ class _Wire:
         ended = self.there.ended and self.back.ended
         return self.there.reset or (ended and not (self.there.held or self.back.held))
 
+    def end(self) -> None:
+        """End it; what is on its way still arrives."""
+        for pipe in (self.there, self.back):
+            pipe.ended = True
+            pipe.wake()
+
     def reset(self) -> None:
         """Break it; what was on its way is lost."""
         for pipe in (self.there, self.back):
@@ -170,6 +176,17 @@ class MemoryNetwork:
         """Undo `cut`."""
         found = self._cuts.pop((origin, host), None)
         self._release(found.over if found is not None else None)
+
+    def limit(self, origin: str, host: str, bytes_left: int, *, back: bool) -> None:
+        """Let each connection from one host to another end once it has carried so many bytes more.
+
+        Those are counted that come `back`, or else those that go there. What is cut off is a part
+        of a message, as of a peer that dies while it sends.
+        """
+        for wire in self._wires:
+            if (wire.origin, wire.endpoint.host) == (origin, host) and not wire.over:
+                pipe = wire.back if back else wire.there
+                pipe.bytes_left, pipe.spent = bytes_left, wire.end
 
     def reset(self, endpoint: Endpoint) -> None:
         """Break every connection to what listens there; what was on its way is lost."""
