@@ -110,6 +110,7 @@ class MemoryNetwork:
         self._buffer_bytes_max = buffer_bytes_max
         self._listeners: dict[Endpoint, MemoryListener] = {}
         self._wires: list[_Wire] = []
+        self._sweep_at = 0  # so many wires, and those that are over are forgotten
         self._cuts: dict[tuple[str, str], _Cut] = {}
         self._frozen: dict[Endpoint, trio.Event] = {}
         self._next_port = FIRST_PORT
@@ -131,7 +132,9 @@ class MemoryNetwork:
             raise _refused()
         there, back = Pipe(self._buffer_bytes_max), Pipe(self._buffer_bytes_max)
         listener.offer(MemoryTransport(there, back, f"client of {endpoint}", self))
-        self._wires = [each for each in self._wires if not each.over]
+        if len(self._wires) >= self._sweep_at:
+            self._wires = [each for each in self._wires if not each.over]
+            self._sweep_at = 2 * len(self._wires) + 16
         self._wires.append(_Wire(origin, endpoint, there, back))
         return MemoryTransport(back, there, str(endpoint), self)
 
