@@ -14,8 +14,7 @@ import trio
 from trio.testing import MockClock
 
 from fanout.config import Limits
-from fanout.core.pace import BURST_SECONDS
-from fanout.errors import CommandFailed, LinkLost
+from fanout.errors import CommandFailed
 from fanout.runtime.transport import Transport
 from fanout.testing.network import MemoryNetwork
 from fanout.testing.stream import MemoryTransport
@@ -283,8 +282,9 @@ async def test_payload_bytes_max(autojump_clock: MockClock) -> None:
         assert "(payload-bytes-max)" in await refused(client, b"PUBLISH", b"c", over)
         assert (await publish(websocket, over))["code"] == "message_too_large"
         assert (await publish(websocket, b"small"))["receivers"] == 1
-        with pytest.raises(LinkLost):
+        with pytest.raises(CommandFailed, match="invalid bulk length"):
             await client.publish(b"c", b"x" * (2 * limit))
+        await until(lambda: client.link.lost)
         await say(websocket.transport, header(BINARY, 7 * limit))
         assert await websocket.end() == 1009
 
@@ -345,11 +345,9 @@ async def test_clients_max(
         assert (await newcomer())[1].startswith(refusal)
         there.pop().close()
         await trio.sleep(0.1)
-        last, said = await newcomer()
+        _, said = await newcomer()
         assert said and not said.startswith(refusal)
         assert (await newcomer())[1].startswith(refusal)
-        for transport in (last, *there):
-            transport.close()
 
 
 @pytest.mark.parametrize("port", [RESP, WS])
@@ -371,8 +369,8 @@ async def test_connects_per_second_max(port: int, autojump_clock: MockClock) -> 
             for _ in range(rate):
                 nursery.start_soon(come)
         for number, at in enumerate(sorted(came)):
-            assert number <= rate * (at + BURST_SECONDS) + 1
-        assert 1 - 2 * BURST_SECONDS < max(came) < 1
+            assert number <= rate * (at + 0.1) + 1  # a tenth of a second's may come at once
+        assert 0.8 < max(came) < 1
 
 
 def test_every_option_has_a_test() -> None:
