@@ -54,6 +54,7 @@ class Service:
     ready: trio.Event = attrs.field(factory=trio.Event)
     ready_at: float = float("inf")
     ended: trio.Event = attrs.field(factory=trio.Event)
+    task: trio.lowlevel.Task | None = None
     code: int | None = None
 
     def announce(self, line: str) -> None:
@@ -212,6 +213,7 @@ class MemoryFleet:
         world = attrs.evolve(self.world, network=self.network.host(name))
 
         async def serve() -> None:
+            service.task = trio.lowlevel.current_task()
             with service.scope:
                 service.code = await run(world=world, stop=service.stop, announce=service.announce)
             service.ended.set()

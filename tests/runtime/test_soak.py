@@ -1,25 +1,17 @@
 """Clients that come and go in every way leave nothing behind."""
 
 import contextlib
-import gc
 
 import trio
 from trio.testing import MockClock
 
-from fanout.core.subscriptions import Ticket
-from fanout.core.turns import Turn
-from fanout.runtime.consumer import Consumer
 from fanout.testing.network import MemoryNetwork
 from fanout.values import Endpoint
-from fanout.wire.bridge import BridgeSession
-from fanout.wire.requests import RequestDecoder
-from fanout.wire.session import Session
-from fanout.wire.websocket import WebSocketServer
+from tests.runtime.alive import alive
 from tests.runtime.fleet import LEASE, memory_fleet
 from tests.wire.rfc6455 import HANDSHAKE, TEXT, close, frame
 
 CLIENTS = 10_000
-OF_A_CLIENT = (Consumer, Session, BridgeSession, RequestDecoder, WebSocketServer, Turn, Ticket)
 
 
 def greetings(number: int) -> list[tuple[int, bytes]]:
@@ -56,13 +48,6 @@ async def visit(network: MemoryNetwork, number: int) -> None:
             with trio.move_on_after(1):
                 await client.receive_some(65_536)
     client.close()
-
-
-def alive() -> dict[str, int]:
-    """Return how many objects of clients there are."""
-    gc.collect()
-    names = [type(each).__name__ for each in gc.get_objects() if type(each) in OF_A_CLIENT]
-    return {name: names.count(name) for name in names}
 
 
 async def test_clients_leave_nothing_behind(autojump_clock: MockClock) -> None:

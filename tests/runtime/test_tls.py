@@ -58,9 +58,9 @@ async def test_bytes_arrive_as_they_were_sent(
         assert await server.receive_some(5) == b"hello"
         outbox.append(payload)
         async with trio.open_nursery() as pump:
-            sender.start(pump)
-            outbox.append(b"end")
-            sender.flush()
+            with sender.sending(pump):
+                outbox.append(b"end")
+                sender.flush()
         await sender.drain()
         server.close()
 

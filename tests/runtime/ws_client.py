@@ -69,7 +69,9 @@ class WebSocketClient:
         """Open the websocket and take the hello."""
         self.send(HANDSHAKE)
         while b"\r\n\r\n" not in self._data:
-            self._data += await self.transport.receive_some(65_536)
+            data = await self.transport.receive_some(65_536)
+            assert data, "the connection ended before the handshake"
+            self._data += data
         head, _, self._data = self._data.partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 101 ")
         self._take()

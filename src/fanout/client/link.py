@@ -6,7 +6,8 @@ The stream is opened here, not by trio-websocket, which leaves it open when the 
 import contextlib
 import itertools
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 from urllib.parse import SplitResult
@@ -99,9 +100,9 @@ class Link:
         try:
             with trio.fail_after(CONNECT_SECONDS):
                 stream = await target.open()
-            async with stream, trio.open_nursery() as nursery:
+            async with stream, _open_helpers() as helpers, trio.open_nursery() as nursery:
                 with trio.fail_after(CONNECT_SECONDS):
-                    socket = await target.greet(nursery, stream)
+                    socket = await target.greet(helpers, stream)
                     hello = bridge_client.decode(await socket.get_message())
                 self._names_max = bridge_client.names_max(hello)
                 nursery.start_soon(self._write, socket)
@@ -178,6 +179,33 @@ class Link:
         self._requests.close()
         for answer in self._waiting.values():
             answer.come.set()
+
+
+@asynccontextmanager
+async def _open_helpers() -> AsyncIterator[trio.Nursery]:
+    """Open a nursery that is cancelled when the block is over, and not with it.
+
+    Whoever says goodbye in the block needs the task that reads the answer.
+    """
+    scope = trio.CancelScope(shield=True)
+    opened = trio.Event()
+    found: list[trio.Nursery] = []
+
+    async def hold() -> None:
+        with scope:
+            async with trio.open_nursery() as helpers:
+                found.append(helpers)
+                opened.set()
+                await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        # Not by `start`: cancelled meanwhile it would wait for the shielded task.
+        nursery.start_soon(hold)
+        try:
+            await opened.wait()
+            yield found[0]
+        finally:
+            scope.cancel()
 
 
 def _why(errors: Sequence[BaseException]) -> str:

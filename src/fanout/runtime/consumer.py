@@ -98,9 +98,9 @@ class Consumer:
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
-                    self._sender.start(nursery)
                     # A client that went away needs no goodbye.
-                    with contextlib.suppress(*CONNECTION_ERRORS):
+                    gone = contextlib.suppress(*CONNECTION_ERRORS)
+                    with self._sender.sending(nursery), gone:
                         await read()
                         await self._until_turns(0)
                     nursery.cancel_scope.cancel()

@@ -142,8 +142,8 @@ class Link:
         """Read until the connection ends, then raise `LinkLost`. Cancelling it closes the link."""
         try:
             async with trio.open_nursery() as nursery:
-                self._sender.start(nursery)
-                await self._read()
+                with self._sender.sending(nursery):
+                    await self._read()
                 nursery.cancel_scope.cancel()
         finally:
             self.close("closed on our side")

@@ -1,7 +1,8 @@
 """Moves the bytes of an outbox into a transport: at once when possible, else as room comes."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import trio
 
@@ -37,10 +38,19 @@ class Sender:
         self._on_stalled = on_stalled
         self.outbox = outbox
 
-    def start(self, nursery: trio.Nursery) -> None:
-        """Begin to send; `nursery` holds the task that moves what the peer did not take at once."""
+    @contextmanager
+    def sending(self, nursery: trio.Nursery) -> Iterator[None]:
+        """Send while the block runs, inside `nursery`.
+
+        The nursery holds the task that moves what the peer did not take at once.
+        """
         self._nursery = nursery
         self.flush()
+        try:
+            yield
+        finally:
+            # Others may flush once more before the nursery is left, and it takes no more tasks then.
+            self._nursery = None
 
     def flush(self) -> None:
         """Hand over what the transport takes now; a broken transport is left to its reader."""

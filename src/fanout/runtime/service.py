@@ -1,7 +1,8 @@
 """The sidecar as a whole: what is started in which order, and how it leaves."""
 
 import ssl
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 
 import structlog
@@ -76,7 +77,11 @@ async def _run(
 ) -> int:
     network, rng = world.network, world.rng
     gate = Gate(config.users)
-    async with trio.open_nursery() as nursery:
+    async with (
+        _open_listener(network, config.resp, "resp", contexts.server) as resp,
+        _open_listener(network, config.ws, "ws", contexts.server) as ws,
+        trio.open_nursery() as nursery,
+    ):
         hub = Hub(config, network, rng, nursery, gate)
         registry = Registry(
             network,
@@ -88,8 +93,6 @@ async def _run(
             rng=rng,
         )
         presence = Presence(hub, registry, incarnation=world.wall_milliseconds(), rng=rng)
-        resp = await _bind(network, config.resp, "resp", contexts.server)
-        ws = await _bind(network, config.ws, "ws", contexts.server)
         nursery.start_soon(_stop_at_once, stop, nursery.cancel_scope)
         nursery.start_soon(_reload_on, stop, gate, contexts)
         admin = await _start_admin(nursery, config, world, hub, contexts.server)
@@ -119,9 +122,11 @@ async def _run(
     return 1 if stop.now.is_set() else 0
 
 
-async def _bind(
+@asynccontextmanager
+async def _open_listener(
     network: Network, endpoint: Endpoint, option: str, tls: ssl.SSLContext | None
-) -> Listener:
+) -> AsyncIterator[Listener]:
+    """Bind an address until the block ends, however it does: a Unix socket is a file."""
     try:
         listener = await network.bind(endpoint)
     except OSError as error:
@@ -129,7 +134,10 @@ async def _bind(
             f"--{option}: cannot listen on {endpoint}: {error.strerror or error}; "
             "choose a free address, or port 0 for any free port"
         ) from error
-    return TlsListener(listener, tls) if tls is not None else listener
+    try:
+        yield TlsListener(listener, tls) if tls is not None else listener
+    finally:
+        listener.close()
 
 
 async def _start_admin(

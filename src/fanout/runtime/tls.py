@@ -73,18 +73,35 @@ class Contexts:
         files = self._files
         if self.server is not None:
             server = self.server
-            _reading(
-                "tls-cert", lambda: server.load_cert_chain(files.tls_cert, files.tls_key or None)
-            )
+            _reading_chain("tls-cert", server, files.tls_cert, files.tls_key)
             if files.tls_client_ca:
                 _reading("tls-client-ca", server.load_verify_locations, files.tls_client_ca)
         if files.tls_client_cert:
-            chain = (files.tls_client_cert, files.tls_client_key or None)
-            _reading("tls-client-cert", self.client.load_cert_chain, *chain)
+            cert, key = files.tls_client_cert, files.tls_client_key
+            _reading_chain("tls-client-cert", self.client, cert, key)
 
 
 def _client_context(ca: str) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=ca or None)
+
+
+class _EncryptedError(Exception):
+    """A key needs a passphrase."""
+
+
+def _no_passphrase() -> str:
+    raise _EncryptedError
+
+
+def _reading_chain(option: str, context: ssl.SSLContext, certificate: str, key: str) -> None:
+    """Read a certificate and its key. OpenSSL must not ask the terminal: that would stop us all."""
+    try:
+        _reading(option, context.load_cert_chain, certificate, key or None, _no_passphrase)
+    except _EncryptedError:
+        raise ConfigError(
+            f"{option}: the key is encrypted and nobody is here to type its passphrase; give a "
+            "key without one that only this user can read, as openssl pkey makes it"
+        ) from None
 
 
 def _reading(option: str, read: Callable[..., T], *arguments: object) -> T:

@@ -32,6 +32,20 @@ class _Wire:
         ended = self.there.ended and self.back.ended
         return self.there.reset or (ended and not (self.there.held or self.back.held))
 
+    def end(self) -> None:
+        """End it; what is on its way still arrives."""
+        for pipe in (self.there, self.back):
+            pipe.ended = True
+            pipe.wake()
+
+    def reset(self) -> None:
+        """Break it; what was on its way is lost."""
+        for pipe in (self.there, self.back):
+            pipe.reset = True
+            pipe.chunks.clear()
+            pipe.size = 0
+            pipe.wake()
+
 
 @attrs.frozen(eq=False)
 class _Cut:
@@ -98,6 +112,7 @@ class MemoryNetwork:
         self._buffer_bytes_max = buffer_bytes_max
         self._listeners: dict[Endpoint, MemoryListener] = {}
         self._wires: list[_Wire] = []
+        self._sweep_at = 0  # so many wires, and those that are over are forgotten
         self._cuts: dict[tuple[str, str], _Cut] = {}
         self._frozen: dict[Endpoint, trio.Event] = {}
         self._next_port = FIRST_PORT
@@ -120,7 +135,9 @@ class MemoryNetwork:
             raise _refused()
         there, back = Pipe(self._buffer_bytes_max), Pipe(self._buffer_bytes_max)
         listener.offer(MemoryTransport(there, back, f"client of {endpoint}", self))
-        self._wires = [each for each in self._wires if not each.over]
+        if len(self._wires) >= self._sweep_at:
+            self._wires = [each for each in self._wires if not each.over]
+            self._sweep_at = 2 * len(self._wires) + 16
         self._wires.append(_Wire(origin, endpoint, there, back))
         return MemoryTransport(back, there, str(endpoint), self)
 
@@ -166,15 +183,22 @@ class MemoryNetwork:
         found = self._cuts.pop((origin, host), None)
         self._release(found.over if found is not None else None)
 
+    def limit(self, origin: str, host: str, bytes_left: int, *, back: bool) -> None:
+        """Let each connection from one host to another end once it has carried so many bytes more.
+
+        Those are counted that come `back`, or else those that go there. What is cut off is a part
+        of a message, as of a peer that dies while it sends.
+        """
+        for wire in self._wires:
+            if (wire.origin, wire.endpoint.host) == (origin, host) and not wire.over:
+                pipe = wire.back if back else wire.there
+                pipe.bytes_left, pipe.spent = bytes_left, wire.end
+
     def reset(self, endpoint: Endpoint) -> None:
         """Break every connection to what listens there; what was on its way is lost."""
         for wire in self._wires:
             if wire.endpoint == endpoint:
-                for pipe in (wire.there, wire.back):
-                    pipe.reset = True
-                    pipe.chunks.clear()
-                    pipe.size = 0
-                    pipe.wake()
+                wire.reset()
 
     def _closed_between(self, origin: str, endpoint: Endpoint) -> trio.Event | None:
         """Return what to wait for before a connection can be made; None when it can be now."""

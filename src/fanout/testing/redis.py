@@ -116,6 +116,8 @@ class FakeRedis:
         """Text of the error that every write gets, as of a read-only or full Redis; empty: none."""
         self.log: list[tuple[bytes, bytes]] = []
         """Channel and payload of every publish; an empty channel where a new life began."""
+        self.garbled = 0
+        """How many connections were ended because what came was no command."""
         self.is_replica = False
         self.changed_at = 0.0
         """When its data was last lost or taken from elsewhere, as far as others can know."""
@@ -232,14 +234,16 @@ class FakeRedis:
         try:
             with connection.scope, contextlib.suppress(*CONNECTION_ERRORS):
                 async with trio.open_nursery() as nursery:
-                    connection.sender.start(nursery)
-                    while data := await transport.receive_some(65_536):
-                        decoder.feed(data)
-                        while (request := decoder.next_request()) is not None:
-                            self._execute(connection, request)
-                        self._flush()
+                    with connection.sender.sending(nursery):
+                        while data := await transport.receive_some(65_536):
+                            decoder.feed(data)
+                            while (request := decoder.next_request()) is not None:
+                                self._execute(connection, request)
+                            self._flush()
                     nursery.cancel_scope.cancel()
-        except* (RemoteProtocolError, *CONNECTION_ERRORS):
+        except* RemoteProtocolError:
+            self.garbled += 1
+        except* CONNECTION_ERRORS:
             pass
         finally:
             del self._connections[connection]

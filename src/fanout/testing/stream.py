@@ -26,6 +26,8 @@ class Pipe:
     ended: bool = False  # nothing more will be sent
     reset: bool = False
     held: bool = False  # bytes are taken, up to `bytes_max`, but do not arrive
+    bytes_left: int | None = None  # so many get through and then `spent` is called; None: all
+    spent: Callable[[], None] = lambda: None
     alarm: trio.CancelScope | None = None  # of the one who waits for bytes
     writers: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
 
@@ -37,12 +39,18 @@ class Pipe:
 
     def append(self, arrival: float, data: bytes) -> None:
         """Send bytes on their way; who waits for them sleeps until they arrive."""
+        if self.bytes_left is not None:
+            data = data[: self.bytes_left]
+            self.bytes_left -= len(data)
         # Bytes never overtake each other, whatever the delays.
         self.last_arrival = max(arrival, self.last_arrival)
         if self.alarm is not None and not self.chunks and not self.held:
             self.alarm.deadline = self.last_arrival
-        self.chunks.append((self.last_arrival, data))
-        self.size += len(data)
+        if data:
+            self.chunks.append((self.last_arrival, data))
+            self.size += len(data)
+        if self.bytes_left == 0:
+            self.spent()
 
     def due(self, now: float) -> bool:
         """Return whether bytes have arrived."""
