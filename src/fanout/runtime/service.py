@@ -10,6 +10,7 @@ import trio
 
 from fanout.config import SidecarConfig, TlsFiles
 from fanout.errors import ConfigError
+from fanout.runtime.certificates import Contexts
 from fanout.runtime.console import print_line
 from fanout.runtime.gate import Gate
 from fanout.runtime.hub import Hub
@@ -17,7 +18,7 @@ from fanout.runtime.presence import Presence
 from fanout.runtime.registry import Registry
 from fanout.runtime.resp_listener import serve_resp
 from fanout.runtime.signals import Stop, open_signal_stop
-from fanout.runtime.tls import Contexts, TlsListener
+from fanout.runtime.tls import TlsListener
 from fanout.runtime.transport import Listener, Network
 from fanout.runtime.world import World, real_world
 from fanout.runtime.ws_listener import WebSocketDoor
