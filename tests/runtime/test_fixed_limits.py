@@ -9,7 +9,7 @@ from trio.testing import MockClock
 from fanout.runtime.consumer import TURNS_MAX
 from fanout.runtime.gate import LOCKED_OUTBOX_BYTES_MAX, LOGIN_SECONDS
 from fanout.runtime.publisher import PARKED_BYTES_MAX
-from fanout.runtime.ws_listener import HANDSHAKE_SECONDS, LOCKED_BYTES_MAX
+from fanout.runtime.ws_client import HANDSHAKE_SECONDS, LOCKED_BYTES_MAX
 from fanout.testing.network import MemoryNetwork
 from fanout.values import Endpoint
 from fanout.wire.replies import pack
