@@ -23,7 +23,7 @@ END_SECONDS = 10.0
 
 
 class Missing(Exception):  # noqa: N818 - a fact about this machine
-    """A system cannot be measured here; says why."""
+    """A system cannot be measured here, or has ended; says why."""
 
 
 def program(name: str, package: str) -> str:
@@ -140,10 +140,19 @@ class Servers:
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
-    """Return the CPU time that processes have used, all threads and both modes, to the ns."""
+    """Return the CPU time that processes have used, all threads and both modes, to the ns.
+
+    Raises:
+        Missing: one has ended.
+
+    """
     total = 0
     for pid in pids:
-        for task in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        except OSError:
+            raise Missing("one of its processes has ended") from None
+        for task in tasks:
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 total += int((task / "schedstat").read_text().split()[0])
     return total / 1e9

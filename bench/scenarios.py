@@ -93,6 +93,11 @@ def _fan_out() -> Iterator[Scenario]:
                 quick=(subscribers, depth) in ((100, 1), (1, 64)),
             )
 
+    yield Scenario(
+        "overload: fan-out to 100, 4 publishers 64 deep that do not wait for subscribers",
+        _rows(Traffic(subscribers=100, depth=64, paced=False), REDIS, RESP_DIRECT, WS_DIRECT, NATS),
+    )
+
 
 def _publish() -> Iterator[Scenario]:
     for clients, depth in ((1, 1), (50, 1), (1, 64), (50, 64)):

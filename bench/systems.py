@@ -181,6 +181,9 @@ def nchan(servers: Servers) -> System:
     config.write_text(form.format(**said))
     process = servers.start([binary, "-p", str(servers.folder), "-c", str(config)])
     process.listens(port)
+    workers = os.cpu_count() or 1
+    while len(family(process.pid)) <= workers:  # the master listens before it has them
+        time.sleep(0.02)
     # A worker process tells the one that has the channel only after the handshake.
     door = Door(f"{HOST}:{port}", protocols.Nchan(), settle_seconds=0.3)
     return System((door,), (door,), {"nginx": tuple(family(process.pid))})
