@@ -6,29 +6,30 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from bench.figures import middle, span
+from bench.figures import Figures, middle, span
 
 _COLUMNS = (
-    ("msg/s", "messages_per_second", "{:,.0f}"),
-    ("out/s", "deliveries_per_second", "{:,.0f}"),
-    ("CPU us/msg", "cpu_us_per_message", "{:.2f}"),
-    ("of it Redis", "cpu_us_per_message.redis", "{:.2f}"),
-    ("CPU us/out", "cpu_us_per_delivery", "{:.3f}"),
-    ("p50 us", "latency_us.p50", "{:,.0f}"),
-    ("p99 us", "latency_us.p99", "{:,.0f}"),
-    ("p99.9 us", "latency_us.p99.9", "{:,.0f}"),
-    ("idle MiB", "idle_mib", "{:.1f}"),
-    ("added MiB", "added_mib", "{:.1f}"),
-    ("KiB/client", "kib_per_client", "{:.1f}"),
-    ("B/channel", "bytes_per_channel", "{:.0f}"),
-    ("join s", "join_seconds", "{:.2f}"),
-    ("drain s", "drain_seconds", "{:.2f}"),
-    ("back s", "back_seconds", "{:.2f}"),
-    ("subscribed s", "resubscribe_seconds", "{:.2f}"),
-    ("lost", "lost", "{:.0f}"),
-    ("generator", "generator_busy", "{:.0%}"),
+    ("msg/s", "messages_per_second"),
+    ("out/s", "deliveries_per_second"),
+    ("CPU us/msg", "cpu_us_per_message"),
+    ("of it Redis", "cpu_us_per_message.redis"),
+    ("CPU us/out", "cpu_us_per_delivery"),
+    ("p50 us", "latency_us.p50"),
+    ("p99 us", "latency_us.p99"),
+    ("p99.9 us", "latency_us.p99.9"),
+    ("idle MiB", "idle_mib"),
+    ("added MiB", "added_mib"),
+    ("KiB/client", "kib_per_client"),
+    ("B/channel", "bytes_per_channel"),
+    ("join s", "join_seconds"),
+    ("drain s", "drain_seconds"),
+    ("back s", "back_seconds"),
+    ("subscribed s", "resubscribe_seconds"),
+    ("lost", "lost"),
+    ("generator", "generator_busy"),
 )
 _NO_RATIO = {"lost", "generator_busy"}
+_SUFFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def show_head(results: dict[str, Any], console: Console) -> None:
@@ -36,7 +37,7 @@ def show_head(results: dict[str, Any], console: Console) -> None:
     console.print(", ".join(f"{name} {value}" for name, value in results["about"].items()))
     table = Table("the load generator alone", "", box=SIMPLE)
     for name, value in results["ceiling"].items():
-        table.add_row(name.replace("_", " "), f"{value:,.0f}")
+        table.add_row(name.replace("_", " "), short(value))
     console.print(table)
 
 
@@ -50,8 +51,7 @@ def show_scenario(scenario: dict[str, Any], console: Console) -> None:
     for name, trials in systems.items():
         spans = span(trials)
         cells = [
-            _cell(middles[name], base, spans, key, form, several=len(trials) > 1)
-            for _, key, form in columns
+            _cell(middles[name], base, spans, key, several=len(trials) > 1) for _, key in columns
         ]
         table.add_row(name, *cells)
     console.print(table)
@@ -60,17 +60,25 @@ def show_scenario(scenario: dict[str, Any], console: Console) -> None:
 
 
 def _cell(
-    figures: dict[str, float], base: dict[str, float], spans: dict[str, tuple[float, float]],
-    key: str, form: str, *, several: bool,
+    figures: Figures, base: Figures, spans: dict[str, tuple[float, float]], key: str,
+    *, several: bool,
 ) -> str:  # fmt: skip
     if key not in figures:
         return ""
-    lines = [form.format(figures[key])]
+    lines = [short(figures[key])]
     if key not in _NO_RATIO:
         lines.append(f"x {ratio(base.get(key), figures[key])}")
     if several:
-        lines.append("..".join(form.format(end) for end in spans[key]))
+        lines.append("..".join(short(end) for end in spans[key]))
     return "\n".join(lines)
+
+
+def short(value: float) -> str:
+    """Return a figure with three digits: 1.23M."""
+    for unit, suffix in _SUFFIXES:
+        if value >= 0.9995 * unit:
+            return f"{value / unit:.3g}{suffix}"
+    return f"{value:.3g}"
 
 
 def ratio(before: float | None, after: float) -> str:
@@ -97,15 +105,14 @@ def compare(before: dict[str, Any], after: dict[str, Any], console: Console) -> 
         table = _table(f"{scenario['name']}: after / before", columns, "system")
         for name, (was, now) in rows.items():
             cells = [
-                ratio(was[key], now[key]) if key in was and key in now else ""
-                for _, key, _ in columns
+                ratio(was[key], now[key]) if key in was and key in now else "" for _, key in columns
             ]
             table.add_row(name, *cells)
         console.print(table)
 
 
-def _table(title: str, columns: list[tuple[str, str, str]], name: str) -> Table:
+def _table(title: str, columns: list[tuple[str, str]], name: str) -> Table:
     table = Table(name, title=title, title_justify="left", box=SIMPLE)
-    for heading, _, _ in columns:
+    for heading, _ in columns:
         table.add_column(heading, justify="right", no_wrap=True)
     return table

@@ -78,7 +78,7 @@ def cluster(servers: Servers, nodes: int, *, sharded: bool = False) -> System:
     """
     started = _cluster_nodes(servers, nodes)
     protocol = protocols.Redis(shard="S" if sharded else "")
-    names = [(_name_at(n, nodes),) if sharded else () for n in range(nodes)]
+    names = [(name_at(n, nodes),) if sharded else () for n in range(nodes)]
     doors = [
         Door(f"{HOST}:{port}", protocol, names=own)
         for (_, port), own in zip(started, names, strict=True)
@@ -88,7 +88,7 @@ def cluster(servers: Servers, nodes: int, *, sharded: bool = False) -> System:
     return System(tuple(heard), tuple(doors), processes)
 
 
-def _name_at(node: int, nodes: int) -> str:
+def name_at(node: int, nodes: int) -> str:
     """Return a channel whose slot that node of so many has."""
     bounds = range(SLOTS * node // nodes, SLOTS * (node + 1) // nodes)
     return next(name for n in range(SLOTS) if key_slot((name := f"c{n}").encode()) in bounds)

@@ -100,7 +100,7 @@ class Traffic:
 
     def run(self, loadgen: Loadgen, system: System, seconds: float) -> Figures:
         """Load the system; return rates, CPU times and latencies."""
-        ledger = loadgen.ledger(self._window(self.subscribers * len(system.subscribe)))
+        ledger = loadgen.ledger(self.window(self.subscribers * len(system.subscribe)))
         with ExitStack() as stack:
             self._be_idle(stack, loadgen, system.subscribe[0])
             sinks = [
@@ -141,7 +141,7 @@ class Traffic:
             **percentiles(samples),
         }
 
-    def _window(self, subscribers: int) -> int:
+    def window(self, subscribers: int) -> int:
         """Return how many deliveries may be on their way: what keeps the publishers going at least."""
         if not self.paced:
             return sys.maxsize
