@@ -9,8 +9,10 @@ import attrs
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from bench.figures import PERCENTILES, middle, span
+from bench.report import short
 
 INK = "#010203"
 """Drawn with it is what takes the colour of text: a colour that nothing else has."""
@@ -97,6 +99,19 @@ def latencies(scenarios: Iterable[Scenario]) -> dict[str, Line]:
     }
 
 
+def on_nodes(scenarios: Iterable[Scenario]) -> dict[str, Line]:
+    """Return the CPU time of all Redis a message; with all other servers where there are some."""
+    chosen = list(scenarios)
+    redis = over("cpu_us_per_message.redis")(chosen)
+    everything = over("cpu_us_per_message")(chosen)
+    with_others = {
+        f"{name}, with sidecars and agents": line
+        for name, line in everything.items()
+        if line != redis[name]
+    }
+    return redis | with_others
+
+
 PLOTS = (
     Plot(
         "bench-fan-out.svg", "Fan-out: deliveries by subscribers, 4 unpipelined publishers",
@@ -104,15 +119,15 @@ PLOTS = (
     ),
     Plot(
         "bench-fan-out-cpu.svg", "Fan-out: CPU of all servers a delivery, unpipelined publishers",
-        "fan-out, 1 deep", over("cpu_us_per_delivery"), "subscribers", "us of CPU a delivery",
+        "fan-out, 1 deep", over("cpu_us_per_delivery"), "subscribers", "µs of CPU a delivery",
     ),
     Plot(
         "bench-latency.svg", "Latency at 1000 messages a second to 10 subscribers",
-        "latency", latencies, "percentile", "us",
+        "latency", latencies, "percentile", "µs",
     ),
     Plot(
         "bench-nodes.svg", "CPU of all Redis a message, two subscribers",
-        "nodes", over("cpu_us_per_message.redis"), "nodes", "us of CPU a message",
+        "nodes", on_nodes, "nodes", "µs of CPU a message",
     ),
 )  # fmt: skip
 
@@ -150,7 +165,7 @@ def svg(plot: Plot, lines: dict[str, Line], note: str) -> str:
                 line.x, line.middle, label=name, color=colour,
                 marker=MARKERS[number % len(MARKERS)], markersize=5,
             )  # fmt: skip
-            axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
+            axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.1, linewidth=0)
         axes.set_title(plot.title, loc="left")
         axes.set_xlabel(plot.x)
         axes.set_ylabel(plot.y)
@@ -172,9 +187,11 @@ def _coloured(text: str) -> str:
 
 def _scales(axes: Axes, lines: dict[str, Line], *, percentiles: bool) -> None:
     ticks = sorted({x for line in lines.values() for x in line.x})
-    axes.set_yscale("log")
     if not percentiles:
         axes.set_xscale("log")
-    names = [f"p{each:g}" for each in PERCENTILES] if percentiles else [f"{x:g}" for x in ticks]
+    names = [f"p{each:g}" for each in PERCENTILES] if percentiles else [short(x) for x in ticks]
     axes.set_xticks(ticks, names)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     axes.minorticks_off()

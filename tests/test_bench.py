@@ -213,6 +213,7 @@ def _results(factor: float = 1, without: str = "") -> dict[str, Any]:
                 "messages_per_second": n * figure * factor,
                 "deliveries_per_second": n * figure,
                 "cpu_us_per_delivery": n / figure,
+                "cpu_us_per_message": n / figure,
                 "cpu_us_per_message.redis": n / figure,
                 **{f"latency_us.p{p:g}": n * p for p in PERCENTILES},
             }
@@ -300,6 +301,18 @@ def test_lines_go_over_scenarios_in_order() -> None:
 
     assert found["redis"] == plot.Line([1, 10], [2000, 2000], [1000, 1000], [4000, 4000])
     assert list(found) == ["redis", "fanout & co"]
+
+
+def test_what_sidecars_add_is_a_line_of_its_own() -> None:
+    """Beside that of the Redis servers alone, and only where there are sidecars."""
+    results = _results()["scenarios"][3:]
+    for name, factor in (("redis", 1), ("fanout & co", 2)):
+        for trial in results[0]["systems"][name]:
+            trial["cpu_us_per_message"] = factor * trial["cpu_us_per_message.redis"]
+    found = plot.on_nodes(results)
+
+    assert list(found) == ["redis", "fanout & co", "fanout & co, with sidecars and agents"]
+    assert found["fanout & co, with sidecars and agents"].middle == [2 * 2 / 4000]
 
 
 def test_a_picture_says_what_it_was_measured_on(tmp_path: Path) -> None:
