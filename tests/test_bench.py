@@ -14,6 +14,7 @@ from rich.console import Console
 from bench import plot, protocols, report
 from bench.figures import PERCENTILES, SAMPLES_MAX, Figures, middle, percentiles, span
 from bench.load import Loadgen, Stalled
+from bench.machine import about
 from bench.processes import Missing, Servers
 from bench.runner import Tried
 from bench.scenarios import Row, Scenario, scenarios
@@ -220,13 +221,11 @@ def _results(factor: float = 1, without: str = "") -> dict[str, Any]:
             for n in (1, 2, 4)
         ]
 
-    about = dict.fromkeys(
-        ("date", "machine", "cpus", "kernel", "python", "fanout", "redis", "nats"), "v1"
-    )
     return {
-        "about": about,
+        "about": dict.fromkeys(about(), "v1"),
         "ceiling": {"received_per_second": 5.0},
         "rounds": 3,
+        "seconds": 0.5,
         "scenarios": [
             {
                 "name": name,
@@ -323,7 +322,7 @@ def test_a_picture_says_what_it_was_measured_on(tmp_path: Path) -> None:
     for path in written:
         text = path.read_text()
         words = " ".join(ET.fromstring(text).itertext())  # noqa: S314 - our own
-        for word in ("fanout & co", "redis", "Linux v1", "median and range of 3 rounds"):
+        for word in ("fanout & co", "redis", "Linux v1", "median and range of 3 rounds of 0.5 s"):
             assert word in words
         assert "prefers-color-scheme: dark" in text
         assert plot.INK not in text
