@@ -10,7 +10,7 @@ Figures = dict[str, float]
 
 PERCENTILES = (50, 90, 99, 99.9)
 LATENCY_NS_MAX = 60 * 1_000_000_000
-SAMPLES_MAX = 200_000
+SAMPLES_MAX = 100_000
 """More are thinned out evenly: the histogram is the slowest thing of a trial."""
 
 

@@ -139,8 +139,9 @@ def _payloads() -> Iterator[Scenario]:
 
 
 def _nodes() -> Iterator[Scenario]:
-    trial = Traffic(clients=8, depth=16)
     for nodes in NODES:
+        # As many for each node, so that its load, and what batches save there, stays the same.
+        trial = Traffic(clients=4 * nodes, depth=16)
         yield Scenario(
             f"{nodes} nodes and 2 subscribers, published at all nodes",
             _rows(
