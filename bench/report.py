@@ -66,8 +66,8 @@ def _cell(
     if key not in figures:
         return ""
     lines = [short(figures[key])]
-    if key not in _NO_RATIO:
-        lines.append(f"x {ratio(base.get(key), figures[key])}")
+    if key in base and key not in _NO_RATIO:
+        lines.append(f"x {ratio(base[key], figures[key])}")
     if several:
         lines.append("..".join(short(end) for end in spans[key]))
     return "\n".join(lines)
@@ -81,8 +81,8 @@ def short(value: float) -> str:
     return f"{value:.3g}"
 
 
-def ratio(before: float | None, after: float) -> str:
-    """Return after / before, or a dash where there is none."""
+def ratio(before: float, after: float) -> str:
+    """Return after / before, or a dash after nothing."""
     return f"{after / before:.2f}" if before else "-"
 
 
