@@ -33,6 +33,18 @@ def _results(_context: click.Context, parameter: click.Parameter, path: Path) ->
     )
 
 
+def _writable(
+    _context: click.Context, parameter: click.Parameter, path: Path | None
+) -> Path | None:
+    """Say at once, and not after half an hour, that a file cannot be written."""
+    try:
+        if path is not None:
+            path.touch()
+    except OSError as error:
+        raise click.BadParameter(str(error), param=parameter) from None
+    return path
+
+
 RESULTS = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -53,7 +65,7 @@ def main() -> None:
     help="Length of one trial.",
 )  # fmt: skip
 @click.option(
-    "--json", "path", type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    "--json", "path", type=click.Path(dir_okay=False, path_type=Path), callback=_writable,
     help="Write the results there, after each scenario.",
 )  # fmt: skip
 @click.option("--list", "listing", is_flag=True, help="Name the scenarios and stop.")
@@ -75,20 +87,13 @@ def run(
     try:
         for results in runner.run(chosen, console, rounds=rounds, seconds=seconds):
             if path is not None:
-                _write(path, results)
+                path.write_text(json.dumps(results, indent=1))
             if results["scenarios"]:
                 report.show_scenario(results["scenarios"][-1], console)
             else:
                 report.show_head(results, console)
     except Missing as missing:
         raise click.UsageError(str(missing)) from None
-
-
-def _write(path: Path, results: dict[str, Any]) -> None:
-    try:
-        path.write_text(json.dumps(results, indent=1))
-    except OSError as error:
-        raise click.BadParameter(f"{error}", param_hint="--json") from None
 
 
 @main.command()
