@@ -41,6 +41,12 @@ class Batch:
     parts: int = 1
 
 
+def in_turns(batches: Sequence[Batch]) -> Batch:
+    """Return batches of one size as one, to be sent in turns."""
+    data = b"".join(each.data for each in batches)
+    return attrs.evolve(batches[0], data=data, parts=len(batches))
+
+
 def frame(data: bytes) -> bytes:
     """Return a text frame of a client, masked with zeros."""
     size = len(data)
@@ -78,18 +84,17 @@ class Protocol(Protocol_):
 class Redis:
     """RESP, as spoken by Redis, Redis Cluster and the sidecar."""
 
-    login: Dialogue = ()
     shard: str = ""
 
     def opening(self, _address: str) -> Dialogue:
         """What a publisher says."""
-        return self.login
+        return ()
 
     def subscribing(self, _address: str, names: Sequence[str], *, patterns: bool) -> Dialogue:
         """What a subscriber says."""
         verb = "PSUBSCRIBE" if patterns else f"{self.shard}SUBSCRIBE"
         last = f"{names[-1]}\r\n:{len(names)}\r\n"
-        return (*self.login, (pack(verb, *names), last))
+        return ((pack(verb, *names), last),)
 
     def batch(self, channels: Sequence[str], data: bytes) -> Batch:
         """One publish to each channel."""

@@ -23,7 +23,7 @@ WINDOW_BYTES = 1 << 20
 WINDOW_DELIVERIES = 100_000
 """What may be on its way to all of them: slow systems have to work it off after the trial."""
 
-LATE_SECONDS = 0.2
+LATE_SECONDS = 0.1
 """How long a second copy of a message is waited for."""
 
 OVERHEAD_BYTES = 100
@@ -44,14 +44,16 @@ class Sinks:
     door: Door
     runs: tuple[Run, ...]
 
-    @property
-    def connections(self) -> int:
-        """How many they are."""
-        return sum(run.connections for run in self.runs)
-
     def wait(self, messages: int) -> list[Counters]:
         """Wait until each has got so many messages. Raises Stalled."""
         return [run.wait(messages * run.connections) for run in self.runs]
+
+
+def none_twice(due: list[tuple[Sinks, int]]) -> None:
+    """Wait for second copies of messages that have all come. Raises Stalled if there are some."""
+    time.sleep(LATE_SECONDS)
+    for sinks, messages in due:
+        sinks.wait(messages)
 
 
 def split(total: int, parts: int) -> list[int]:
@@ -123,13 +125,13 @@ class Traffic:
             for _, run in pumps:
                 run.say("go")
             sent = [(door, run.result(seconds)) for door, run in pumps]
-            seen = [
-                counters for each in sinks for counters in each.wait(self._sent_to(each.door, sent))
-            ]
+            due = [(each, self._sent_to(each.door, sent)) for each in sinks]
+            seen = [counters for each, messages in due for counters in each.wait(messages)]
             cpu = {name: used() for name, used in servers.items()}
             took = max(seen, key=lambda each: each.last).last - min(each.first for each in seen)
             took = max(took, *(each.seconds for _, each in sent))
             generator = max(used() for used in busy) / took
+            none_twice(due)
             sampled = [run for each in sinks for run in each.runs] if self.rate else [
                 run for _, run in pumps
             ]  # fmt: skip
@@ -198,11 +200,12 @@ class Traffic:
             names = [self.pattern.replace("*", CHANNEL)]
         if len(names) < self.depth:
             names *= self.depth // len(names)
-        parts = [
-            door.protocol.batch(names[at : at + self.depth], data)
-            for at in range(0, len(names) - self.depth + 1, self.depth)
-        ]
-        return attrs.evolve(parts[0], data=b"".join(part.data for part in parts), parts=len(parts))
+        return protocols.in_turns(
+            [
+                door.protocol.batch(names[at : at + self.depth], data)
+                for at in range(0, len(names) - self.depth + 1, self.depth)
+            ]
+        )
 
     def _sent_to(self, door: Door, sent: list[tuple[Door, Counters]]) -> int:
         """Return how many messages each subscriber of a door must get."""
@@ -241,8 +244,7 @@ def background(
     with ExitStack() as stack:
         sinks = [subscribe(stack, loadgen, door, 1, names, stamped=True) for door in subscribers]
         data = protocols.payload(PAYLOAD_BYTES)
-        parts = [publish.protocol.batch([name], data) for name in names]
-        batch = attrs.evolve(parts[0], data=b"".join(part.data for part in parts), parts=len(parts))
+        batch = protocols.in_turns([publish.protocol.batch([name], data) for name in names])
         opening = publish.protocol.opening(publish.address)
         pace = stack.enter_context(loadgen.pace(publish.address, opening, batch, rate, seconds_max))
         pace.say("go")
@@ -252,9 +254,7 @@ def background(
             sent = pace.result(0).count
             for each in sinks:
                 each.wait(sent)
-            time.sleep(LATE_SECONDS)
-            for each in sinks:
-                each.wait(sent)
+            none_twice([(each, sent) for each in sinks])
             samples = [sample for each in sinks for run in each.runs for sample in run.samples()]
             return {"messages": float(sent), **percentiles(samples)}
 
