@@ -115,11 +115,11 @@ def on_nodes(scenarios: Iterable[Scenario]) -> dict[str, Line]:
 PLOTS = (
     Plot(
         "bench-fan-out.svg", "Fan-out: deliveries by subscribers, 4 unpipelined publishers",
-        "fan-out, 1 deep", over("deliveries_per_second"), "subscribers", "deliveries a second",
+        "fan-out", over("deliveries_per_second"), "subscribers", "deliveries a second",
     ),
     Plot(
         "bench-fan-out-cpu.svg", "Fan-out: CPU of all servers a delivery, unpipelined publishers",
-        "fan-out, 1 deep", over("cpu_us_per_delivery"), "subscribers", "µs of CPU a delivery",
+        "fan-out", over("cpu_us_per_delivery"), "subscribers", "µs of CPU a delivery",
     ),
     Plot(
         "bench-latency.svg", "Latency at 1000 messages a second to 10 subscribers",

@@ -33,7 +33,7 @@ class Row:
 class Scenario:
     """Rows to compare; ratios are to the first.
 
-    Those of one `plot` are drawn together over `at`. In a `fresh` one each trial starts its system
+    Those of one `plot` are drawn together, over `at`. In a `fresh` one each trial starts its system
     anew. In `--quick` runs only the `quick` ones are tried, in others all.
     """
 
@@ -88,11 +88,10 @@ def _fan_out() -> Iterator[Scenario]:
             yield Scenario(
                 f"fan-out to {subscribers}, 4 publishers {depth} deep",
                 _rows(Traffic(subscribers=subscribers, depth=depth), *peers),
-                plot=f"fan-out, {depth} deep",
+                plot="fan-out" if depth == 1 else "",
                 at=subscribers,
                 quick=(subscribers, depth) in ((100, 1), (1, 64)),
             )
-
     yield Scenario(
         "overload: fan-out to 100, 4 publishers 64 deep that do not wait for subscribers",
         _rows(Traffic(subscribers=100, depth=64, paced=False), REDIS, RESP_DIRECT, WS_DIRECT, NATS),
@@ -133,8 +132,6 @@ def _payloads() -> Iterator[Scenario]:
                 Traffic(payload_bytes=size, subscribers=10),
                 *(REDIS, RESP_DIRECT, WS_DIRECT, NATS),
             ),
-            plot="payloads",
-            at=size,
         )
 
 

@@ -132,6 +132,11 @@ def test_scenarios_can_be_told_apart() -> None:
         assert len(set(rows)) == len(rows) > 1
 
 
+def test_what_is_drawn_is_measured() -> None:
+    """And what a scenario says it is drawn in, there is."""
+    assert {each.plot for each in scenarios() if each.plot} == {each.plot for each in plot.PLOTS}
+
+
 def test_quick_is_a_part_that_fits_into_two_minutes() -> None:
     """A row takes about two seconds, and several where servers are many."""
     quick = [len(scenario.rows) for scenario in scenarios() if scenario.quick]
@@ -236,8 +241,8 @@ def _results(factor: float = 1, without: str = "") -> dict[str, Any]:
                 "without": {"nchan": without} if without else {},
             }
             for name, drawn, at in (
-                ("few", "fan-out, 1 deep", 1),
-                ("many", "fan-out, 1 deep", 10),
+                ("few", "fan-out", 1),
+                ("many", "fan-out", 10),
                 ("steady", "latency", 0),
                 ("two", "nodes", 2),
             )
