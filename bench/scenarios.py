@@ -182,6 +182,7 @@ def _memory() -> Iterator[Scenario]:
         f"memory of {MANY_CHANNELS} channels of one client",
         _rows(Memory(channels=MANY_CHANNELS), REDIS, RESP, WS, NATS),
         fresh=True,
+        quick=True,
     )
 
 
@@ -202,4 +203,5 @@ def _changes() -> Iterator[Scenario]:
             Row("fanout", partial(systems.fanout, nodes=2), Resubscribe(MANY_CHANNELS)),
         ),
         fresh=True,
+        quick=True,
     )
