@@ -12,8 +12,9 @@ import trustme
 from fanout.config import TlsFiles
 from fanout.core.outbox import Outbox
 from fanout.core.throttle import BURST
+from fanout.runtime.certificates import Contexts
 from fanout.runtime.sender import Sender
-from fanout.runtime.tls import HANDSHAKE_SECONDS, Contexts, TlsListener, TlsTransport
+from fanout.runtime.tls import HANDSHAKE_SECONDS, TlsListener, TlsTransport
 from fanout.runtime.transport import Transport
 from fanout.testing.network import MemoryNetwork
 from fanout.values import Endpoint

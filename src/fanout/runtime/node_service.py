@@ -23,11 +23,11 @@ from fanout.core.agent import (
 from fanout.core.membership import Membership
 from fanout.core.rival import owner_name
 from fanout.errors import CommandFailed, FanoutError, LinkLost
+from fanout.runtime.certificates import Contexts
 from fanout.runtime.console import print_line
 from fanout.runtime.node_redis import NodeRedis
 from fanout.runtime.registry import Registry
 from fanout.runtime.signals import Stop, open_signal_stop
-from fanout.runtime.tls import Contexts
 from fanout.runtime.world import World, real_world
 from fanout.values import (
     CONTROL_CHANNEL,

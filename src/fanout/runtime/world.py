@@ -10,7 +10,8 @@ import attrs
 import trio
 
 from fanout.runtime.admin import serve_admin
-from fanout.runtime.tls import Contexts, TlsNetwork
+from fanout.runtime.certificates import Contexts
+from fanout.runtime.tls import TlsNetwork
 from fanout.runtime.transport import Network, SocketNetwork
 from fanout.values import Endpoint
 
