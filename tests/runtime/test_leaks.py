@@ -2,6 +2,7 @@
 
 import contextlib
 
+import pytest
 import trio
 from trio.testing import MockClock
 
@@ -68,11 +69,12 @@ async def test_clients_leave_nothing_behind(autojump_clock: MockClock) -> None:
         assert alive() == before
 
 
-NODES, AT_ONCE = 200, 10
+NODES, AT_ONCE = 100, 10
 
 
+@pytest.mark.timeout(600)  # hours of the fleet's time: on a busy machine minutes of ours
 async def test_nodes_leave_nothing_behind(autojump_clock: MockClock) -> None:
-    """Two hundred of them, some of which crash: neither in sidecars and agents nor in discovery."""
+    """A hundred of them, some of which crash: neither in sidecars and agents nor in discovery."""
     async with memory_fleet(nodes=1, sidecars=2) as fleet:
         publisher, subscriber = await two_clients(fleet)
         await trio.sleep(LEASE)
