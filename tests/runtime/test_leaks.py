@@ -69,12 +69,12 @@ async def test_clients_leave_nothing_behind(autojump_clock: MockClock) -> None:
         assert alive() == before
 
 
-NODES, AT_ONCE = 1000, 10
+NODES, AT_ONCE = 100, 10
 
 
-@pytest.mark.timeout(600)  # half a minute of work, but perhaps on a busy machine
+@pytest.mark.timeout(600)  # hours of the fleet's time: on a busy machine minutes of ours
 async def test_nodes_leave_nothing_behind(autojump_clock: MockClock) -> None:
-    """A thousand of them, some of which crash: neither in sidecars and agents nor in discovery."""
+    """A hundred of them, some of which crash: neither in sidecars and agents nor in discovery."""
     async with memory_fleet(nodes=1, sidecars=2) as fleet:
         publisher, subscriber = await two_clients(fleet)
         await trio.sleep(LEASE)

@@ -1,7 +1,4 @@
-"""Certificates and keys: read at the start and again on SIGHUP.
-
-Connections that exist keep theirs.
-"""
+"""Certificates and keys: read at the start and again on SIGHUP; old connections keep theirs."""
 
 import ssl
 from collections.abc import Callable

@@ -12,6 +12,7 @@ from fanout.config import SidecarConfig, TlsFiles
 from fanout.errors import ConfigError
 from fanout.runtime.certificates import Contexts
 from fanout.runtime.console import print_line
+from fanout.runtime.file_limit import raise_file_limit
 from fanout.runtime.gate import Gate
 from fanout.runtime.hub import Hub
 from fanout.runtime.presence import Presence
@@ -51,6 +52,7 @@ async def run_sidecar(
 
     """
     if stop is None:
+        raise_file_limit(2 * config.limits.clients_max)  # at each of two doors
         async with open_signal_stop() as signals:
             return await run_sidecar(
                 config, world=world, stop=signals, announce=announce, nodes_min=nodes_min

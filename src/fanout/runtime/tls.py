@@ -4,15 +4,12 @@ import contextlib
 import math
 import ssl
 
-import structlog
 import trio
 
 from fanout.runtime.certificates import Contexts
 from fanout.runtime.logs import FloodLog
 from fanout.runtime.transport import CONNECTION_ERRORS, Listener, Network, Transport
 from fanout.values import Endpoint
-
-log = structlog.get_logger()
 
 CHUNK_BYTES_MAX = 262_144
 """How much is encrypted in one go; what the network does not take of it waits encrypted."""
