@@ -386,10 +386,10 @@ class Simulation:
         self.watch.cuts.setdefault((sidecar, node), trio.current_time())
 
     def reach_again(self, sidecar: str, node: str) -> None:
-        """Undo `cut_off`."""
-        self.fleet.network.mend(sidecar, node)
-        self.watch.cuts.pop((sidecar, node), None)
-        self.fleet.redis[node].changed_at = trio.current_time()
+        """Undo `cut_off`, if nobody has."""
+        if self.watch.cuts.pop((sidecar, node), None) is not None:
+            self.fleet.network.mend(sidecar, node)
+            self.fleet.redis[node].changed_at = trio.current_time()
 
     async def reset_node(self) -> None:
         """Break all connections of a node."""
