@@ -23,6 +23,8 @@ from tests.sim.watch import Watch
 SECONDS = 20.0
 """How long changes go on, on the simulated clock."""
 CHANNELS = tuple(b"c%d" % number for number in range(6))
+FRESH = b"fresh-"
+"""With a number behind it: a channel nobody had, published on as soon as it is confirmed."""
 NODES_MAX, SIDECARS_MAX = 5, 4
 
 
@@ -179,6 +181,9 @@ class Simulation:
             if not clients:
                 continue
             who, channel = self.rng.choice(clients), self.rng.choice(CHANNELS)
+            if self.rng.random() < 0.2:
+                self.count += 1
+                channel = FRESH + b"%d" % self.count
             if channel not in who.open:
                 self.subscribe_one(who, channel)
             elif self.rng.random() < 0.5 and who.open[channel].confirmed < float("inf"):
@@ -203,6 +208,9 @@ class Simulation:
         leaving = who.leaving.get(channel, [])
         if kind == b"subscribe":
             who.open[channel].confirmed = now
+            clients = [each for each in self.clients if not each.gone]
+            if channel.startswith(FRESH) and clients:
+                self.publish_one(self.rng.choice(clients), channel)
         elif kind == b"unsubscribe":
             leaving.pop(0).left = now
         elif leaving:
