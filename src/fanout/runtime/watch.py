@@ -37,6 +37,7 @@ class Watch:
             for kind in kinds
         }
         self._view: View[Record] = View(cluster, self._ledgers, instances=instances)
+        self._readable_since = math.inf
         self._unheard = set(range(instances))
         self._moved = trio.Event()
         self.settled = trio.Event()
@@ -52,12 +53,19 @@ class Watch:
         """Whether any instance has been read yet: until then an empty view means nothing."""
         return self._view.read_age(trio.current_time()) < math.inf
 
+    @property
+    def readable_seconds(self) -> float:
+        """How long an instance could be read without a pause; 0 while none can."""
+        return 0.0 if self.frozen else trio.current_time() - self._readable_since
+
     def members(self, kind: RecordKind[R]) -> Mapping[str, R]:
         """Return the records of a kind by their ids; a live view."""
         return self._ledgers[kind.type].records
 
     def on_snapshot(self, instance: int, snapshot: Snapshot) -> None:
         """Take what one discovery instance knows."""
+        if self.frozen:
+            self._readable_since = trio.current_time()
         self._note(self._view.take(instance, snapshot.further, trio.current_time()))
         self._heard(instance)
 

@@ -7,6 +7,7 @@ Whoever can write to a discovery instance can write anything, so a decoder raise
 import json
 import math
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 import attrs
@@ -81,22 +82,22 @@ def encode_record(record: Record | Identity | DrainRequest) -> bytes:
 
 def decode_node(raw: bytes) -> NodeRecord:
     """Decode a node's record. Raises RemoteProtocolError naming the field at fault."""
-    return _decode(NodeRecord, raw, NODE_BYTES_MAX)
+    return decode_fields(NodeRecord, raw, NODE_BYTES_MAX)
 
 
 def decode_sidecar(raw: bytes) -> SidecarRecord:
     """Decode a sidecar's record. Raises RemoteProtocolError naming the field at fault."""
-    return _decode(SidecarRecord, raw, SIDECAR_BYTES_MAX)
+    return decode_fields(SidecarRecord, raw, SIDECAR_BYTES_MAX)
 
 
 def decode_identity(raw: bytes) -> Identity:
     """Decode a node's identity. Raises RemoteProtocolError naming the field at fault."""
-    return _decode(Identity, raw, NODE_BYTES_MAX)
+    return decode_fields(Identity, raw, NODE_BYTES_MAX)
 
 
 def decode_drain(raw: bytes) -> DrainRequest:
     """Decode a request to an agent. Raises RemoteProtocolError naming the field at fault."""
-    return _decode(DrainRequest, raw, NODE_BYTES_MAX)
+    return decode_fields(DrainRequest, raw, NODE_BYTES_MAX)
 
 
 @attrs.frozen(eq=False)
@@ -209,14 +210,25 @@ def _is_shallow(value: Any) -> bool:
     return False
 
 
-def _decode(kind: type[_T], raw: bytes, bytes_max: int) -> _T:
+def decode_fields(
+    kind: type[_T],
+    raw: bytes,
+    bytes_max: int,
+    readers: Mapping[str, Callable[[Any], Any]] = MappingProxyType({}),
+) -> _T:
+    """Decode a JSON object of at most `bytes_max` into an attrs class, unknown fields into `extra`.
+
+    `readers` are for the fields that no record here has: each returns the value, or raises
+    ValueError or ConfigError. Raises RemoteProtocolError naming the field at fault.
+    """
     data = _object(raw, bytes_max)
     values: dict[str, Any] = {}
     for field in attrs.fields(kind):  # type: ignore[arg-type]
         if field.name == "extra" or (field.name not in data and field.default is not attrs.NOTHING):
             continue
         try:
-            values[field.name] = _READERS[field.name](data.pop(field.name, None))
+            read = readers.get(field.name) or _READERS[field.name]
+            values[field.name] = read(data.pop(field.name, None))
         except (ValueError, ConfigError) as error:
             why = str(error)[:_ERROR_CHARACTERS_MAX]  # it may repeat the value
             raise RemoteProtocolError(f"field {field.name} of a record: {why}") from None
