@@ -25,7 +25,7 @@ def gateway() -> None:
 def status(config_file: str | None, pool: str | None, as_json: bool, **flags: Any) -> None:  # noqa: FBT001
     """Show the instances of POOL, or of all pools, as discovery tells them.
 
-    Ends with exit code 0 when every pool that is shown has an active instance, otherwise with 1.
+    Ends with exit code 0 when there is a pool and each has an active instance, otherwise with 1.
     """
     config = configured(FleetConfig, flags, config_file)
     from fanout.adjunct.gateway.status import read_pools  # noqa: PLC0415 - not needed for help
@@ -48,8 +48,8 @@ def status(config_file: str | None, pool: str | None, as_json: bool, **flags: An
                 for each in instances
             ]
             click.echo(as_table(_HEAD, rows))
-        served = (any(each["state"] == "active" for each in found) for found in pools.values())
-        return 0 if all(served) else 1
+        served = [any(each["state"] == "active" for each in found) for found in pools.values()]
+        return 0 if served and all(served) else 1
 
     run(show)
 

@@ -38,6 +38,8 @@ log = structlog.get_logger()
 
 PAUSE_SECONDS = 0.1
 """Changes that come this close together cause one update."""
+RETRY_FIRST_SECONDS = 1.0
+"""Longest wait after the first failure; the check interval is the longest after later ones."""
 ATTEMPTS_MAX = 3
 """So often in a row an update may be overtaken by another updater's."""
 
@@ -77,7 +79,10 @@ class Updater:
         self._watch = watch
         self._rng = rng
         self._name = Name(config)
-        self._backoff = Backoff(first_seconds=1.0, max_seconds=config.check_interval_seconds)
+        self._backoff = Backoff(
+            first_seconds=min(RETRY_FIRST_SECONDS, config.check_interval_seconds),
+            max_seconds=config.check_interval_seconds,
+        )
 
     async def sync(self) -> set[str]:
         """Look, change what must be changed, and return what the name leads to then.

@@ -4,6 +4,7 @@ Both are signed with a TSIG key (RFC 8945), and so must the answers be. Replacin
 update (RFC 2136).
 """
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -58,9 +59,12 @@ class Name:
         assert config.server is not None  # noqa: S101 - the configuration insists on it
         assert config.dns_key is not None  # noqa: S101 - likewise
         self._server = config.server
-        self._zone = dns.name.from_text(config.zone)
+        self._who = f"name server {config.server}"
+        self._zone = config.zone
+        self._text = config.fqdn
         self._name = dns.name.from_text(config.fqdn)
         key = config.dns_key
+        self._key_name = key.name
         self._key = dns.tsig.Key(key.name, key.secret, key.algorithm)
         self._backend = dns.asyncbackend.get_backend("trio")
 
@@ -71,14 +75,12 @@ class Name:
             query = dns.message.make_query(self._name, kind, flags=0)
             answer = await self._ask(query, {dns.rcode.NXDOMAIN})
             if not answer.flags & dns.flags.AA:
-                raise DnsRefused(
-                    f"name server {self._server} is not the one for {self._name}; "
-                    "give --server the primary of --zone"
-                )
+                raise self._refused("without authority")
             for rrset in answer.answer:
                 if rrset.rdtype == dns.rdatatype.CNAME:
-                    raise DnsRefused(f"{self._name} is an alias (CNAME); remove that first")
-                found[kind] = rrset.to_rdataset()
+                    raise DnsRefused(f"{self._text} is an alias (CNAME); remove that first")
+                if (rrset.name, rrset.rdtype) == (self._name, kind):
+                    found[kind] = rrset.to_rdataset()
         return found
 
     async def write(self, before: Records, after: Records) -> bool:
@@ -86,7 +88,7 @@ class Name:
 
         Raises DnsUnreachable or DnsRefused.
         """
-        update = dns.update.UpdateMessage(self._zone)
+        update = dns.update.UpdateMessage(f"{self._zone}.")
         for kind in TYPES:
             if before[kind]:
                 update.present(self._name, *before[kind])
@@ -103,9 +105,8 @@ class Name:
     ) -> dns.message.Message:
         """Ask the server; an answer that is neither success nor `expected` is raised."""
         message.use_tsig(self._key)
-        server = f"name server {self._server}"
-        with _told(server, self._key.name):
-            host, port = self._server.host, self._server.port
+        host, port = self._server.host, self._server.port
+        with self._told():
             found = await trio.socket.getaddrinfo(host, port)
             where = str(found[0][4][0])
             answer = await dns.asyncquery.tcp(
@@ -113,35 +114,38 @@ class Name:
             )
         code = answer.rcode()
         if code == dns.rcode.SERVFAIL:
-            raise DnsUnreachable(f"{server} has failed with {self._name} (SERVFAIL)")
-        if code != dns.rcode.NOERROR and code not in expected:
-            raise DnsRefused(
-                f"{server} answered {dns.rcode.to_text(code)} for {self._name}; is it the primary "
-                f"of {self._zone}, and may the key {self._key.name} update the name?"
-            )
+            raise DnsUnreachable(f"{self._who} fails with {self._text} (SERVFAIL)")
         if not answer.had_tsig:
-            raise DnsRefused(f"{server} did not sign its answer with the key {self._key.name}")
+            raise self._refused("without a signature")
+        if code != dns.rcode.NOERROR and code not in expected:
+            raise self._refused(dns.rcode.to_text(code))
         return answer
 
+    def _refused(self, answer: str) -> DnsRefused:
+        return DnsRefused(
+            f"{self._who} answered {answer} for {self._text}; is it the primary of {self._zone}, "
+            f"and may the key {self._key_name} update the name?"
+        )
 
-@contextmanager
-def _told(server: str, key: dns.name.Name) -> Iterator[None]:
-    """Say in our words what went wrong with a name server."""
-    try:
-        yield
-    except dns.tsig.PeerBadKey:
-        raise DnsRefused(f"{server} does not know the key {key}; see FANOUT_DNS_KEY") from None
-    except (dns.tsig.PeerBadSignature, dns.tsig.BadSignature):
-        raise DnsRefused(
-            f"{server} has another secret or algorithm for the key {key}; see FANOUT_DNS_KEY"
-        ) from None
-    except (dns.tsig.PeerBadTime, dns.tsig.BadTime):
-        raise DnsRefused(f"the clocks of {server} and of this machine differ too much") from None
-    except dns.exception.Timeout:
-        raise DnsUnreachable(f"{server} did not answer in {TIMEOUT_SECONDS:g} seconds") from None
-    except OSError as error:
-        why = error.strerror or error
-        raise DnsUnreachable(f"{server} cannot be reached: {why}") from None
-    except (trio.BrokenResourceError, EOFError, dns.exception.DNSException) as error:
-        why = type(error).__name__
-        raise DnsUnreachable(f"{server} broke off or answered what is no answer ({why})") from None
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Say in our words what went wrong with the server."""
+        who, key = self._who, f"the key {self._key_name}; see FANOUT_DNS_KEY"
+        try:
+            yield
+        except dns.tsig.PeerBadKey:
+            raise DnsRefused(f"{who} does not know {key}") from None
+        except (dns.tsig.PeerBadSignature, dns.tsig.BadSignature):
+            raise DnsRefused(f"{who} has another secret or algorithm for {key}") from None
+        except (dns.tsig.PeerBadTime, dns.tsig.BadTime):
+            raise DnsRefused(f"the clocks of {who} and of this machine differ too much") from None
+        except dns.exception.Timeout:
+            raise DnsUnreachable(f"{who} did not answer in {TIMEOUT_SECONDS:g} seconds") from None
+        except dns.exception.FormError:  # what refuses is often not signed, and then not read
+            raise self._refused("without a signature") from None
+        except OSError as error:
+            why = os.strerror(error.errno) if error.errno else str(error)
+            raise DnsUnreachable(f"{who} cannot be reached: {why}") from None
+        except (trio.BrokenResourceError, EOFError, dns.exception.DNSException) as error:
+            why = type(error).__name__
+            raise DnsUnreachable(f"{who} broke off or made no sense ({why})") from None

@@ -65,6 +65,7 @@ class RoundRobin:
 
     def __init__(self, rng: Random) -> None:
         self._rng = rng
+        self._weights: dict[str, int] = {}
         self._credit: dict[str, float] = {}
         self._order: dict[str, float] = {}  # whom to prefer of equals; else all begin with the same
 
@@ -72,7 +73,7 @@ class RoundRobin:
         """Return whose turn it is. Raises ValueError when there is nobody."""
         if not weights:
             raise ValueError("nobody to choose from")
-        if weights.keys() != self._credit.keys():
+        if weights != self._weights:
             self._admit(weights)
         for name, weight in weights.items():
             self._credit[name] += weight
@@ -80,16 +81,16 @@ class RoundRobin:
         self._credit[chosen] -= sum(weights.values())
         return chosen
 
-    def _admit(self, names: Mapping[str, int]) -> None:
-        """Let some go and others come. What is owed to those who stay adds up to nothing again.
+    def _admit(self, weights: Mapping[str, int]) -> None:
+        """Let some go and others come; what is owed to those who stay is as many turns as before.
 
-        Otherwise one that comes, is chosen and goes would leave its debt to the others as credit,
-        and the next to come would have to wait until all that is used up.
+        Those who go take with them what they owe. That is at most about a turn for each who
+        stays, however many come and go: who comes is chosen only when nobody is owed more.
         """
-        stay = {name: credit for name, credit in self._credit.items() if name in names}
-        rest = sum(stay.values()) / len(stay) if stay else 0.0
-        self._credit = {name: stay[name] - rest if name in stay else 0.0 for name in names}
-        self._order = {name: self._order.get(name) or self._rng.random() for name in names}
+        scale = sum(weights.values()) / (sum(self._weights.values()) or 1)
+        self._weights = dict(weights)
+        self._credit = {name: scale * self._credit.get(name, 0.0) for name in weights}
+        self._order = {name: self._order.get(name) or self._rng.random() for name in weights}
 
 
 class Pools:
