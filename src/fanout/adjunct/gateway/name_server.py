@@ -134,18 +134,18 @@ class Name:
         try:
             yield
         except dns.tsig.PeerBadKey:
-            raise DnsRefused(f"{who} does not know {key}") from None
+            raise DnsRefused(f"{who} does not take updates of {self._text} by {key}") from None
         except (dns.tsig.PeerBadSignature, dns.tsig.BadSignature):
             raise DnsRefused(f"{who} has another secret or algorithm for {key}") from None
         except (dns.tsig.PeerBadTime, dns.tsig.BadTime):
             raise DnsRefused(f"the clocks of {who} and of this machine differ too much") from None
         except dns.exception.Timeout:
             raise DnsUnreachable(f"{who} did not answer in {TIMEOUT_SECONDS:g} seconds") from None
-        except dns.exception.FormError:  # what refuses is often not signed, and then not read
-            raise self._refused("without a signature") from None
         except OSError as error:
             why = os.strerror(error.errno) if error.errno else str(error)
             raise DnsUnreachable(f"{who} cannot be reached: {why}") from None
         except (trio.BrokenResourceError, EOFError, dns.exception.DNSException) as error:
+            if type(error) is dns.exception.FormError:  # well formed, but for the signature
+                raise self._refused("without a signature") from None
             why = type(error).__name__
             raise DnsUnreachable(f"{who} broke off or made no sense ({why})") from None
