@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Self
 
 import dns.asyncquery
 import dns.message
@@ -58,7 +59,7 @@ alias 3600 CNAME ns
 
 
 class Knot:
-    """One knotd; its zone is kept while it is stopped."""
+    """One knotd, ended with the block; its zone is kept while it is stopped."""
 
     def __init__(self, folder: Path) -> None:
         path = shutil.which("knotd") or shutil.which("knotd", path="/usr/sbin:/usr/local/sbin")
@@ -74,6 +75,12 @@ class Knot:
             if self.start():
                 return
         pytest.fail(f"no knotd starts; {self.log}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     @property
     def log(self) -> str:
