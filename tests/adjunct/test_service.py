@@ -4,7 +4,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator
 from http.cookies import SimpleCookie
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import httpx
@@ -19,11 +19,15 @@ from fanout.adjunct.gateway.routes import gateway_routes
 from fanout.adjunct.gateway.service import Gateway
 from fanout.adjunct.gateway.status import NoSuchPool, read_pools
 from fanout.config import FleetConfig, SidecarConfig
+from fanout.runtime.adjuncts import Sidecar
+from fanout.runtime.registry import Registry
 from fanout.runtime.watch import Watch, open_watch
+from fanout.runtime.world import World
 from fanout.values import Endpoint, NodeState, Snapshot
 from tests.adjunct.test_pools import instance
-from tests.runtime.fleet import LEASE, MemoryFleet, Service, memory_fleet, until
+from tests.runtime.fleet import LEASE, TIMINGS, MemoryFleet, Service, memory_fleet, until
 
+SIDECAR: dict[str, object] = {"id": "s", "discovery": "redis://h"}
 SERVICE = Endpoint("service", 8080)
 
 
@@ -116,8 +120,74 @@ async def test_an_instance_whose_service_is_away_gets_nobody(autojump_clock: Moc
                 await until(lambda: states(watch) == {"web-1": "joining"})
             assert lives[0] < lives[1]
 
-            assert await sidecar.leave() == 0  # nobody to drain
+            began = trio.current_time()
+            assert await sidecar.leave() == 0
+            assert trio.current_time() - began < 1  # nobody to drain
             await until(lambda: states(watch) == {})
+
+
+class SlowRegistry:
+    """Takes longer for a write than the instance waits for its next heartbeat."""
+
+    def __init__(self) -> None:
+        self.written: list[tuple[NodeState, bool]] = []
+
+    async def write(self, record: InstanceRecord, *, news: bool) -> int:
+        """Take a record."""
+        self.written.append((record.state, news))
+        await trio.sleep(3 * TIMINGS.heartbeat_interval_seconds)
+        return 1
+
+
+async def test_heartbeats_are_no_news_and_none_follows_the_goodbye(
+    autojump_clock: MockClock,
+) -> None:
+    """Not even one that was due while discovery was slow to take the goodbye."""
+    registry = SlowRegistry()
+    config = SidecarConfig.from_mapping(
+        {**SIDECAR, "gateway_pool": "web", "gateway_address": "h:1", "gateway_drain_seconds": 60}
+    )
+    sidecar = Sidecar(
+        config=config,
+        world=World(),
+        registry=cast("Registry", registry),
+        watch=Watch("default", (INSTANCES,), instances=1),
+    )
+    gateway = Gateway(config)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(gateway.run, sidecar)
+        await trio.sleep(30)
+        sidecar.ready.set()
+        await trio.sleep(30)
+        await gateway.drain(sidecar)
+        await gateway.say_goodbye(sidecar)
+        await trio.sleep(30)
+        nursery.cancel_scope.cancel()
+
+    states = [state for state, _ in registry.written]
+    order = [NodeState.JOINING, NodeState.ACTIVE, NodeState.DRAINING, NodeState.GONE]
+    assert sorted(states, key=order.index) == states
+    assert all(states.count(state) > 1 for state in order[:-1])
+    assert [state for state, news in registry.written if news] == order
+
+
+@pytest.mark.parametrize(
+    ("settings", "has_token"),
+    [({}, False), ({"secret": "s"}, True), ({"gateway_secret": "s"}, True)],
+)
+async def test_tokens_need_a_secret(settings: dict[str, str], has_token: bool) -> None:  # noqa: FBT001
+    """That of the fleet will do."""
+    config = SidecarConfig.from_mapping({**SIDECAR, **settings})
+    watch = Watch("default", (INSTANCES,), instances=1)
+    watch.on_snapshot(0, Snapshot(further=(instance("a", cluster="default"),)))
+    sidecar = Sidecar(
+        config=config, world=World(), registry=cast("Registry", SlowRegistry()), watch=watch
+    )
+    transport = httpx.ASGITransport(Starlette(routes=Gateway(config).routes(sidecar)))
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        answer = await client.get("/gateway/web")
+
+    assert (answer.json()["token"] is not None, "set-cookie" in answer.headers) == (has_token,) * 2
 
 
 async def test_status_reads_pools_once(autojump_clock: MockClock) -> None:
