@@ -439,6 +439,20 @@ def test_a_bug_keeps_its_traceback(outcome: Exception, monkeypatch: pytest.Monke
     assert result.exception is outcome
 
 
+def test_dns_without_its_library_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes with an extra that most do not need."""
+    for name in [name for name in sys.modules if name.startswith("fanout.adjunct.gateway.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "dns", None)
+    monkeypatch.setenv("FANOUT_DNS_KEY", "k:c2VjcmV0")
+    done = invoke(
+        sidecar_main, "dns", *BASE, "--pool", "web", "--zone", "example.org", "--server", "h"
+    )
+
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "pip install 'fanout[gateway]'" in done.stderr
+
+
 def test_digest_reads_the_secret_from_standard_input() -> None:
     """Not from the command line, where others could read it."""
     done = CliRunner().invoke(sidecar_main, ["digest"], input="s3cret\n")

@@ -139,6 +139,19 @@ async def test_nothing_is_written_that_is_so_already(knot: Knot) -> None:
     assert await knot.serial() == before
 
 
+async def test_however_an_address_is_written_it_is_the_same(knot: Knot) -> None:
+    """Where two libraries differ, or it would be written for ever."""
+    pool = Pool(knot.port)
+    mapped = instance("a", ips=("::ffff:192.0.2.1", "2001:DB8:0::1"))
+    pool.watch.on_snapshot(0, Snapshot(further=(mapped,)))
+    await pool.updater.sync()
+    before = await knot.serial()
+    await pool.updater.sync()
+
+    assert await knot.serial() == before
+    assert len((await knot.look_up("web", "AAAA"))[0]) == 2
+
+
 async def test_what_others_changed_is_put_right(knot: Knot) -> None:
     """Addresses and times to live; other names and types are none of its business."""
     pool = Pool(knot.port)
@@ -321,6 +334,17 @@ def answered(
         answer.keyring = None
     wire = answer.to_wire()
     return len(wire).to_bytes(2) + wire
+
+
+async def test_a_server_whose_name_is_not_found_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the words of the resolver."""
+
+    async def fail(*_: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr("trio.socket.getaddrinfo", fail)
+    with pytest.raises(DnsUnreachable, match="cannot be reached: Name or service not known"):
+        await Name(Pool(53).config).read()
 
 
 async def test_a_server_that_says_nothing_is_away(monkeypatch: pytest.MonkeyPatch) -> None:

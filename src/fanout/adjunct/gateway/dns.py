@@ -23,6 +23,7 @@ from fanout.adjunct.gateway.name_server import (
     DnsRefused,
     DnsUnreachable,
     Name,
+    differences,
     records_of,
 )
 from fanout.config import DnsConfig
@@ -31,7 +32,6 @@ from fanout.errors import ConfigError
 from fanout.runtime.console import print_line
 from fanout.runtime.signals import Stop, open_signal_stop
 from fanout.runtime.watch import Watch, open_watch
-from fanout.runtime.world import World
 from fanout.values import NodeState
 
 log = structlog.get_logger()
@@ -96,8 +96,7 @@ class Updater:
                 return present
             wanted = self._wanted(present)
             after = records_of(sorted(wanted), self._config.ttl_seconds)
-            stale = any(before[k] and before[k].ttl != self._config.ttl_seconds for k in TYPES)
-            if wanted == present and not stale:
+            if not differences(before, after):
                 return present
             if await self._name.write(before, after):
                 log.info("dns_updated", name=self._config.fqdn, addresses=sorted(wanted))
@@ -156,13 +155,7 @@ class Updater:
             log.info("dns_recovered", name=self._config.fqdn)
 
 
-async def keep_name(
-    config: DnsConfig,
-    *,
-    world: World | None = None,
-    stop: Stop | None = None,
-    announce: Callable[[str], None] = print_line,
-) -> int:
+async def keep_name(config: DnsConfig, *, stop: Stop | None = None) -> int:
     """Keep a name equal to a pool until told to stop; return the exit code.
 
     Raises, in a group:
@@ -172,16 +165,15 @@ async def keep_name(
     """
     if stop is None:
         async with open_signal_stop() as signals:
-            return await keep_name(config, world=world, stop=signals, announce=announce)
+            return await keep_name(config, stop=signals)
 
     def on_first(addresses: set[str]) -> None:
-        announce(f"ready name={config.fqdn} server={config.server} addresses={len(addresses)}")
+        print_line(f"ready name={config.fqdn} server={config.server} addresses={len(addresses)}")
 
-    rng = world.rng if world is not None else Random()  # noqa: S311 - jitter
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_cancel_on, stop.requested, nursery.cancel_scope)
-        async with open_watch(config, (INSTANCES,), world=world) as (_, watch):
-            await Updater(config, watch, rng).run(on_first)
+        async with open_watch(config, (INSTANCES,)) as (_, watch):
+            await Updater(config, watch, Random()).run(on_first)  # noqa: S311 - jitter
     return 0
 
 

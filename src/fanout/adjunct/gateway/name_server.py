@@ -52,6 +52,15 @@ def records_of(addresses: Iterable[str], ttl_seconds: int) -> Records:
     return sets
 
 
+def differences(before: Records, after: Records) -> list[dns.rdatatype.RdataType]:
+    """Return the types whose records, or their time to live, are to be changed."""
+    return [
+        kind
+        for kind in TYPES
+        if before[kind] != after[kind] or (after[kind] and before[kind].ttl != after[kind].ttl)
+    ]
+
+
 class Name:
     """One name at the primary name server of its zone."""
 
@@ -84,17 +93,18 @@ class Name:
         return found
 
     async def write(self, before: Records, after: Records) -> bool:
-        """Replace what `read` returned; False, and nothing done, when that is so no more.
+        """Make what `read` returned to `after`; False, and nothing done, when it is so no more.
 
         Raises DnsUnreachable or DnsRefused.
         """
+        changed = differences(before, after)
         update = dns.update.UpdateMessage(f"{self._zone}.")
         for kind in TYPES:
             if before[kind]:
                 update.present(self._name, *before[kind])
             else:
                 update.absent(self._name, kind)
-            if before[kind] != after[kind] or before[kind].ttl != after[kind].ttl:
+            if kind in changed:
                 update.delete(self._name, kind)
                 update.add(self._name, after[kind])
         answer = await self._ask(update, OVERTAKEN)
@@ -142,7 +152,10 @@ class Name:
         except dns.exception.Timeout:
             raise DnsUnreachable(f"{who} did not answer in {TIMEOUT_SECONDS:g} seconds") from None
         except OSError as error:
-            why = os.strerror(error.errno) if error.errno else str(error)
+            # Of a failed connection the library's text repeats the address. The number of a name
+            # that is not found is of another kind, and negative.
+            code = error.errno or 0
+            why = os.strerror(code) if code > 0 else error.strerror or str(error)
             raise DnsUnreachable(f"{who} cannot be reached: {why}") from None
         except (trio.BrokenResourceError, EOFError, dns.exception.DNSException) as error:
             if type(error) is dns.exception.FormError:  # well formed, but for the signature
