@@ -261,11 +261,15 @@ def gateway_ips(value: Any) -> tuple[str, ...]:
     if not isinstance(words, list | tuple) or len(words) > GATEWAY_IPS_MAX:
         raise ConfigError(f"{mask(value)} is not allowed; give at most {GATEWAY_IPS_MAX} addresses")
     try:
-        return tuple(str(ip_address(str(word))) for word in words)
+        found = [ip_address(str(word)) for word in words]
     except ValueError:
+        found = []
+    # What holds on one interface only, as in fe80::1%eth0, means nothing to others.
+    if len(found) != len(words) or any(getattr(each, "scope_id", None) for each in found):
         raise ConfigError(
             f"{mask(value)} is not allowed; give an IP address, IPv4 or IPv6, without port"
-        ) from None
+        )
+    return tuple(map(str, found))
 
 
 gateway_weight = _count(1, 1000)

@@ -5,13 +5,16 @@ import random
 from collections import Counter
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fanout.adjunct.gateway.affinity import TOKEN_CHARACTERS_MAX, Affinity
 from fanout.adjunct.gateway.instance import INSTANCES, InstanceRecord, decode_instance
-from fanout.adjunct.gateway.pools import POOLS_MAX, NoInstance, Pools, RoundRobin, UnknownPool
+from fanout.adjunct.gateway.name_server import records_of
+from fanout.adjunct.gateway.pools import NoInstance, Pick, Pools, RoundRobin, UnknownPool
+from fanout.adjunct.gateway.status import shown
 from fanout.errors import RemoteProtocolError
 from fanout.runtime.watch import Watch
 from fanout.values import NodeState, Snapshot
@@ -160,6 +163,43 @@ async def test_a_returning_user_stays_while_the_instance_is_active(world: World)
     assert world.pools.pick("web", moved.token).instance == moved.instance
 
 
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from("abcd"), st.sampled_from(NodeState)),  # it is so now
+        st.integers(0, 5),  # this user asks
+    ),
+    max_size=60,
+)
+
+
+@given(steps=STEPS)
+async def test_whatever_happens_users_go_to_active_instances_and_stay(
+    steps: list[tuple[str, NodeState] | int],
+) -> None:
+    """A user moves exactly when its instance is not active, and is turned away only when none is."""
+    world = World()
+    world.say(instance("a"))
+    lives = {"a": (1, NodeState.ACTIVE)}
+    users: dict[int, Pick] = {}
+    for step in steps:
+        if isinstance(step, tuple):
+            name, state = step
+            lives[name] = (lives.get(name, (0, state))[0] + 1, state)
+            world.say(instance(name, state, incarnation=lives[name][0]))
+            continue
+        before = users.get(step)
+        active = {name for name, (_, state) in lives.items() if state is NodeState.ACTIVE}
+        if not active:
+            with pytest.raises(NoInstance):
+                world.pools.pick("web", before.token if before else None)
+            continue
+        users[step] = pick = world.pools.pick("web", before.token if before else None)
+        stays = before is not None and before.instance in active
+        assert pick.instance in active
+        assert pick.returning == stays
+        assert not stays or before is None or pick.instance == before.instance
+
+
 async def test_returning_users_take_nothing_from_the_share_of_new_ones(world: World) -> None:
     """One that comes back all day does not keep new users from its instance, or bring them."""
     world.say(instance("a"), instance("b"))
@@ -199,28 +239,20 @@ async def test_without_a_secret_there_are_no_tokens() -> None:
 async def test_an_unknown_pool_is_not_an_empty_one(world: World) -> None:
     """A pool that was there is told to come back later, any other that it is wrong."""
     world.say(instance("a"))
+    with pytest.raises(NoInstance, match="not read yet"):
+        World().pools.pick("webb")
     with pytest.raises(UnknownPool, match="'webb'") as unknown:
         world.pools.pick("webb")
     assert unknown.value.code == "NOPOOL"
 
-    world.pools.pick("web")
     world.move("a", NodeState.GONE)
     with pytest.raises(NoInstance, match="'web'") as nobody:
         world.pools.pick("web")
     assert nobody.value.code == "NOINSTANCE"
-    assert world.pools.instances() == {"web": {}}
-
-
-async def test_pools_that_come_and_go_are_not_remembered_for_ever(world: World) -> None:
-    """Whoever can write to discovery cannot fill the memory of those who read it."""
-    for number in range(POOLS_MAX + 50):
-        name = f"pool-{number}"
-        world.say(instance("a", pool=name))
-        world.pools.instances()
-        world.say(instance("a", NodeState.GONE, pool=name, version=2))
-        world.pools.instances()
-
-    assert POOLS_MAX <= len(world.pools.instances()) <= POOLS_MAX + 1
+    late = World()
+    late.move("a", NodeState.GONE)
+    with pytest.raises(NoInstance, match="'web'"):
+        late.pools.pick("web")
 
 
 # Tokens.
@@ -282,6 +314,27 @@ def test_an_instance_comes_back_as_it_was_written() -> None:
     assert record.id == "web/a"
 
 
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+    | st.sampled_from(["192.0.2.1", "::1", "fe80::1%eth0", "https://a.example", "active"]),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=5,
+)  # fmt: skip
+
+
+@given(field=st.sampled_from([*attrs.fields_dict(InstanceRecord), "other"]), value=JSON)
+def test_whatever_discovery_holds_is_a_record_or_refused(field: str, value: object) -> None:
+    """And what is taken can be written again, told to callers, and put into DNS."""
+    data = {**json.loads(encode_record(instance("a", ips=("::1",)))), field: value}
+    try:
+        record = decode_instance(json.dumps(data).encode())
+    except RemoteProtocolError:
+        return
+
+    assert decode_instance(encode_record(record)) == record
+    assert shown([record])
+    assert sum(map(len, records_of(record.ips, 30).values())) == len(set(record.ips))
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -296,6 +349,7 @@ def test_an_instance_comes_back_as_it_was_written() -> None:
         ("ips", ["localhost"]),
         ("ips", ["192.0.2.1"] * 17),
         ("ips", "192.0.2.1/24"),
+        ("ips", ["fe80::1%eth0"]),
         ("weight", 0),
         ("weight", 1001),
         ("weight", True),

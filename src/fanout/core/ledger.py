@@ -6,7 +6,7 @@ some time after it left or expired, so that an instance that comes back with old
 it back: only news can.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Generic, Literal, TypeVar
 
@@ -135,6 +135,11 @@ class Ledger(Generic[K, R, _E]):
         self.records: Mapping[K, R] = MappingProxyType(self._records)
         self.renewals = 0
         """Newer records of known members, ever."""
+
+    @property
+    def absent(self) -> Iterable[R]:
+        """The last records of those who left or expired and are still remembered."""
+        return (record for record, _ in self._absent.values())
 
     def observe(self, record: R, now: float) -> tuple[_E, ...]:
         """Take a record, new or old."""

@@ -1,7 +1,7 @@
 """What is known of further kinds of records, for those who want to be woken by a change of it."""
 
 import math
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -61,6 +61,10 @@ class Watch:
     def members(self, kind: RecordKind[R]) -> Mapping[str, R]:
         """Return the records of a kind by their ids; a live view."""
         return self._ledgers[kind.type].records
+
+    def absent(self, kind: RecordKind[R]) -> Iterable[R]:
+        """Return the last records of those who left or expired of late."""
+        return self._ledgers[kind.type].absent
 
     def on_snapshot(self, instance: int, snapshot: Snapshot) -> None:
         """Take what one discovery instance knows."""

@@ -21,9 +21,6 @@ from fanout.errors import FanoutError
 from fanout.runtime.watch import Watch
 from fanout.values import NodeState
 
-POOLS_MAX = 1024
-"""Pools without instances that are still known as pools."""
-
 
 class GatewayError(FanoutError):
     """A user cannot be handed out; `code` is stable."""
@@ -32,7 +29,7 @@ class GatewayError(FanoutError):
 
 
 class UnknownPool(GatewayError):  # noqa: N818 - a fact
-    """No instance of this pool has been seen since this process started."""
+    """No instance of this pool is there, or was until lately."""
 
     code = "NOPOOL"
 
@@ -121,7 +118,7 @@ class Pools:
         self._learn()
 
     def instances(self) -> Mapping[str, Mapping[str, InstanceRecord]]:
-        """Return the present instances of every pool seen so far, by pool and by their names."""
+        """Return the present instances of every pool, by pool and by their names."""
         if self._seen.is_set():
             self._learn()
         return self._pools
@@ -134,16 +131,14 @@ class Pools:
             returning: the token that the user was given the last time, if it has that.
 
         Raises:
-            UnknownPool: no instance of it has been seen.
-            NoInstance: none of its instances is active.
+            UnknownPool: no instance of it is there, or was in the last ten minutes.
+            NoInstance: none of its instances is active, or discovery was not read yet.
 
         """
-        instances = self.instances().get(pool)
-        if instances is None:
-            raise UnknownPool(f"there is no pool {pool[:64]!r} here")
+        instances = self.instances().get(pool, {})
         active = {n: each for n, each in instances.items() if each.state is NodeState.ACTIVE}
         if not active:
-            raise NoInstance(f"no instance of pool {pool!r} is active now; try again")
+            raise self._nobody(pool)
         known = self._known(pool, returning)
         name = known if known in active else None
         if name is None:
@@ -159,6 +154,15 @@ class Pools:
             returning=name == known,
         )
 
+    def _nobody(self, pool: str) -> GatewayError:
+        """Return why a pool has no active instance."""
+        if not self._watch.ever_read:
+            return NoInstance("discovery was not read yet; try again")
+        late = (each.pool for each in self._watch.absent(INSTANCES))
+        if pool in self._pools or pool in late:
+            return NoInstance(f"no instance of pool {pool!r} is active now; try again")
+        return UnknownPool(f"there is no pool {pool[:64]!r} here")
+
     def _known(self, pool: str, token: str | None) -> str | None:
         """Return the instance that a token names."""
         if self._affinity is None or token is None:
@@ -166,9 +170,9 @@ class Pools:
         return self._affinity.instance(token, pool, self._wall_seconds())
 
     def _learn(self) -> None:
-        """Sort what is known by pools. One whose instances are all gone is still a pool."""
+        """Sort what is known by pools."""
         self._seen = self._watch.changed
-        self._pools = {pool: {} for pool in list(self._pools)[-POOLS_MAX:]}
+        self._pools = {}
         for record in self._watch.members(INSTANCES).values():
             self._pools.setdefault(record.pool, {})[record.instance] = record
         self._robins = {

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from fanout.adjunct.gateway.pools import GatewayError, Pick, Pools, UnknownPool
-from fanout.adjunct.gateway.status import Shown, shown
+from fanout.adjunct.gateway.status import shown
 
 COOKIE_PREFIX = "fanout_gateway_"
 """With a pool's name behind it: the cookie that holds a token."""
@@ -28,9 +28,8 @@ def gateway_routes(
     """
 
     async def listing(_request: Request) -> Response:
-        known = pools.instances()
-        empty: Shown = {pool: [] for pool in known}
-        return _json(empty | shown(each for pool in known.values() for each in pool.values()))
+        known = pools.instances().values()
+        return _json(shown(each for pool in known for each in pool.values()))
 
     async def pick(request: Request) -> Response:
         pool: str = request.path_params["pool"]
