@@ -378,7 +378,7 @@ def run_fake(
     main, path, arguments = service
     calls: list[Any] = []
 
-    async def fake(config: Any) -> int:
+    async def fake(config: Any, **_: object) -> int:
         calls.append(config)
         if isinstance(outcome, BaseException):
             raise outcome
@@ -437,6 +437,20 @@ def test_a_bug_keeps_its_traceback(outcome: Exception, monkeypatch: pytest.Monke
     result, _ = run_fake(monkeypatch, SERVICES[0], outcome)
 
     assert result.exception is outcome
+
+
+def test_dns_without_its_library_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes with an extra that most do not need."""
+    for name in [name for name in sys.modules if name.startswith("fanout.adjunct.gateway.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "dns", None)
+    monkeypatch.setenv("FANOUT_DNS_KEY", "k:c2VjcmV0")
+    done = invoke(
+        sidecar_main, "dns", *BASE, "--pool", "web", "--zone", "example.org", "--server", "h"
+    )
+
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "pip install 'fanout[gateway]'" in done.stderr
 
 
 def test_digest_reads_the_secret_from_standard_input() -> None:

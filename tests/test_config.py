@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from fanout.config import (
     DiscoveryAddress,
+    DnsConfig,
+    DnsKey,
     NodeConfig,
     RedisAddress,
     SidecarConfig,
@@ -22,15 +24,25 @@ from fanout.values import Endpoint
 URL = "redis://127.0.0.1:1"
 SIDECAR: dict[str, object] = {"id": "s", "discovery": URL}
 NODE: dict[str, object] = {"id": "n", "discovery": URL, "spawn": "127.0.0.1:0"}
-ADDRESSES = ("redis", "spawn", "advertise", "discovery", "local")
+DNS: dict[str, object] = {
+    "discovery": URL,
+    "pool": "web",
+    "zone": "example.org",
+    "server": "127.0.0.1",
+    "dns_key": "k:c2VjcmV0",
+}
+ADDRESSES = (
+    *("redis", "spawn", "advertise", "discovery", "local"),
+    *("gateway_check", "server", "dns_key"),
+)
 
-CASES = [(SidecarConfig, SIDECAR), (NodeConfig, NODE)]
+CASES = [(SidecarConfig, SIDECAR), (NodeConfig, NODE), (DnsConfig, DNS)]
 EVERY_OPTION = [(config, base, name) for config, base in CASES for name in options(config)]
 
 
 def read(config: Any, name: str) -> Any:
     """Return the value of an option, wherever it stands in the configuration."""
-    holders = [config, *(getattr(config, part, None) for part in ("timings", "limits"))]
+    holders = [config, *(getattr(config, part, None) for part in ("timings", "limits", "gateway"))]
     return next(getattr(holder, name) for holder in holders if hasattr(holder, name))
 
 
@@ -116,6 +128,65 @@ def test_no_message_repeats_a_password(before: str, after: str, scheme: str, nam
         NodeConfig.from_mapping({**NODE, name: value})
 
     assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "endpoint"),
+    [
+        ("10.0.0.53", Endpoint("10.0.0.53", 53)),
+        ("ns.example.org:5353", Endpoint("ns.example.org", 5353)),
+        ("2001:db8::53", Endpoint("2001:db8::53", 53)),
+        ("[2001:db8::53]:5353", Endpoint("2001:db8::53", 5353)),
+    ],
+)
+def test_name_servers(text: str, endpoint: Endpoint) -> None:
+    """The port may be left out."""
+    assert DnsConfig.from_mapping({**DNS, "server": text}).server == endpoint
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("k:c2VjcmV0", DnsKey("k", "c2VjcmV0")),
+        ("Up.Dates.:c2VjcmV0\n", DnsKey("up.dates", "c2VjcmV0")),
+        ("hmac-sha512:k:c2VjcmV0", DnsKey("k", "c2VjcmV0", "hmac-sha512")),
+    ],
+)
+def test_keys_of_name_servers(text: str, key: DnsKey) -> None:
+    """As name servers and their tools write them; never shown."""
+    assert DnsConfig.from_mapping({**DNS, "dns_key": text}).dns_key == key
+    assert "c2VjcmV0" not in repr(key)
+
+
+@pytest.mark.parametrize(
+    "text", ["canary", "k:", ":canary", "k:canary!", "md5:k:canary", "a:b:k:canary", "k k:canary"]
+)
+def test_keys_that_are_refused(text: str) -> None:
+    """Without a word of what may be the secret."""
+    with pytest.raises(SettingError, match="NAME:SECRET") as caught:
+        DnsConfig.from_mapping({**DNS, "dns_key": text})
+
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "fqdn"), [("", "web.example.org"), ("www.Example.org.", "www.example.org")]
+)
+def test_the_name_of_a_pool(name: str, fqdn: str) -> None:
+    """The pool in front of the zone, or any name within it, the zone's own too."""
+    given_ = {"name": name} if name else {}
+    assert DnsConfig.from_mapping({**DNS, **given_}).fqdn == fqdn
+    assert DnsConfig.from_mapping({**DNS, "name": "example.org"}).fqdn == "example.org"
+    with pytest.raises(SettingError, match="must be in the zone"):
+        DnsConfig.from_mapping({**DNS, "name": "www.badexample.org"})
+
+
+def test_a_pool_that_is_no_name_in_dns_is_refused() -> None:
+    """Where it would have to be one."""
+    with pytest.raises(ConfigError, match=r"a\.\.b\.example\.org"):
+        DnsConfig.from_mapping({**DNS, "pool": "a..b"})
+    named = {**DNS, "pool": "a..b", "name": "web.example.org"}
+    assert DnsConfig.from_mapping(named).fqdn == "web.example.org"
 
 
 def test_discovery_names_primaries_and_replicas() -> None:

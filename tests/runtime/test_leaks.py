@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from fanout.core.membership import TOMBSTONE_SECONDS
+from fanout.core.view import TOMBSTONE_SECONDS
 from fanout.testing.network import MemoryNetwork
 from fanout.values import Endpoint
 from tests.runtime.alive import alive
