@@ -36,13 +36,29 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         VALUES | {"fanout.core", "fanout.wire", "fanout.runtime", "fanout.testing"},
         {"attrs", "trio"},
     ),
+    "fanout.adjunct": (set(), set()),
+    "fanout.adjunct.purge": (
+        VALUES
+        | {"fanout.config", "fanout.core", "fanout.runtime", "fanout.client"}
+        | {"fanout.adjunct.purge", "fanout.adjunct.purge.message", "fanout.adjunct.purge.plan"},
+        {"attrs", "httpx", "trio"},
+    ),
+    "fanout.adjunct.purge.message": (VALUES, {"attrs"}),
+    "fanout.adjunct.purge.plan": (
+        VALUES | {"fanout.core", "fanout.adjunct.purge.message"},
+        {"attrs"},
+    ),
     "fanout_cli": (
-        {"fanout", "fanout.errors", "fanout.config", "fanout.runtime", "fanout_cli"},
+        {"fanout", "fanout.errors", "fanout.config", "fanout.runtime", "fanout_cli"}
+        | {"fanout.adjunct.purge", "fanout.adjunct.purge.message"},
         {"attrs", "click", "trio"},
     ),
 }
 
-PURE = {"fanout.errors", "fanout.values", "fanout.config", "fanout.core", "fanout.wire"}
+PURE = {
+    *("fanout.errors", "fanout.values", "fanout.config", "fanout.core", "fanout.wire"),
+    *("fanout.adjunct.purge.message", "fanout.adjunct.purge.plan"),
+}
 
 IMPURE = {
     *("time", "datetime", "sched", "signal"),
@@ -134,6 +150,14 @@ def test_imports_point_one_way(name: str) -> None:
         ("fanout.runtime.x", "import click"),
         ("fanout.runtime.x", "from fanout.testing import fakes"),
         ("fanout.runtime.x", "import fanout_cli.options"),
+        ("fanout.core.x", "from fanout.adjunct.purge.message import Purge"),
+        ("fanout.runtime.x", "from fanout.adjunct import purge"),
+        ("fanout.client.x", "import fanout.adjunct.purge"),
+        ("fanout.adjunct.x", "from fanout.adjunct.purge import tag"),
+        ("fanout.adjunct.purge.x", "from fanout.adjunct.x import y"),
+        ("fanout.adjunct.purge.x", "import fanout_cli.options"),
+        ("fanout.adjunct.purge.plan", "import trio"),
+        ("fanout.adjunct.purge.message", "import time"),
         ("fanout_cli.x", "from fanout.core.glob import compile_pattern"),
         ("fanout_cli.x", "from fanout.values import Endpoint"),
         ("fanout_cli.x", "import fanout.testing"),

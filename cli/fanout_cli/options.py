@@ -13,8 +13,10 @@ from typing import Any, TypeVar
 import click
 
 from fanout.config import (
+    EdgeConfig,
     FleetConfig,
     NodeConfig,
+    PurgeConfig,
     SidecarConfig,
     flag,
     groups,
@@ -31,9 +33,10 @@ INTERRUPTED = 130
 HOST_CHARACTERS_MAX = 48
 """How much of the host name goes into a default id: the process id must fit beside it."""
 
-_SERVICES = {**options(NodeConfig), **options(SidecarConfig)}
+_WHOLE = (NodeConfig, SidecarConfig)
+_SERVICES = {name: field for config in _WHOLE for name, field in options(config).items()}
 
-C = TypeVar("C", SidecarConfig, NodeConfig, FleetConfig)
+C = TypeVar("C", SidecarConfig, NodeConfig, FleetConfig, EdgeConfig, PurgeConfig)
 
 
 class Configured(click.Command):
@@ -66,6 +69,8 @@ class Configured(click.Command):
         heading = {name: title for title, group in self._groups.items() for name in group}
         sections: dict[str, list[tuple[str, str]]] = {title: [] for title in self._groups}
         for parameter in self.get_params(ctx):
+            if not isinstance(parameter, click.Option):
+                continue  # the usage line shows it
             if (record := parameter.get_help_record(ctx)) is not None:
                 title = heading.get(parameter.name or "", "General")
                 sections.setdefault(title, []).append(record)
@@ -112,8 +117,8 @@ def gather(config: type[C], flags: Mapping[str, Any], config_file: str | None) -
     sources: dict[str, str] = {}
     if path := config_file or os.environ.get("FANOUT_CONFIG"):
         for name, value in read_toml("config", path).items():
-            if config is FleetConfig and name in _SERVICES and name not in options(config):
-                continue  # a look at the fleet may share the file of its members
+            if config not in _WHOLE and name in _SERVICES and name not in options(config):
+                continue  # subcommands may share the file of the services
             values[name], sources[name] = value, f"{name} in file {path}"
     for name in options(config):
         if (text := os.environ.get(variable(name))) is not None:

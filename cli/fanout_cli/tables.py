@@ -1,8 +1,10 @@
 """What the commands show to people."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the runtime is loaded only when it is needed
+    from fanout.adjunct.purge.publisher import Answers
     from fanout.runtime.fleet import FleetReport
 
 _HEAD = ("NODE", "STATE", "REDIS", "HEARTBEAT", "FENCE", "COVERED", "DEAF", "INCARNATION")
@@ -23,11 +25,7 @@ def as_text(fleet: "FleetReport") -> str:
         )
         for node in fleet.nodes
     ]
-    widths = [max(map(len, column)) for column in zip(_HEAD, *rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in (_HEAD, *rows)
-    ]
+    lines = _aligned([_HEAD, *rows])
     readable = sum(bool(each["readable"]) for each in fleet.discovery)
     lines.append("")
     lines.append(
@@ -36,3 +34,43 @@ def as_text(fleet: "FleetReport") -> str:
     )
     lines += [f"not whole: {problem}" for problem in fleet.problems] or ["whole"]
     return "\n".join(lines)
+
+
+def purge_values(answers: "Answers") -> dict[str, Any]:
+    """Return what became of a purge, as values of JSON."""
+    return {
+        "id": answers.purge.id,
+        "kind": answers.purge.target.kind.value,
+        "names": answers.purge.target.names,
+        "whole": answers.whole,
+        "edges": {
+            edge: {"outcome": "silent", "code": "", "message": ""}
+            if report is None
+            else {
+                "outcome": report.outcome.value,
+                "code": report.code,
+                "message": report.message,
+            }
+            for edge, report in sorted(answers.edges.items())
+        },
+    }
+
+
+def purge_text(values: dict[str, Any]) -> str:
+    """Return the same as a table, with the sum below it."""
+    edges = values["edges"]
+    rows = [
+        (edge, each["outcome"], ": ".join(filter(None, (each["code"], each["message"]))))
+        for edge, each in edges.items()
+    ]
+    applied = sum(each["outcome"] == "applied" for each in edges.values())
+    sum_line = f"purge {values['id']}: applied by {applied} of {len(edges)} edges"
+    return "\n".join([*_aligned([("EDGE", "OUTCOME", "WHY"), *rows]), "", sum_line])
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]

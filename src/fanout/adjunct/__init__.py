@@ -1,0 +1,1 @@
+"""What stands on fan-out and membership, and what nothing else needs."""
