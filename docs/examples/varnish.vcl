@@ -16,6 +16,7 @@ acl purgers {
 
 sub vcl_recv {
     if (req.method == "PURGE" || req.method == "BAN") {
+        # Two addresses in X-Forwarded-For: it came through a proxy on this machine.
         if (client.ip !~ purgers || req.http.X-Forwarded-For ~ ",") {
             return (synth(405));
         }
@@ -38,10 +39,9 @@ sub vcl_backend_response {
 
     # The edge purges a second time after its --settle-seconds. What the origin began to answer
     # before a purge and delivered later than that would stay: it is passed on, but not kept.
-    # Keep this time at or below --settle-seconds.
-    if (beresp.time - bereq.time > 2s) {
-        set beresp.ttl = 0s;
-        set beresp.grace = 0s;
+    # Keep this time a little below --settle-seconds.
+    if (beresp.time - bereq.time > 1.8s) {
+        set beresp.ttl = 10s; # for so long visitors of this page do not wait for each other
         set beresp.uncacheable = true;
     }
 }
