@@ -2,6 +2,7 @@
 
 import json
 import re
+import ssl
 import subprocess
 import time
 from collections.abc import AsyncIterator
@@ -24,11 +25,13 @@ from tests.live.conftest import START_SECONDS, Fleet, Process, command
 VCL = Path(__file__).parents[2] / "docs" / "examples" / "varnish.vcl"
 HOST = "www.example.com"
 PAGE_SECONDS = 3600
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""Spares each client of plain HTTP the time to read certificates."""
 
 
 @attrs.define(eq=False)
 class Origin:
-    """Serves pages that say which version they are; each has its path as a key, and `all-pages`.
+    """Serves pages that say which version they are, with two keys: their path and `all-pages`.
 
     `/slow` reads the version, and then answers only when `release` is set.
     """
@@ -37,12 +40,14 @@ class Origin:
     version: int = 1
     delay_seconds: float = 0.0
     asked: list[str] = attrs.field(factory=list)
+    _asked_now: trio.Event = attrs.field(factory=trio.Event)
     release: trio.Event = attrs.field(factory=trio.Event)
 
     async def app(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """Serve a page."""
         path = scope["path"]
         self.asked.append(path)
+        self._asked_now.set()
         tag(scope, path.strip("/") or "home", "all-pages")
         body = f"version {self.version}".encode()  # read first: it may be old when it is sent
         await trio.sleep(self.delay_seconds)
@@ -50,6 +55,12 @@ class Origin:
             await self.release.wait()
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": body})
+
+    async def wait_asked(self) -> None:
+        """Wait until a page is asked for, unless one was since `asked` was cleared."""
+        if not self.asked:
+            self._asked_now = trio.Event()
+            await self._asked_now.wait()
 
 
 @asynccontextmanager
@@ -94,8 +105,8 @@ class Varnish:
 
     async def get(self, path: str, host: str = HOST) -> str:
         """Return a page as a visitor sees it."""
-        async with httpx.AsyncClient(base_url=self.url, headers={"Host": host}) as client:
-            answer = await client.get(path)
+        async with httpx.AsyncClient(base_url=self.url, verify=NO_TLS) as client:
+            answer = await client.get(path, headers={"Host": host})
             assert answer.status_code == 200
             assert "surrogate-key" not in answer.headers
             return answer.text

@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -26,8 +27,11 @@ from tests.live.conftest import Fleet, Process
 pytestmark = pytest.mark.live
 
 BOTH = {"edge-1": "applied", "edge-2": "applied"}
+AT_ONCE = "--settle-seconds=0"
+"""For tests in which nothing is on its way from the origin when a purge comes."""
+
 VISITORS = 6
-CHANGES = 6
+CHANGES = 3
 
 
 @attrs.frozen
@@ -48,8 +52,7 @@ class Site:
 async def open_site(fleet: Fleet, folder: Path, *extra: str) -> AsyncIterator[Site]:
     """Start a site; `extra` are options of its edges."""
     fleet.add_discovery()
-    for name in ("node-1", "node-2"):
-        fleet.node(name)
+    fleet.node("node")
     sidecars = [fleet.sidecar(name) for name in ("one", "two")]
     async with open_origin() as origin:
         caches = [start_varnish(fleet, folder / f"v{n}", origin) for n in (1, 2)]
@@ -64,7 +67,7 @@ async def test_a_purge_reaches_every_cache_and_removes_what_it_names(
     fleet: Fleet, tmp_path: Path
 ) -> None:
     """By URL, by key, everything; other pages stay. Whoever is missing is told apart."""
-    async with open_site(fleet, tmp_path) as site:
+    async with open_site(fleet, tmp_path, AT_ONCE) as site:
         one = site.sidecars[0]
         paths = ("/", "/a.b?x=1", "/aXb", "/c")
         old, new = ["version 1"] * 2, ["version 2"] * 2
@@ -126,64 +129,76 @@ async def test_under_load_nothing_stale_is_served_once_the_report_is_there(
 
         assert [(before, page) for before, page in seen if int(page.split()[1]) < before] == []
         assert {before for before, _ in seen} >= set(range(1, CHANGES + 1))
-        assert len(seen) > 10 * len(site.origin.asked) > 0
+        assert len(seen) > len(site.origin.asked)
 
 
 def _urls(*paths: str) -> list[str]:
     return [f"http://{HOST}{path}" for path in paths]
 
 
-@pytest.mark.parametrize("what", [("key", "slow"), ("url", *_urls("/slow")), ("all",)])
 async def test_an_answer_on_its_way_from_the_origin_does_not_outlive_the_purge(
-    fleet: Fleet, tmp_path: Path, what: tuple[str, ...]
+    fleet: Fleet, tmp_path: Path
 ) -> None:
     """It was made before the change, and it comes into the cache after the first purge."""
-    async with open_site(fleet, tmp_path) as site, trio.open_nursery() as nursery:
-        cache = site.caches[0]
-        nursery.start_soon(cache.get, "/slow")
-        while not site.origin.asked:
-            await trio.sleep(0.01)
-        site.origin.version = 2
-        nursery.start_soon(purge, site.sidecars[0], *what)
-        await wait_log(site.edges[0], "purge_applied_once")
-        site.origin.release.set()
-        await wait_log(site.edges[0], "purge_done")
-
-        assert await cache.get("/slow") == "version 2"
-
-
-@pytest.mark.parametrize("lost", ["edge", "sidecar"])
-async def test_whoever_was_away_purges_what_it_may_have_missed(
-    fleet: Fleet, tmp_path: Path, lost: str
-) -> None:
-    """An edge that was killed, or whose sidecar was, and is back. The other edge goes on."""
     async with open_site(fleet, tmp_path) as site:
-        one, two = site.sidecars
-        assert await site.pages("/") == ["version 1"] * 2
-        if lost == "edge":
-            site.edges[1].stop(signal.SIGKILL)
-        else:
-            two.stop(signal.SIGKILL)
-            await wait_log(site.edges[1], "sidecar_away")
-        site.origin.version = 2
-        code, answer = await purge(one, "key", "home", "--wait", "8", "--expect", "edge-2")
-        assert (code, outcomes(answer)) == (1, {"edge-1": "applied", "edge-2": "silent"})
-        assert await site.pages("/") == ["version 2", "version 1"]
+        cache, edge = site.caches[0], site.edges[0]
+        for what in (("key", "slow"), ("url", *_urls("/slow")), ("all",)):
+            site.origin.release = trio.Event()
+            site.origin.asked.clear()
+            before = site.origin.version
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(cache.get, "/slow")
+                await site.origin.wait_asked()
+                site.origin.version += 1
+                _, answer = await purge(site.sidecars[0], *what, "--wait", "0.001")
+                await wait_log(edge, "purge_applied_once", ids=[answer["id"]])
+                site.origin.release.set()
+            await wait_log(edge, "purge_done", id=answer["id"])
+            assert await cache.get("/slow") == f"version {before + 1}"
+            await purge(site.sidecars[0], "all", "--wait", "30")
 
-        if lost == "edge":
-            start_varnish_edge(fleet, "edge-2", two, site.caches[1])
-        else:
-            address = f"--ws=127.0.0.1:{two.port('ws')}"
-            await trio.to_thread.run_sync(fleet.sidecar, "two-again", address)
-            await wait_log(site.edges[1], "everything_purged", because="gap")
+
+async def test_whoever_was_away_purges_what_it_may_have_missed(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    """A sidecar that was killed, then an edge, and each is back. The other edge goes on."""
+    async with open_site(fleet, tmp_path, AT_ONCE) as site:
+        one, two = site.sidecars
+        edge = site.edges[1]
+
+        async def purge_without_two() -> None:
+            site.origin.version += 1
+            answer = await purge(one, "key", "home", "--wait", "3", "--expect", "edge-2")
+            assert outcomes(answer[1]) == {"edge-1": "applied", "edge-2": "silent"}
+            new = site.origin.version
+            assert await site.pages("/") == [f"version {new}", f"version {new - 1}"]
+
+        assert await site.pages("/") == ["version 1"] * 2
+        two.stop(signal.SIGKILL)
+        await wait_log(edge, "sidecar_away")
+        await purge_without_two()
+        address = f"--ws=127.0.0.1:{two.port('ws')}"
+        two = await trio.to_thread.run_sync(fleet.sidecar, "two-again", address)
+        await wait_log(edge, "everything_purged", because="gap")
         assert await site.pages("/") == ["version 2"] * 2
+
+        edge.stop(signal.SIGKILL)
+        await purge_without_two()
+        start = partial(start_varnish_edge, fleet, "edge-2", two, site.caches[1])
+        await trio.to_thread.run_sync(start)
+        assert await site.pages("/") == ["version 3"] * 2
 
 
 async def test_a_cache_that_hangs_is_reported_and_emptied_when_it_is_back(
     fleet: Fleet, tmp_path: Path
 ) -> None:
     """Attempts are counted, the other edge and the fan-out do not notice."""
-    extra = ("--cache-timeout-seconds=0.5", "--attempts-max=2", "--everything-interval-seconds=0.5")
+    extra = (
+        AT_ONCE,
+        "--cache-timeout-seconds=0.5",
+        "--attempts-max=2",
+        "--everything-interval-seconds=0.5",
+    )
     async with open_site(fleet, tmp_path, *extra) as site:
         one, two = site.sidecars
         hung = site.caches[1]
