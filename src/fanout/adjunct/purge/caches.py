@@ -21,7 +21,10 @@ from fanout.config import EdgeConfig
 from fanout.core.pace import Pace
 
 BODY_BYTES_MAX = 64 * 1024
-"""What is read of an answer, so that its connection can be used again."""
+"""Longest answer that is read, so that its connection can be used again. What it says is not used."""
+
+DIGITS_MAX = 16
+"""Longest number that is taken for one in a header."""
 
 RETRY_SECONDS_MAX = 60.0
 """Longest wait that a cache may ask for."""
@@ -121,10 +124,9 @@ class Cache:
         try:
             response = await self._client.send(request, stream=True)
             try:
-                read = 0
-                async for piece in response.aiter_raw():
-                    if (read := read + len(piece)) > BODY_BYTES_MAX:
-                        break
+                if _is_short(response):
+                    async for _ in response.aiter_raw():
+                        pass
             finally:
                 await response.aclose()
         except httpx.TimeoutException:
@@ -135,6 +137,15 @@ class Cache:
         return _judged(call, response)
 
 
+def _is_short(response: httpx.Response) -> bool:
+    length = response.headers.get("Content-Length", "")
+    return _is_number(length) and int(length) <= BODY_BYTES_MAX
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < DIGITS_MAX
+
+
 def _judged(call: Call, response: httpx.Response) -> Failure | None:
     status = response.status_code
     if response.is_success or (call.absent and status == httpx.codes.NOT_FOUND):
@@ -142,7 +153,7 @@ def _judged(call: Call, response: httpx.Response) -> Failure | None:
     said = f"the cache answered {call.method} with status {status}"
     if status in PASSING or response.is_server_error:
         asked = response.headers.get("Retry-After", "")
-        seconds = float(asked) if asked.isascii() and asked.isdigit() else 0.0
+        seconds = float(asked) if _is_number(asked) else 0.0
         return Failure("cache_unready", said, retry_seconds=min(seconds, RETRY_SECONDS_MAX))
     return Failure("cache_refused", said, final=True)
 
