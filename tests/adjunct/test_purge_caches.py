@@ -43,7 +43,7 @@ def test_nginx_knows_no_keys() -> None:
     nginx = partial(calls, cache="nginx", cache_url=BASE)
 
     assert nginx(URLS) == calls(URLS, cache="varnish", cache_url=BASE)
-    assert nginx(everything()) == [Call("PURGE", BASE, path="/*", absent=True)]
+    assert nginx(everything()) == [Call("PURGE", BASE, path="/*")]
     assert nginx(by_key("a", "b")) == nginx(everything())
 
 
@@ -113,6 +113,8 @@ class Server:
         (200, URLS, None),
         (204, everything(), None),
         (404, URLS, None),
+        (412, URLS, None),
+        (412, everything(), ("cache_refused", True)),
         (404, everything(), ("cache_refused", True)),
         (405, URLS, ("cache_refused", True)),
         (301, URLS, ("cache_refused", True)),

@@ -32,6 +32,9 @@ RETRY_SECONDS_MAX = 60.0
 PASSING = {408, 425, 429}
 """Refusals that are about the moment, not about the request. So is everything from 500 on."""
 
+ABSENT = {404, 412}
+"""What modules of nginx say about a page that they do not have."""
+
 Template: TypeAlias = tuple[str, str, str]
 
 
@@ -44,7 +47,7 @@ class Call:
     headers: tuple[tuple[str, str], ...] = ()
     body: str = ""
     path: str = ""
-    absent: bool = False  # whether 404 means that the cache did not have it
+    absent: bool = False  # whether 404 or 412 means that the cache did not have it
 
 
 Driver: TypeAlias = Callable[[Target], list[Call]]
@@ -71,10 +74,13 @@ def varnish(base: str, target: Target) -> list[Call]:
 
 
 def nginx(base: str, target: Target) -> list[Call]:
-    """Ask nginx, or what behaves like it: by PURGE, of `/*` for everything. It knows no keys."""
+    """Ask nginx, or what behaves like it: by PURGE, of `/*` for everything. It knows no keys.
+
+    A module that knows no `/*` has no such page either, so only success counts there.
+    """
     if target.kind is Kind.URL:
         return [_purge(base, url) for url in target.names]
-    return [Call("PURGE", base, path="/*", absent=True)]
+    return [Call("PURGE", base, path="/*")]
 
 
 def http(templates: dict[Kind, Template], target: Target) -> list[Call]:
@@ -148,7 +154,7 @@ def _is_number(text: str) -> bool:
 
 def _judged(call: Call, response: httpx.Response) -> Failure | None:
     status = response.status_code
-    if response.is_success or (call.absent and status == httpx.codes.NOT_FOUND):
+    if response.is_success or (call.absent and status in ABSENT):
         return None
     said = f"the cache answered {call.method} with status {status}"
     if status in PASSING or response.is_server_error:
