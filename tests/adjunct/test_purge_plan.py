@@ -227,6 +227,43 @@ def test_old_purges_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     assert plan.receive(purge_of(1), 0.0) == (report(1, Outcome.PENDING),)
 
 
+def test_what_comes_before_the_second_time_of_everything_gets_two_of_its_own() -> None:
+    """Also when the second time fails at first, and waits beside what came later."""
+    plan = new_plan(SETTLE_SECONDS)
+    plan.receive(purge_of(1, everything()), 0.0)
+    plan.finish(taken(plan, 0.0), 0.0)
+    now, _ = fail(plan, SETTLE_SECONDS)
+    plan.receive(purge_of(2), now)
+    now = plan.next_deadline()
+    again = taken(plan, now)
+    assert again.ids == ["p1"]
+    assert plan.finish(again, now) == (report(1, Outcome.APPLIED),)
+    assert plan.finish(taken(plan, now), now) == ()
+    now = plan.next_deadline()
+    assert plan.finish(taken(plan, now), now) == (report(2, Outcome.APPLIED),)
+
+
+def test_each_of_both_times_has_its_attempts() -> None:
+    """A failure before the first success does not count for the second."""
+    plan = new_plan(SETTLE_SECONDS)
+    plan.receive(purge_of(1), 0.0)
+    now = 0.0
+    for told in ((), (report(1, Outcome.APPLIED),)):
+        for _ in range(ATTEMPTS_MAX - 1):
+            now, nothing = fail(plan, now)
+            assert nothing == ()
+        now = plan.next_deadline()
+        assert plan.finish(taken(plan, now), now) == told
+
+
+def test_what_is_done_waits_no_longer() -> None:
+    """However many purges there were, only those that wait count."""
+    plan = new_plan()
+    for number in range(10 * plan_module.WAITING_MAX):
+        assert plan.receive(purge_of(number), 0.0) == (report(number, Outcome.PENDING),)
+        assert plan.finish(taken(plan, 0.0), 0.0) == (report(number, Outcome.APPLIED),)
+
+
 @attrs.frozen
 class Request:
     """What the cache did."""

@@ -165,3 +165,20 @@ async def test_a_lost_publish_is_no_round(autojump_clock: MockClock) -> None:
     answers = await send_purge(fake.client, by_key("a"), origin="me", pool="pool", wait_seconds=60)
     assert answers.whole
     assert len(fake.published) == 4
+
+
+@pytest.mark.parametrize(("seconds", "code"), [(0.0, "no_node"), (60.0, "no_sidecar")])
+async def test_a_purge_that_was_not_published_in_time_is_an_error(
+    seconds: float, code: str, autojump_clock: MockClock
+) -> None:
+    """Not a silence of the edges: with the last failure, if there was one."""
+    fake = FakeClient()
+
+    async def publish(_channel: str, _data: bytes) -> int:
+        await trio.sleep(seconds)
+        raise RequestFailed("no_node", "none")
+
+    fake.on_publish = publish
+    with pytest.raises(RequestFailed) as caught:
+        await send_purge(fake.client, by_key("a"), origin="me", pool="pool", wait_seconds=5)
+    assert caught.value.code == code

@@ -101,11 +101,11 @@ async def send_purge(
     edges: dict[str, Report | None] = dict.fromkeys(expected)
     answers = Answers(purge, edges)
     await client.subscribe(report_channel(pool))
-    rounds_min = 1 if edges else ROUNDS_MIN
+    rounds, rounds_min = 0, 1 if edges else ROUNDS_MIN
+    failed = RequestFailed("no_sidecar", "the sidecar took no purge in time")
     with trio.move_on_after(wait_seconds):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_collect, client, pool, purge.id, edges)
-            rounds = 0
             while rounds < rounds_min or not edges or answers.pending:
                 try:
                     await client.publish(channel, data)
@@ -113,8 +113,11 @@ async def send_purge(
                 except RequestFailed as failure:
                     if failure.code not in PASSING:
                         raise
+                    failed = failure
                 await trio.sleep(REPEAT_SECONDS)
             nursery.cancel_scope.cancel()
+    if not rounds:
+        raise failed
     return answers
 
 
