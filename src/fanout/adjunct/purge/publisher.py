@@ -111,9 +111,10 @@ async def send_purge(
                     await client.publish(channel, data)
                     rounds += 1
                 except RequestFailed as failure:
-                    if failure.code not in PASSING:
-                        raise
                     failed = failure
+                    if failure.code not in PASSING:
+                        rounds = 0
+                        break
                 await trio.sleep(REPEAT_SECONDS)
             nursery.cancel_scope.cancel()
     if not rounds:
