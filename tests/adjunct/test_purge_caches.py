@@ -38,6 +38,17 @@ def test_varnish_is_asked_for_each_url_and_once_for_all_keys() -> None:
     assert varnish(everything()) == [Call("BAN", BASE, (("Fanout-Everything", "yes"),), path="/")]
 
 
+def test_many_long_keys_are_several_bans() -> None:
+    """Each fits into a header, and together they name all keys."""
+    keys = [f"{number:02}" + "x" * 254 for number in range(64)]
+    headers = [call.headers[0] for call in calls(by_key(*keys), cache="varnish", cache_url=BASE)]
+
+    assert {name for name, _ in headers} == {"Fanout-Keys"}
+    assert all(len(value) < 5000 for _, value in headers)
+    assert [key for _, value in headers for key in value.strip("()").split("|")] == keys
+    assert len(headers) == 5
+
+
 def test_nginx_knows_no_keys() -> None:
     """It is emptied instead."""
     nginx = partial(calls, cache="nginx", cache_url=BASE)

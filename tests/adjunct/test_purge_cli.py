@@ -59,6 +59,7 @@ def invoke(*arguments: str) -> Result:
         (("purge", "url", "/a"), "url: '/a' is not allowed; write http://HOST/PATH"),
         (("purge", "all", "x"), "all: 1 names; give no name"),
         (("purge", "key", "a", "--expect", "e"), "expect: not allowed without --wait"),
+        (("purge", "key", "a", "--wait", "1", "--expect", "b c"), "expect: 'b c' is not allowed"),
         (("purge", "tag", "a"), "'tag' is not one of"),
         (("purge", "key", "a", "--wait", "0"), "0.0 is not in the range x>0"),
         (("purge", "key", "a", "--sidecar", "h"), "sidecar: 'h' is not allowed; write ws://"),
@@ -111,6 +112,14 @@ def test_secrets_are_no_flags_and_are_not_repeated(
     file = tmp_path / "edge.toml"
     file.write_text(f'cache = "http"\nall_request = "{API[3]}"\nrequest_headers = ["A: b"]\n')
     assert gather(EdgeConfig, {}, str(file)).request_headers == (("A", "b"),)
+
+
+def test_a_password_in_the_url_of_a_page_is_not_repeated() -> None:
+    """A page has none; whoever gives one made an error."""
+    result = invoke("purge", "url", "https://u:canary@h/a")
+    assert result.exit_code == 2
+    assert "url: " in result.stderr
+    assert "canary" not in result.output
 
 
 def test_the_file_of_the_services_may_be_shared(tmp_path: Path) -> None:

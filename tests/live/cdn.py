@@ -1,6 +1,7 @@
 """What the tests of purges have in common: an origin of pages, and Varnish in front of it."""
 
 import json
+import os
 import re
 import ssl
 import subprocess
@@ -25,6 +26,9 @@ from tests.live.conftest import START_SECONDS, Fleet, Process, command
 VCL = Path(__file__).parents[2] / "docs" / "examples" / "varnish.vcl"
 HOST = "www.example.com"
 PAGE_SECONDS = 3600
+MANY_KEYS = [f"{number:02}" + "x" * 248 for number in range(29)]
+"""As many as a page may have; on the page `/many`."""
+
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """Spares each client of plain HTTP the time to read certificates."""
 
@@ -48,7 +52,7 @@ class Origin:
         path = scope["path"]
         self.asked.append(path)
         self._asked_now.set()
-        tag(scope, path.strip("/") or "home", "all-pages")
+        tag(scope, path.strip("/") or "home", "all-pages", *MANY_KEYS * (path == "/many"))
         body = f"version {self.version}".encode()  # read first: it may be old when it is sent
         await trio.sleep(self.delay_seconds)
         if path == "/slow":
@@ -158,7 +162,9 @@ def start_varnish_edge(
     return edge
 
 
-async def purge(sidecar: Process, *arguments: str) -> tuple[int, dict[str, Any]]:
+async def purge(
+    sidecar: Process, *arguments: str, env: dict[str, str] | None = None
+) -> tuple[int, dict[str, Any]]:
     """Purge by the installed command; return its exit code and what it printed."""
     done = await trio.run_process(
         [
@@ -172,6 +178,7 @@ async def purge(sidecar: Process, *arguments: str) -> tuple[int, dict[str, Any]]
         capture_stdout=True,
         capture_stderr=True,
         check=False,
+        env={**os.environ, **(env or {})},
     )
     assert not done.stderr, done.stderr
     return done.returncode, json.loads(done.stdout)

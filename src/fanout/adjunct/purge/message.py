@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from fanout.config import mask
 from fanout.errors import ConfigError, RemoteProtocolError
 from fanout.values import NAME
 
@@ -73,7 +74,7 @@ def checked_url(text: str) -> str:
     elif not fault and ("@" in url.netloc or "#" in text or port == 0):
         fault = "a user, a port 0 or a fragment means nothing to a cache"
     if fault:
-        raise ConfigError(f"url: {_shown(text)} is not allowed; {fault}")
+        raise ConfigError(f"url: {mask(text[:KEY_CHARACTERS_MAX])} is not allowed; {fault}")
     host = url.netloc.lower().removesuffix(_PORTS[url.scheme]).removesuffix(":")
     return f"{url.scheme}://{host}{url.path or '/'}{'?' if url.query else ''}{url.query}"
 

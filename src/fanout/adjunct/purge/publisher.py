@@ -7,7 +7,7 @@ same purge again and again: an edge that missed it gets it, and one that has it 
 import math
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import attrs
 import trio
@@ -25,8 +25,9 @@ from fanout.adjunct.purge.message import (
 )
 from fanout.adjunct.purge.sidecar import open_sidecar
 from fanout.client import Client, Message
-from fanout.config import PurgeConfig
-from fanout.errors import RemoteProtocolError, RequestFailed
+from fanout.config import PurgeConfig, mask
+from fanout.errors import ConfigError, RemoteProtocolError, RequestFailed
+from fanout.values import NAME
 
 REPEAT_SECONDS = 1.0
 """Between two publishes of a purge that is waited for."""
@@ -123,15 +124,18 @@ async def send_purge(
 
 
 async def run_purge(
-    config: PurgeConfig, target: Target, wait_seconds: float, expected: Iterable[str]
+    config: PurgeConfig, target: Target, wait_seconds: float, expected: Collection[str]
 ) -> Answers:
     """Purge by way of a sidecar that must answer in time.
 
     Raises:
-        ConfigError: a file of certificates cannot be read.
+        ConfigError: a file of certificates cannot be read, or what is expected is no edge's name.
         RequestFailed: it was not published. With code `no_sidecar`, the sidecar did not answer.
 
     """
+    for name in expected:
+        if not NAME.fullmatch(name):
+            raise ConfigError(f"expect: {mask(name)} is not allowed; give the name of an edge")
     async with open_sidecar(config) as client:
         try:
             with trio.fail_after(config.timeout_seconds) as deadline:
