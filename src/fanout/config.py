@@ -254,7 +254,7 @@ def _call(*placeholders: str) -> Callable[[Any], tuple[str, str, str]]:
     """Read a request as `METHOD URL`, with a body behind it if there is one."""
 
     def convert(value: Any) -> tuple[str, str, str]:
-        call = re.fullmatch(r"([A-Z]+) (\{url\}|https?://[^/\s@]+(?:/\S*)?)(?: (.+))?", str(value))
+        call = re.fullmatch(r"([A-Z]+) (https?://[^/\s@{}]+(?:/\S*)?)(?: (.+))?", str(value))
         named = set(re.findall(r"\{([a-z_]+)\}", str(value)))
         if call is None or named - set(placeholders) or bool(named) is not bool(placeholders):
             form = f" with {' or '.join(f'{{{name}}}' for name in placeholders)}" * bool(

@@ -59,12 +59,12 @@ def test_nginx_knows_no_keys() -> None:
 
 
 def test_an_api_is_asked_by_templates() -> None:
-    """Names are put in as they are, or quoted; without a template everything is purged, once."""
+    """Names are quoted in URLs, and in bodies if wished; else everything is purged, once."""
     api = partial(
         calls,
         cache="http",
-        url_request='POST https://api/z?u={url_quoted} {"files":["{url}"]}',
-        key_request="DELETE https://api/{key}",
+        url_request='POST https://api/z?u={url} {"files":["{url}"]}',
+        key_request="DELETE https://api/{key} key={key_quoted}",
         all_request="POST https://api/all plain text",
     )
     json = (("Content-Type", "application/json"),)
@@ -72,15 +72,13 @@ def test_an_api_is_asked_by_templates() -> None:
     assert api(by_url("https://h/a?b")) == [
         Call("POST", "https://api/z?u=https%3A%2F%2Fh%2Fa%3Fb", json, '{"files":["https://h/a?b"]}')
     ]
-    assert api(by_key("a", "b")) == [
-        Call("DELETE", "https://api/a"),
-        Call("DELETE", "https://api/b"),
+    assert api(by_key("a/../b", "c")) == [
+        Call("DELETE", "https://api/a%2F..%2Fb", (), "key=a%2F..%2Fb"),
+        Call("DELETE", "https://api/c", (), "key=c"),
     ]
     everywhere = [Call("POST", "https://api/all", (), "plain text")]
     assert api(everything()) == everywhere
     assert calls(URLS, cache="http", all_request="POST https://api/all plain text") == everywhere
-    visitors = calls(URLS, cache="http", url_request="PURGE {url}", all_request="POST https://x")
-    assert [call.url for call in visitors] == list(URLS.names)
 
 
 @attrs.define
@@ -161,6 +159,7 @@ async def test_how_long_a_cache_asks_to_be_left_alone(asked: str, seconds: float
     ("error", "words"),
     [
         (httpx.ConnectError("refused"), "cannot be reached: refused"),
+        (httpx.ConnectError("a\x1bb" * 1000), "cannot be reached: a?ba?b"),
         (httpx.RemoteProtocolError(""), "cannot be reached: RemoteProtocolError"),
         (httpx.ReadTimeout(""), "does not answer in time"),
     ],
@@ -175,6 +174,8 @@ async def test_a_cache_that_is_not_there(error: httpx.TransportError, words: str
     assert found is not None
     assert (found.code, found.final) == ("cache_unreachable", False)
     assert words in found.message
+    assert found.message.isprintable()
+    assert len(found.message) < 600
 
 
 async def test_the_first_failure_ends_a_purge_of_many() -> None:

@@ -51,6 +51,8 @@ def invoke(*arguments: str) -> Result:
             "write METHOD URL or METHOD URL BODY with {u",
         ),
         (("edge", "--key-request", "POST https://a/{url}"), "with {key} or {key_quoted}"),
+        (("edge", "--url-request", "PURGE {url}"), "url-request: 'PURGE {url}' is not allowed"),
+        (("edge", "--url-request", "PURGE http://{url}/"), "is not allowed; write METHOD URL"),
         (("edge", "--all-request", "post https://a"), "all-request: 'post https://a' is not"),
         (("edge", "--settle-seconds", "-1"), "settle-seconds: '-1' is not allowed"),
         (("edge", *VARNISH, "--tls-ca", "/nowhere"), "tls-ca: cannot read /nowhere: No such file"),

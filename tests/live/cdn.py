@@ -149,7 +149,7 @@ def start_edge(
     """Start an edge; it is not waited for."""
     return fleet.start(
         command("fanout-sidecar"), "edge", "--id", name, "--sidecar", sidecar.ready["ws"],
-        "--log-format=json", *extra, env=env,
+        "--log-format=json", "--log-level=debug", *extra, env=env,
     )  # fmt: skip
 
 

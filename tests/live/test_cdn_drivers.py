@@ -86,7 +86,7 @@ async def test_each_kind_of_purge_is_what_the_server_expects(fleet: Fleet, tmp_p
             start_edge(
                 fleet, "api", sidecar, "--cache=http", at_once,
                 "--url-request", f'POST {url}/url {{"files":["{{url}}"]}}',
-                "--key-request", f"PUT {url}/key/{{key_quoted}}",
+                "--key-request", f"PUT {url}/key/{{key}}",
                 "--all-request", f"POST {url}/all",
                 env={**edge_env, "FANOUT_REQUEST_HEADERS": f"X-Key: {CANARY}"},
             ),

@@ -15,7 +15,7 @@ import attrs
 import httpx
 import trio
 
-from fanout.adjunct.purge.message import Kind, Target, everything
+from fanout.adjunct.purge.message import Kind, Target, everything, plain
 from fanout.adjunct.purge.plan import Failure
 from fanout.config import EdgeConfig
 from fanout.core.pace import Pace
@@ -99,21 +99,22 @@ def nginx(base: str, target: Target) -> list[Call]:
 
 
 def http(templates: dict[Kind, Template], target: Target) -> list[Call]:
-    """Ask an API: one call a name, by the template of its kind or else that of everything."""
+    """Ask an API: one call a name, by the template of its kind or else that of everything.
+
+    A name is quoted where it stands in the URL: whoever may purge may not choose another request.
+    """
     if target.kind not in templates:
         target = everything()
     method, url, body = templates[target.kind]
     headers = (("Content-Type", "application/json"),) if body.startswith("{") else ()
     calls = []
     for name in target.names or ("",):
-        fill = partial(_fill, kind=target.kind.value, name=name)
-        calls.append(Call(method, fill(url), headers, fill(body)))
+        plain_name, quoted_name = (f"{{{target.kind.value}{end}}}" for end in ("", "_quoted"))
+        quoted = quote(name, safe="")
+        filled_url = url.replace(plain_name, quoted).replace(quoted_name, quoted)
+        filled_body = body.replace(plain_name, name).replace(quoted_name, quoted)
+        calls.append(Call(method, filled_url, headers, filled_body))
     return calls
-
-
-def _fill(text: str, kind: str, name: str) -> str:
-    quoted = quote(name, safe="")
-    return text.replace(f"{{{kind}_quoted}}", quoted).replace(f"{{{kind}}}", name)
 
 
 class Cache:
@@ -153,7 +154,7 @@ class Cache:
         except httpx.TimeoutException:
             return Failure("cache_unreachable", "the cache does not answer in time")
         except httpx.TransportError as error:
-            why = str(error) or type(error).__name__
+            why = plain(str(error) or type(error).__name__)
             return Failure("cache_unreachable", f"the cache cannot be reached: {why}")
         return _judged(call, response)
 

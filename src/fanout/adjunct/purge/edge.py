@@ -128,7 +128,7 @@ class Edge:
             if failure is not None:
                 self._flood.warning("cache_failed", code=failure.code, why=failure.message)
             elif not job.settled:
-                log.info("purge_applied_once", ids=job.ids)
+                log.debug("purge_applied_once", ids=job.ids)
             self._tell(self._plan.finish(job, trio.current_time(), failure))
             self._wake()
 

@@ -34,6 +34,7 @@ KEY = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._:/@=~-]{{0,{KEY_CHARACTERS_MAX - 1}}}
 """The form of a surrogate key: it fits into a header, a URL and a regular expression."""
 
 _ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+_NETLOC = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]*)?")
 _PORTS = {"http": ":80", "https": ":443"}
 
 
@@ -71,8 +72,8 @@ def checked_url(text: str) -> str:
         )
     elif not fault and (url.scheme not in _PORTS or not url.hostname):
         fault = "write http://HOST/PATH or https://HOST/PATH, with the host that visitors use"
-    elif not fault and ("@" in url.netloc or "#" in text or port == 0):
-        fault = "a user, a port 0 or a fragment means nothing to a cache"
+    elif not fault and (not _NETLOC.fullmatch(url.netloc) or "#" in text or port == 0):
+        fault = "a user, a port 0, a fragment, or a host with other signs means nothing to a cache"
     if fault:
         raise ConfigError(f"url: {mask(text[:KEY_CHARACTERS_MAX])} is not allowed; {fault}")
     host = url.netloc.lower().removesuffix(_PORTS[url.scheme]).removesuffix(":")
@@ -217,6 +218,11 @@ def decode_report(data: bytes) -> Report:
         raise RemoteProtocolError("outcome is none of pending, applied, failed") from None
     message = message[:TEXT_CHARACTERS_MAX]
     return Report(id=fields["id"], edge=edge, outcome=outcome, code=code, message=message)
+
+
+def plain(text: str) -> str:
+    """Return a text as a report may have it: printable, and not too long."""
+    return "".join(each if each.isprintable() else "?" for each in text[:TEXT_CHARACTERS_MAX])
 
 
 def _encode(what: str, /, **fields: object) -> bytes:

@@ -140,7 +140,7 @@ class Plan:
     def finish(self, job: Job, now: float, failure: Failure | None = None) -> tuple[Effect, ...]:
         """Note how the cache answered and return what to tell."""
         if failure is None:
-            self._failures, self._retry_due = 0, -inf
+            self._failures = 0
             if not job.settled and self._settle_seconds:
                 job.settled, job.attempts = True, 0
                 self._settling.append((now + self._settle_seconds, job))
