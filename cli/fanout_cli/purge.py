@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import partial
 from typing import Any
 
 import click
@@ -34,11 +35,7 @@ def edge(config_file: str | None, **flags: Any) -> None:
             raise
         click.echo("Error: edge needs httpx; pip install 'fanout[cdn]'", err=True)
         sys.exit(2)
-
-    async def serve() -> int:
-        return await run_edge(config)
-
-    run(serve, config.log_level, config.log_format)
+    run(partial(run_edge, config), config.log_level, config.log_format)
 
 
 @click.command(

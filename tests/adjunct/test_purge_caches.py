@@ -8,12 +8,15 @@ import attrs
 import httpx
 import pytest
 import trio
+from hypothesis import given, reject
+from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from fanout.adjunct.purge.caches import Cache, Call, driver_of
 from fanout.adjunct.purge.message import Target, by_key, by_url, everything
 from fanout.adjunct.purge.plan import Failure
 from fanout.config import EdgeConfig
+from fanout.errors import ConfigError
 
 BASE = "http://127.0.0.1:1"
 URLS = by_url("https://h.example/a?b=/c", "http://g:81")
@@ -176,6 +179,30 @@ async def test_a_cache_that_is_not_there(error: httpx.TransportError, words: str
     assert words in found.message
     assert found.message.isprintable()
     assert len(found.message) < 600
+
+
+async def test_a_url_that_cannot_be_used_is_a_failure_like_others() -> None:
+    """It ends no edge."""
+    async with httpx.AsyncClient() as client:
+        cache = Cache(lambda _: [Call("GET", "http://h\x00/")], client, 1000)
+        found = await cache.apply(everything())
+    assert found is not None
+    assert (found.code, found.final) == ("cache_refused", True)
+
+
+@given(st.from_regex(r"https?://[A-Za-z0-9._-]{1,9}(:[0-9]{1,5})?/[!-~]{0,20}", fullmatch=True))
+def test_any_url_that_may_be_purged_can_be_asked_for(url: str) -> None:
+    """By every driver, and what is sent names it."""
+    try:
+        target = by_url(url)
+    except ConfigError:
+        reject()
+    server = Server(lambda _: httpx.Response(200))
+    for driver in ("varnish", "nginx"):
+        assert trio.run(server.apply, target, 1000, driver) is None
+        _, request = server.asked.pop()
+        host, path = request.headers["Host"], request.extensions["target"].decode()
+        assert target.names[0].partition("://")[2] == f"{host}{path}"
 
 
 async def test_the_first_failure_ends_a_purge_of_many() -> None:

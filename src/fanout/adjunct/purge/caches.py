@@ -138,12 +138,12 @@ class Cache:
         return None
 
     async def _send(self, call: Call) -> Failure | None:
-        request = self._client.build_request(
-            call.method, call.url, headers=list(call.headers), content=call.body.encode()
-        )
-        if call.path:
-            request.extensions["target"] = call.path.encode()
         try:
+            request = self._client.build_request(
+                call.method, call.url, headers=list(call.headers), content=call.body.encode()
+            )
+            if call.path:
+                request.extensions["target"] = call.path.encode()
             response = await self._client.send(request, stream=True)
             try:
                 if _is_short(response):
@@ -151,6 +151,9 @@ class Cache:
                         pass
             finally:
                 await response.aclose()
+        except httpx.InvalidURL as error:
+            why = plain(str(error))
+            return Failure("cache_refused", f"the request's URL cannot be used: {why}", final=True)
         except httpx.TimeoutException:
             return Failure("cache_unreachable", "the cache does not answer in time")
         except httpx.TransportError as error:
