@@ -101,7 +101,7 @@ async def test_a_purge_reaches_every_cache_and_removes_what_it_names(
         assert (code, outcomes(answer)) == (0, BOTH)
         assert [await site.pages(path) for path in paths] == [new, new, old, old]
 
-        code, answer = await purge(one, "all", "--wait", "8", "--expect", "edge-3")
+        code, answer = await purge(one, "all", "--wait", "10", "--expect", "edge-3")
         assert (code, outcomes(answer)) == (1, {**BOTH, "edge-3": "silent"})
         assert [await site.pages(path) for path in paths] == [new] * 4
 
@@ -186,8 +186,8 @@ async def test_whoever_was_away_purges_what_it_may_have_missed(
 
         async def purge_without_two() -> None:
             site.origin.version += 1
-            answer = await purge(one, "key", "home", "--wait", "3", "--expect", "edge-2")
-            assert outcomes(answer[1]) == {"edge-1": "applied", "edge-2": "silent"}
+            answer = await purge(one, "key", "home", "--wait", "30", "--expect", "edge-1")
+            assert (answer[0], outcomes(answer[1])) == (0, {"edge-1": "applied"})
             new = site.origin.version
             assert await site.pages("/") == [f"version {new}", f"version {new - 1}"]
 
