@@ -10,6 +10,15 @@ if TYPE_CHECKING:  # the runtime is loaded only when it is needed
 _HEAD = ("NODE", "STATE", "REDIS", "HEARTBEAT", "FENCE", "COVERED", "DEAF", "INCARNATION")
 
 
+def as_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as lines, below their heads and as wide as their longest cells."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (head, *rows)
+    )
+
+
 def as_text(fleet: "FleetReport") -> str:
     """Return a fleet as a table, with what is wrong below it."""
     rows = [
@@ -25,7 +34,7 @@ def as_text(fleet: "FleetReport") -> str:
         )
         for node in fleet.nodes
     ]
-    lines = _aligned([_HEAD, *rows])
+    lines = [as_table(_HEAD, rows)]
     readable = sum(bool(each["readable"]) for each in fleet.discovery)
     lines.append("")
     lines.append(
@@ -65,12 +74,4 @@ def purge_text(values: dict[str, Any]) -> str:
     ]
     applied = sum(each["outcome"] == "applied" for each in edges.values())
     sum_line = f"purge {values['id']}: applied by {applied} of {len(edges)} edges"
-    return "\n".join([*_aligned([("EDGE", "OUTCOME", "WHY"), *rows]), "", sum_line])
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    return "\n".join([as_table(("EDGE", "OUTCOME", "WHY"), rows), "", sum_line])

@@ -1,1 +1,1 @@
-"""Tests of what stands on fan-out and membership."""
+"""The adjuncts, alone and against the real servers they talk to."""

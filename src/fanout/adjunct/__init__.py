@@ -1,1 +1,1 @@
-"""What stands on fan-out and membership, and what nothing else needs."""
+"""What uses a fleet's membership and fan-out for something beside them; nothing depends on it."""
