@@ -42,16 +42,30 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         BENEATH_ADJUNCTS | {"fanout.adjunct.gateway"},
         {"attrs", "dns", "starlette", "structlog", "trio"},
     ),
+    "fanout.adjunct.purge": (
+        BENEATH_ADJUNCTS
+        | {"fanout.client"}
+        | {"fanout.adjunct.purge", "fanout.adjunct.purge.message", "fanout.adjunct.purge.plan"},
+        {"attrs", "httpx", "trio"},
+    ),
+    "fanout.adjunct.purge.message": (VALUES | {"fanout.config"}, {"attrs"}),
+    "fanout.adjunct.purge.plan": (
+        VALUES | {"fanout.core", "fanout.adjunct.purge.message"},
+        {"attrs"},
+    ),
     "fanout_cli": (
         {
             *("fanout", "fanout.errors", "fanout.config", "fanout.runtime", "fanout_cli"),
-            "fanout.adjunct.gateway",
+            *("fanout.adjunct.gateway", "fanout.adjunct.purge", "fanout.adjunct.purge.message"),
         },
         {"attrs", "click", "trio"},
     ),
 }
 
-PURE = {"fanout.errors", "fanout.values", "fanout.config", "fanout.core", "fanout.wire"}
+PURE = {
+    *("fanout.errors", "fanout.values", "fanout.config", "fanout.core", "fanout.wire"),
+    *("fanout.adjunct.purge.message", "fanout.adjunct.purge.plan"),
+}
 
 IMPURE = {
     *("time", "datetime", "sched", "signal"),
@@ -149,6 +163,14 @@ def test_imports_point_one_way(name: str) -> None:
         ("fanout.adjunct.gateway.x", "import fanout_cli.options"),
         ("fanout.adjunct.gateway.x", "from fanout.testing import network"),
         ("fanout.adjunct.x", "import fanout.adjunct.gateway"),
+        ("fanout.core.x", "from fanout.adjunct.purge.message import Purge"),
+        ("fanout.runtime.x", "from fanout.adjunct import purge"),
+        ("fanout.client.x", "import fanout.adjunct.purge"),
+        ("fanout.adjunct.x", "from fanout.adjunct.purge import tag"),
+        ("fanout.adjunct.purge.x", "from fanout.adjunct.x import y"),
+        ("fanout.adjunct.purge.x", "import fanout_cli.options"),
+        ("fanout.adjunct.purge.plan", "import trio"),
+        ("fanout.adjunct.purge.message", "import time"),
         ("fanout_cli.x", "from fanout.core.glob import compile_pattern"),
         ("fanout_cli.x", "from fanout.values import Endpoint"),
         ("fanout_cli.x", "import fanout.testing"),

@@ -14,8 +14,10 @@ import click
 
 from fanout.config import (
     DnsConfig,
+    EdgeConfig,
     FleetConfig,
     NodeConfig,
+    PurgeConfig,
     SidecarConfig,
     flag,
     groups,
@@ -32,9 +34,10 @@ INTERRUPTED = 130
 HOST_CHARACTERS_MAX = 48
 """How much of the host name goes into a default id: the process id must fit beside it."""
 
-_SERVICES = {**options(NodeConfig), **options(SidecarConfig)}
+_WHOLE = (NodeConfig, SidecarConfig)
+_SERVICES = {name: field for config in _WHOLE for name, field in options(config).items()}
 
-C = TypeVar("C", SidecarConfig, NodeConfig, FleetConfig, DnsConfig)
+C = TypeVar("C", SidecarConfig, NodeConfig, FleetConfig, DnsConfig, EdgeConfig, PurgeConfig)
 
 
 class Configured(click.Command):
@@ -67,7 +70,7 @@ class Configured(click.Command):
         heading = {name: title for title, group in self._groups.items() for name in group}
         sections: dict[str, list[tuple[str, str]]] = {title: [] for title in self._groups}
         for parameter in self.get_params(ctx):
-            if (record := parameter.get_help_record(ctx)) is not None:
+            if (record := parameter.get_help_record(ctx)) is not None and record[1]:
                 title = heading.get(parameter.name or "", "General")
                 sections.setdefault(title, []).append(record)
         for title, records in sections.items():
@@ -113,12 +116,8 @@ def gather(config: type[C], flags: Mapping[str, Any], config_file: str | None) -
     sources: dict[str, str] = {}
     if path := config_file or os.environ.get("FANOUT_CONFIG"):
         for name, value in read_toml("config", path).items():
-            if (
-                issubclass(config, FleetConfig)
-                and name in _SERVICES
-                and name not in options(config)
-            ):
-                continue  # a look at the fleet may share the file of its members
+            if config not in _WHOLE and name in _SERVICES and name not in options(config):
+                continue  # subcommands may share the file of the services
             values[name], sources[name] = value, f"{name} in file {path}"
     for name in options(config):
         if (text := os.environ.get(variable(name))) is not None:

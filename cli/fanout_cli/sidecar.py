@@ -10,6 +10,7 @@ import fanout
 from fanout.config import SidecarConfig
 from fanout_cli.gateway import dns, gateway
 from fanout_cli.options import Service, configured, run
+from fanout_cli.purge import edge, purge
 
 if TYPE_CHECKING:  # the runtime is loaded only when it is needed
     from fanout.runtime.adjuncts import Adjunct
@@ -68,3 +69,7 @@ def digest() -> None:
     from fanout.runtime.gate import digest_of  # noqa: PLC0415 - not needed for help
 
     click.echo(digest_of(secret.encode()))
+
+
+main.add_command(edge)
+main.add_command(purge)

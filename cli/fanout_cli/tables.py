@@ -1,9 +1,10 @@
 """What the commands show to people."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the runtime is loaded only when it is needed
+    from fanout.adjunct.purge.publisher import Answers
     from fanout.runtime.fleet import FleetReport
 
 _HEAD = ("NODE", "STATE", "REDIS", "HEARTBEAT", "FENCE", "COVERED", "DEAF", "INCARNATION")
@@ -42,3 +43,35 @@ def as_text(fleet: "FleetReport") -> str:
     )
     lines += [f"not whole: {problem}" for problem in fleet.problems] or ["whole"]
     return "\n".join(lines)
+
+
+def purge_values(answers: "Answers") -> dict[str, Any]:
+    """Return what became of a purge, as values of JSON."""
+    return {
+        "id": answers.purge.id,
+        "kind": answers.purge.target.kind.value,
+        "names": answers.purge.target.names,
+        "whole": answers.whole,
+        "edges": {
+            edge: {"outcome": "silent", "code": "", "message": ""}
+            if report is None
+            else {
+                "outcome": report.outcome.value,
+                "code": report.code,
+                "message": report.message,
+            }
+            for edge, report in sorted(answers.edges.items())
+        },
+    }
+
+
+def purge_text(values: dict[str, Any]) -> str:
+    """Return the same as a table, with the sum below it."""
+    edges = values["edges"]
+    rows = [
+        (edge, each["outcome"], ": ".join(filter(None, (each["code"], each["message"]))))
+        for edge, each in edges.items()
+    ]
+    applied = sum(each["outcome"] == "applied" for each in edges.values())
+    sum_line = f"purge {values['id']}: applied by {applied} of {len(edges)} edges"
+    return "\n".join([as_table(("EDGE", "OUTCOME", "WHY"), rows), "", sum_line])

@@ -276,6 +276,52 @@ gateway_weight = _count(1, 1000)
 """Reads the weight of an instance. Raises ConfigError."""
 
 
+def _pause(value: Any) -> float:
+    return 0.0 if str(value) in ("0", "0.0") else _seconds(value)
+
+
+def _url(*schemes: str) -> Callable[[Any], str]:
+    def convert(value: Any) -> str:
+        try:
+            url = urlsplit(str(value))
+            plain = url.scheme in schemes and url.hostname and url.port != 0
+        except ValueError:
+            plain = False
+        if not plain or re.search(r"[\s@?#]", str(value)):
+            raise ConfigError(f"{mask(value)} is not allowed; write {schemes[0]}://HOST:PORT")
+        return str(value)
+
+    return convert
+
+
+def _headers(value: Any) -> tuple[tuple[str, str], ...]:
+    lines = value.splitlines() if isinstance(value, str) else value
+    if not isinstance(lines, list | tuple):
+        raise ConfigError("what was given is not allowed; give a text or a list of texts")
+    found = [re.fullmatch(r"([A-Za-z0-9-]+): *([!-~]+(?: +[!-~]+)*)", str(line)) for line in lines]
+    if not all(found):  # it may be a secret, so it is not repeated
+        raise ConfigError("a header that was given is not allowed; write NAME: VALUE in ASCII")
+    return tuple((match[1], match[2]) for match in found if match)
+
+
+def _call(*placeholders: str) -> Callable[[Any], tuple[str, str, str]]:
+    """Read a request as `METHOD URL`, with a body behind it if there is one."""
+
+    def convert(value: Any) -> tuple[str, str, str]:
+        call = re.fullmatch(r"([A-Z]+) (https?://[^/\s@{}]+(?:/\S*)?)(?: (.+))?", str(value))
+        named = set(re.findall(r"\{([a-z_]+)\}", str(value)))
+        if call is None or named - set(placeholders) or bool(named) is not bool(placeholders):
+            form = f" with {' or '.join(f'{{{name}}}' for name in placeholders)}" * bool(
+                placeholders
+            )
+            raise ConfigError(
+                f"{mask(value)} is not allowed; write METHOD URL or METHOD URL BODY{form}"
+            )
+        return call[1], call[2], call[3] or ""
+
+    return convert
+
+
 def option(
     default: Any,
     convert: Callable[[Any], Any],
@@ -909,6 +955,159 @@ class DnsConfig(FleetConfig):
     def fqdn(self) -> str:
         """The whole name to keep, without a dot at its end."""
         return self.name or _dns_name(f"{self.pool}.{self.zone}")
+
+
+def _sidecar() -> Any:
+    return option(
+        "ws://127.0.0.1:7380/", _url("ws", "wss"), "URL", "The websocket door of the sidecar."
+    )
+
+
+def _token() -> Any:
+    return option(
+        "", _text, "TEXT", "Token for the sidecar, where it has users.", group="Access", secret=True
+    )
+
+
+def _sidecar_ca() -> Any:
+    return _file("PEM file of those who sign the certificate of the sidecar (wss://).")
+
+
+def _pool() -> Any:
+    return option("default", _name, "NAME", "Group of caches that are purged together.")
+
+
+@attrs.frozen(kw_only=True)
+class EdgeConfig:
+    """Settings of the agent beside a cache."""
+
+    id: str = option(
+        "",
+        _name,
+        "NAME",
+        "Name of this edge in reports. Default: made of host name and process id.",
+    )
+    sidecar: str = _sidecar()
+    pool: str = _pool()
+    cache: str = option(
+        "", _choice("varnish", "nginx", "http"), "DRIVER",
+        "How the cache is purged: varnish, nginx, or http for an API. See docs/cdn.md.",
+        group="Cache",
+    )  # fmt: skip
+    cache_url: str = option(
+        "", _url("http", "https"), "URL", "Where Varnish or nginx listens.", group="Cache"
+    )
+    url_request: tuple[str, str, str] | None = option(
+        None, _call("url", "url_quoted"), "TEXT",
+        "What purges one URL by driver http: METHOD URL or METHOD URL BODY. Default: all-request.",
+        group="Cache",
+    )  # fmt: skip
+    key_request: tuple[str, str, str] | None = option(
+        None, _call("key", "key_quoted"), "TEXT",
+        "What purges one surrogate key by driver http, likewise. Default: all-request.",
+        group="Cache",
+    )  # fmt: skip
+    all_request: tuple[str, str, str] | None = option(
+        None, _call(), "TEXT", "What purges everything by driver http, likewise.", group="Cache"
+    )
+    request_headers: tuple[tuple[str, str], ...] = option(
+        (), _headers, "NAME: VALUE",
+        "Headers of every request to the cache, one a line; API tokens belong here.",
+        group="Cache", secret=True,
+    )  # fmt: skip
+    settle_seconds: float = option(
+        2.0, _pause, "SECONDS",
+        "Each purge is made again after this time, for answers that were on their way from the "
+        "origin. Raising it delays the report; 0 makes none.",
+        group="Cache",
+    )  # fmt: skip
+    everything_interval_seconds: float = option(
+        10.0, _seconds, "SECONDS",
+        "Shortest time between two purges of everything because of gaps. Raising it spares the "
+        "origin and lets stale answers live longer.",
+        group="Cache",
+    )  # fmt: skip
+    cache_timeout_seconds: float = option(
+        5.0, _seconds, "SECONDS",
+        "How long the cache may take to answer. Raising it delays the report of a cache that hangs.",
+        group="Cache",
+    )  # fmt: skip
+    attempts_max: int = option(
+        5, _count(1, 100), "COUNT",
+        "How often a purge is tried before it is reported as failed. Raising it delays that report.",
+        group="Cache",
+    )  # fmt: skip
+    requests_per_second_max: int = option(
+        1000, _count(1, 1_000_000), "COUNT",
+        "Requests to the cache in a second; more wait. Raising it may break the rules of an API.",
+        group="Cache",
+    )  # fmt: skip
+    token: str = _token()
+    tls_ca: str = _sidecar_ca()
+    log_level: str = _log_level()
+    log_format: str = _log_format()
+
+    def __attrs_post_init__(self) -> None:
+        _require_id(self.id)
+        if not self.cache:
+            raise SettingError("cache: missing; give --cache varnish, nginx or http", "cache")
+        needed = "all_request" if self.cache == "http" else "cache_url"
+        if not getattr(self, needed):
+            raise SettingError(
+                f"{flag(needed)}: missing; --cache {self.cache} needs it", needed, "cache"
+            )
+        others = (
+            ["cache_url"] if self.cache == "http" else ["url_request", "key_request", "all_request"]
+        )
+        if extra := [name for name in others if getattr(self, name)]:
+            raise SettingError(
+                f"{flag(extra[0])}: not allowed; --cache {self.cache} has no use for it",
+                extra[0],
+                "cache",
+            )
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, object]) -> Self:
+        """Build it from option names, underscored, and texts, numbers or lists.
+
+        Raises:
+            SettingError: a value is not allowed, or there is no such setting.
+
+        """
+        return _build(cls, values)
+
+
+@attrs.frozen(kw_only=True)
+class PurgeConfig:
+    """Settings of the command that purges."""
+
+    id: str = option(
+        "",
+        _name,
+        "NAME",
+        "Name of who purges, for the edges' logs. Default: host name and process id.",
+    )
+    sidecar: str = _sidecar()
+    pool: str = _pool()
+    timeout_seconds: float = option(
+        5.0, _seconds, "SECONDS",
+        "How long the sidecar may take to answer. Raising it delays the error when there is none.",
+    )  # fmt: skip
+    token: str = _token()
+    tls_ca: str = _sidecar_ca()
+
+    def __attrs_post_init__(self) -> None:
+        _require_id(self.id)
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, object]) -> Self:
+        """Build it from option names, underscored, and texts, numbers or lists.
+
+        Raises:
+            SettingError: a value is not allowed, or there is no such setting.
+
+        """
+        return _build(cls, values)
 
 
 _PARTS: dict[str, type] = {"timings": Timings, "limits": Limits, "gateway": Gateway}

@@ -1,0 +1,95 @@
+"""The subcommands of fanout-sidecar that purge caches."""
+
+import json
+import sys
+from functools import partial
+from typing import Any
+
+import click
+
+from fanout.config import EdgeConfig, PurgeConfig
+from fanout_cli.options import Configured, configured, run
+from fanout_cli.tables import purge_text, purge_values
+
+EXTRA = "httpx"
+"""The library that the extra `cdn` adds."""
+
+
+@click.command(
+    "edge",
+    cls=Configured,
+    config=EdgeConfig,
+    epilog="Example: fanout-sidecar edge --cache varnish --cache-url http://127.0.0.1:6081",
+)
+def edge(config_file: str | None, **flags: Any) -> None:
+    """Purge the cache on this machine whenever somebody purges.
+
+    Run it beside each cache, with a sidecar near. When nothing older is in the cache any more, one
+    line is printed: "ready edge=... cache=...". SIGTERM or Ctrl-C ends it.
+    """
+    config = configured(EdgeConfig, flags, config_file)
+    try:
+        from fanout.adjunct.purge.edge import run_edge  # noqa: PLC0415 - needs the extra
+    except ModuleNotFoundError as error:
+        if error.name != EXTRA:
+            raise
+        click.echo("Error: edge needs httpx; pip install 'fanout[cdn]'", err=True)
+        sys.exit(2)
+    run(partial(run_edge, config), config.log_level, config.log_format)
+
+
+@click.command(
+    "purge",
+    cls=Configured,
+    config=PurgeConfig,
+    epilog="Example: fanout-sidecar purge key article-7 --wait 10",
+)
+@click.argument("kind", type=click.Choice(["url", "key", "all"]), metavar="url|key|all")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option(
+    "--wait",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Show how each edge did; wait this long at most.",
+)
+@click.option(
+    "--expect",
+    multiple=True,
+    metavar="EDGE",
+    help="An edge that must answer; repeat it for each. Needs --wait. Default: whoever answers.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def purge(  # noqa: PLR0917 - click calls it by name
+    config_file: str | None,
+    kind: str,
+    names: tuple[str, ...],
+    wait: float | None,
+    expect: tuple[str, ...],
+    as_json: bool,  # noqa: FBT001
+    **flags: Any,
+) -> None:
+    """Remove pages from all caches of a pool: by URL, by surrogate key, or all of them.
+
+    Without --wait it ends as soon as the purge is published. With it, the exit code is 0 when every
+    edge has applied the purge, and 1 when one failed, or an expected one did not answer, or none
+    did.
+    """
+    config = configured(PurgeConfig, flags, config_file)
+    if expect and wait is None:
+        click.echo("Error: expect: not allowed without --wait; give --wait SECONDS too", err=True)
+        sys.exit(2)
+    from fanout.adjunct.purge.message import target_of  # noqa: PLC0415 - not needed for help
+    from fanout.adjunct.purge.publisher import run_purge  # noqa: PLC0415 - likewise
+
+    async def ask() -> int:
+        answers = await run_purge(config, target_of(kind, names), wait or 0.0, expect)
+        values = purge_values(answers)
+        if as_json:
+            click.echo(json.dumps(values, indent=2))
+        elif wait:
+            click.echo(purge_text(values))
+        else:
+            click.echo(f"purge {answers.purge.id} is published")
+        return 0 if answers.whole or not wait else 1
+
+    run(ask)

@@ -1,0 +1,208 @@
+"""`fanout-sidecar purge` and `edge`: wrong options, what is missing, and what is never shown."""
+
+import json
+import re
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from fanout.adjunct.purge import Answers, Outcome, Report, by_key
+from fanout.adjunct.purge.message import Purge
+from fanout.config import EdgeConfig, PurgeConfig, options
+from fanout_cli.options import gather, variable
+from fanout_cli.sidecar import main
+
+VARNISH = ("--cache", "varnish", "--cache-url", "http://127.0.0.1:1")
+API = ("--cache", "http", "--all-request", "POST https://api.example/all")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the machine that runs the tests plays a part."""
+    for name in {"config", *options(EdgeConfig), *options(PurgeConfig)}:
+        monkeypatch.delenv(variable(name), raising=False)
+
+
+def invoke(*arguments: str) -> Result:
+    """Run the command in this process."""
+    return CliRunner().invoke(main, arguments, prog_name="fanout", terminal_width=100)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("edge",), "cache: missing; give --cache varnish, nginx or http"),
+        (
+            ("edge", "--cache", "squid"),
+            "cache: 'squid' is not allowed; choose varnish, nginx, http",
+        ),
+        (("edge", "--cache", "varnish"), "cache-url: missing; --cache varnish needs it"),
+        (("edge", "--cache", "http"), "all-request: missing; --cache http needs it"),
+        (("edge", *API, "--cache-url", "http://h"), "cache-url: not allowed; --cache http"),
+        (("edge", *VARNISH, "--all-request", "POST http://h"), "all-request: not allowed"),
+        (("edge", "--cache-url", "h:80"), "cache-url: 'h:80' is not allowed; write http://"),
+        (("edge", "--cache-url", "http://h:99999"), "cache-url: 'http://h:99999' is not allowed"),
+        (("edge", "--sidecar", "http://h"), "sidecar: 'http://h' is not allowed; write ws://"),
+        (
+            ("edge", "--url-request", "POST https://a"),
+            "write METHOD URL or METHOD URL BODY with {u",
+        ),
+        (("edge", "--key-request", "POST https://a/{url}"), "with {key} or {key_quoted}"),
+        (("edge", "--url-request", "PURGE {url}"), "url-request: 'PURGE {url}' is not allowed"),
+        (("edge", "--url-request", "PURGE http://{url}/"), "is not allowed; write METHOD URL"),
+        (("edge", "--all-request", "post https://a"), "all-request: 'post https://a' is not"),
+        (("edge", "--settle-seconds", "-1"), "settle-seconds: '-1' is not allowed"),
+        (("edge", *VARNISH, "--tls-ca", "/nowhere"), "tls-ca: cannot read /nowhere: No such file"),
+        (("purge", "key"), "key: 0 names; give 1 to 64 names"),
+        (("purge", "key", "a b"), "key: 'a b' is not allowed; use 1 to 256 letters"),
+        (("purge", "url", "/a"), "url: '/a' is not allowed; write http://HOST/PATH"),
+        (("purge", "all", "x"), "all: 1 names; give no name"),
+        (("purge", "key", "a", "--expect", "e"), "expect: not allowed without --wait"),
+        (("purge", "key", "a", "--wait", "1", "--expect", "b c"), "expect: 'b c' is not allowed"),
+        (("purge", "tag", "a"), "'tag' is not one of"),
+        (("purge", "key", "a", "--wait", "0"), "0.0 is not in the range x>0"),
+        (("purge", "key", "a", "--sidecar", "h"), "sidecar: 'h' is not allowed; write ws://"),
+        (("purge", "key", "a", "--pool", "a b"), "pool: 'a b' is not allowed"),
+    ],
+)
+def test_wrong_options_end_with_exit_code_2(arguments: tuple[str, ...], words: str) -> None:
+    """And say which, and what is allowed."""
+    result = invoke(*arguments)
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("wait", [(), ("--wait", "60")])
+def test_a_sidecar_that_is_away_is_said(wait: tuple[str, ...]) -> None:
+    """Soon, and by its address."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:  # bound, but it never answers
+        url = f"ws://127.0.0.1:{taken.getsockname()[1]}/"
+        result = invoke("purge", "all", "--sidecar", url, "--timeout-seconds", "0.2", *wait)
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"Error: no_sidecar: {url} does not answer: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_secrets_are_no_flags_and_are_not_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Headers with tokens come from environment or file; a wrong one is not shown."""
+    for name in ("request-headers", "token"):
+        result = invoke("edge", *API, f"--{name}", "X-Key: canary")
+        assert result.exit_code == 2
+        assert "canary" not in result.output
+        assert variable(name.replace("-", "_")) in result.stderr
+
+    monkeypatch.setenv("FANOUT_REQUEST_HEADERS", "X-Key: canary one\nAccept: text/plain")
+    config = gather(EdgeConfig, {"cache": "http", "all_request": API[3], "id": "e"}, None)
+    assert config.request_headers == (("X-Key", "canary one"), ("Accept", "text/plain"))
+    assert "canary" not in repr(config)
+
+    monkeypatch.setenv("FANOUT_REQUEST_HEADERS", "X-Key=canary")
+    wrong = invoke("edge", *API)
+    assert wrong.exit_code == 2
+    assert "write NAME: VALUE" in wrong.stderr
+    assert "canary" not in wrong.output
+
+    monkeypatch.delenv("FANOUT_REQUEST_HEADERS")
+    file = tmp_path / "edge.toml"
+    file.write_text(f'cache = "http"\nall_request = "{API[3]}"\nrequest_headers = ["A: b"]\n')
+    assert gather(EdgeConfig, {}, str(file)).request_headers == (("A", "b"),)
+
+
+def test_a_password_in_the_url_of_a_page_is_not_repeated() -> None:
+    """A page has none; whoever gives one made an error."""
+    result = invoke("purge", "url", "https://u:canary@h/a")
+    assert result.exit_code == 2
+    assert "url: " in result.stderr
+    assert "canary" not in result.output
+
+
+def test_the_file_of_the_services_may_be_shared(tmp_path: Path) -> None:
+    """What is for them is passed over; what nobody knows is not."""
+    file = tmp_path / "fanout.toml"
+    file.write_text('resp = "127.0.0.1:1"\nlocal = 3\npool = "p"\n')
+    assert gather(PurgeConfig, {}, str(file)).pool == "p"
+    file.write_text('pol = "p"\n')
+    result = invoke("purge", "all", "--config", str(file))
+    assert result.exit_code == 2
+    assert "did you mean pool?" in result.stderr
+
+
+def test_the_edge_says_which_extra_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And needs it only to run: purging does without."""
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    for module in ("edge", "caches"):
+        monkeypatch.delitem(sys.modules, f"fanout.adjunct.purge.{module}", raising=False)
+    result = invoke("edge", *VARNISH)
+
+    assert result.exit_code == 2
+    assert result.stderr == "Error: edge needs httpx; pip install 'fanout[cdn]'\n"
+    assert "no_sidecar" in invoke("purge", "all", "--timeout-seconds", "0.01").stderr
+
+
+@pytest.mark.parametrize("command", ["edge", "purge"])
+def test_the_example_of_the_help_is_one(command: str) -> None:
+    """It names options and arguments that are there."""
+    text = invoke(command, "--help").output
+    (example,) = re.findall(r"Example: fanout-sidecar (.+)", text)
+
+    words = example.split()
+    assert words[0] == command
+    assert all(f" {word} " in text for word in words if word.startswith("--"))
+    assert text.startswith(f"Usage: fanout {command} [OPTIONS]")
+
+
+def test_what_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table for people, values for programs; the exit code is for both."""
+    purge = Purge(id="1", target=by_key("a"), time_seconds=0.0, origin="o")
+    edges = {
+        "b": Report(
+            id="1", edge="b", outcome=Outcome.FAILED, code="cache_refused", message="status 405"
+        ),
+        "a": Report(id="1", edge="a", outcome=Outcome.APPLIED),
+        "c": None,
+    }
+    calls: list[tuple[object, ...]] = []
+
+    async def fake(config: PurgeConfig, *arguments: object) -> Answers:
+        calls.append((config.pool, *arguments))
+        return Answers(purge, edges)
+
+    monkeypatch.setattr("fanout.adjunct.purge.publisher.run_purge", fake)
+    text = invoke("purge", "key", "a", "--wait", "3", "--expect", "c", "--pool", "p")
+    assert text.exit_code == 1
+    assert text.stdout.splitlines() == [
+        "EDGE  OUTCOME  WHY",
+        "a     applied",
+        "b     failed   cache_refused: status 405",
+        "c     silent",
+        "",
+        "purge 1: applied by 1 of 3 edges",
+    ]
+    assert calls == [("p", by_key("a"), 3.0, ("c",))]
+
+    values = invoke("purge", "key", "a", "--wait", "3", "--json")
+    assert values.exit_code == 1
+    assert json.loads(values.stdout) == {
+        "id": "1",
+        "kind": "key",
+        "names": ["a"],
+        "whole": False,
+        "edges": {
+            "a": {"outcome": "applied", "code": "", "message": ""},
+            "b": {"outcome": "failed", "code": "cache_refused", "message": "status 405"},
+            "c": {"outcome": "silent", "code": "", "message": ""},
+        },
+    }
+
+    del edges["b"], edges["c"]
+    assert invoke("purge", "key", "a", "--wait", "3").exit_code == 0
+    published = invoke("purge", "key", "a")
+    assert (published.exit_code, published.stdout) == (0, "purge 1 is published\n")
