@@ -32,6 +32,14 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         VALUES | {"fanout.core", "fanout.wire", "fanout.client"},
         {"attrs", "trio", "trio_websocket"},
     ),
+    # A leaf each: nobody but the commands imports one, not even another one.
+    "fanout.adjunct": (set(), set()),
+    "fanout.adjunct.replicas": (
+        VALUES
+        | {"fanout.config", "fanout.core", "fanout.wire", "fanout.runtime"}
+        | {"fanout.adjunct.replicas"},
+        {"attrs", "sqlalchemy", "structlog", "trio"},
+    ),
     "fanout.testing": (
         VALUES | {"fanout.core", "fanout.wire", "fanout.runtime", "fanout.testing"},
         {"attrs", "trio"},

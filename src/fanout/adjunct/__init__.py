@@ -1,0 +1,1 @@
+"""Thin modules on top of fanout's membership and fan-out; nothing else imports them."""
