@@ -196,6 +196,12 @@ class Database:
                 return 0
             return self._router.known.version
 
+    @property
+    def measured(self) -> bool:
+        """Whether every server has been measured once, or discovery tells of none."""
+        with self._changed:
+            return self._router.known is None or self._router.measured
+
     def servers(self) -> tuple[Endpoint, ...]:
         """Return whom to measure: first the primary, then the replicas."""
         with self._changed:
@@ -286,12 +292,12 @@ class Database:
             raise ConfigError(f"database {self.name}: {self._reason(error)}") from None
 
         def explain(context: ExceptionContext) -> DatabaseDown | None:
-            if not (connecting := context.connection is None) and not context.is_disconnect:
+            connecting = context.connection is None
+            # A connection from before the server was restarted says nothing of the server now.
+            if context.is_pre_ping or not (connecting or context.is_disconnect):
                 return None
             reason = self._reason(context.original_exception)
-            self.observe(
-                endpoint, None, time.monotonic(), reason
-            )  # the next read goes elsewhere at once
+            self.observe(endpoint, None, time.monotonic(), reason)  # reads go elsewhere at once
             if not connecting:
                 return None
             return DatabaseDown(

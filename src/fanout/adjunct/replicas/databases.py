@@ -94,6 +94,7 @@ class Databases:
         self._thread = threading.Thread(target=self._work, name="fanout-databases", daemon=True)
         self._token: trio.lowlevel.TrioToken | None = None
         self._scope = trio.CancelScope()
+        self._read = False  # whether discovery has been read
         self._moved = trio.Event()  # set by the next change: take it before you look, then wait
         self._limiter = trio.CapacityLimiter(math.inf)  # there is one thread a server at most
 
@@ -107,9 +108,10 @@ class Databases:
         return self._databases[name]
 
     def open(self) -> Self:
-        """Begin; return when discovery has been read, or after `timeout_seconds` of the fleet.
+        """Begin; return when discovery has been read and every server been measured once.
 
-        What it could not tell by then is still learnt; until then there is TopologyUnknown.
+        At most `timeout_seconds` of the fleet are waited for that. What is not known by then is
+        still learnt; without a topology there is TopologyUnknown until then.
         """
         self._thread.start()
         self._opened.wait(self._fleet.timeout_seconds)
@@ -142,8 +144,8 @@ class Databases:
     def _work(self) -> None:
         try:
             trio.run(self._run)
-        except Exception:
-            log.exception("databases_failed")
+        except Exception as error:
+            log.error("databases_failed", reason=repr(error))  # noqa: TRY400 - it is raised on
             raise
         finally:
             self._opened.set()
@@ -162,7 +164,6 @@ class Databases:
                         if (reason := str(errors.exceptions[0])) != told:
                             log.warning("discovery_unavailable", reason=reason)
                             told = reason
-                    self._opened.set()
                     await trio.sleep(RETRY_SECONDS)
 
     async def _follow(self) -> None:
@@ -200,7 +201,8 @@ class Databases:
             self._adopt(watch)
             if known:
                 self._lease_until = began + LEASE_SAFE * self._config.lease_seconds
-            self._opened.set()
+            self._read = True
+            self._look_opened()
             pause = self._config.lease_seconds / HEARTBEATS if known else RETRY_SECONDS
             if self._seen() == self._record.seen:
                 with trio.move_on_after(pause):
@@ -253,6 +255,10 @@ class Databases:
         with trio.move_on_after(limit) as scope:
             await trio.to_thread.run_sync(measure, abandon_on_cancel=True, limiter=self._limiter)
         if scope.cancelled_caught:
-            database.observe(
-                endpoint, None, time.monotonic(), f"no answer within {limit:g} seconds"
-            )
+            reason = f"no answer within {limit:g} seconds"
+            database.observe(endpoint, None, time.monotonic(), reason)
+        self._look_opened()
+
+    def _look_opened(self) -> None:
+        if self._read and all(database.measured for database in self._databases.values()):
+            self._opened.set()

@@ -110,6 +110,12 @@ class Router:
                 server.lag_seconds = inf
         return True
 
+    @property
+    def measured(self) -> bool:
+        """Whether every server of the topology has answered or failed to, once."""
+        primary = self._samples or self._primary_silent or self.topology.primary is None
+        return bool(primary) and all(s.measured_at > -inf for s in self._servers.values())
+
     def observe(self, endpoint: Endpoint, position: Position | None, now: float) -> None:
         """Note how far a server has come; None when it did not answer."""
         if endpoint == self._last_primary:
