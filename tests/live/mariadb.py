@@ -93,7 +93,7 @@ class MariaDB:
                     f"--port={self.port}", "--bind-address=127.0.0.1", "--skip-name-resolve",
                     f"--user={getpass.getuser()}", f"--server-id={self._number}", "--log-bin=bin",
                     "--log-slave-updates", "--gtid-strict-mode", "--skip-slave-start",
-                    "--slave-net-timeout=5", "--innodb-flush-log-at-trx-commit=0", *_SMALL,
+                    "--slave-net-timeout=5", "--innodb-flush-log-at-trx-commit=2", *_SMALL,
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -85,7 +85,7 @@ class RoutedSession(Session):
         return self._writes or self._flushing or bool(explicit) or not only_reads(clause)
 
     def _note_connection(self, _transaction: SessionTransaction, connection: Connection) -> None:
-        if self._database.is_writer(connection.engine):
+        if connection.engine is self._database.writer():
             self._connection = connection
 
     def _note_position(self) -> None:

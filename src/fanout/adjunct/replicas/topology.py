@@ -106,7 +106,7 @@ async def set_topology(
         version = current.version if current else 0
         if if_version is not None and if_version != version:
             raise TopologyRefused(f"the topology of {name} has version {version}, not {if_version}")
-        writer = _Writer(config, world, force=force, based_on=version)
+        writer = _Writer(config, world, registry, force=force, based_on=version)
         if current is None or current.primary != primary:
             before = current or attrs.evolve(new, primary="")
             await _hold(writer, registry, watch, before, wait_seconds=wait_seconds)
@@ -136,7 +136,7 @@ async def hold_topology(
 
     async def change(registry: Registry, watch: Watch) -> DatabaseRecord:
         current = _known(watch, name)
-        writer = _Writer(config, world, force=force, based_on=current.version)
+        writer = _Writer(config, world, registry, force=force, based_on=current.version)
         return await _hold(writer, registry, watch, current, wait_seconds=wait_seconds)
 
     return await _watching(config, world, change)
@@ -152,8 +152,6 @@ async def _hold(
 ) -> DatabaseRecord:
     """Have everybody let go of the primary; what stops that puts it back. Raises SwitchTimeout."""
     name, former = before.database, before.primary or before.former
-    if not writer.force and (unreadable := _unreadable(registry)):
-        raise TopologyRefused(_missing(unreadable))
     # After discovery was wiped processes know more than it does.
     writer.above(max((router.seen[name] for router in _routers(watch, name)), default=0))
     try:
@@ -191,9 +189,24 @@ def _unreadable(registry: Registry) -> list[str]:
 
 
 class _Writer:
-    """Writes the records of one change, each to all instances in their order."""
+    """Writes the records of one change, each to all instances in their order.
 
-    def __init__(self, config: FleetConfig, world: World, *, force: bool, based_on: int) -> None:
+    Raises:
+        TopologyRefused: some instance cannot be read, and `force` is not set.
+
+    """
+
+    def __init__(
+        self,
+        config: FleetConfig,
+        world: World,
+        registry: Registry,
+        *,
+        force: bool,
+        based_on: int,
+    ) -> None:
+        if not force and (unreadable := _unreadable(registry)):
+            raise TopologyRefused(_missing(unreadable))
         self._config = config
         self._world = world
         self._based_on = based_on
