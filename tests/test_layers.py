@@ -45,7 +45,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {"attrs", "trio"},
     ),
     "fanout_cli": (
-        {"fanout", "fanout.errors", "fanout.config", "fanout.runtime", "fanout_cli"},
+        {"fanout", "fanout.errors", "fanout.config", "fanout.runtime", "fanout_cli"}
+        | {"fanout.adjunct.replicas"},
         {"attrs", "click", "trio"},
     ),
 }
@@ -142,6 +143,9 @@ def test_imports_point_one_way(name: str) -> None:
         ("fanout.runtime.x", "import click"),
         ("fanout.runtime.x", "from fanout.testing import fakes"),
         ("fanout.runtime.x", "import fanout_cli.options"),
+        ("fanout.runtime.x", "from fanout.adjunct import replicas"),
+        ("fanout.runtime.x", "import sqlalchemy"),
+        ("fanout.adjunct.another", "from fanout.adjunct.replicas import router"),
         ("fanout_cli.x", "from fanout.core.glob import compile_pattern"),
         ("fanout_cli.x", "from fanout.values import Endpoint"),
         ("fanout_cli.x", "import fanout.testing"),

@@ -66,7 +66,7 @@ class Configured(click.Command):
         heading = {name: title for title, group in self._groups.items() for name in group}
         sections: dict[str, list[tuple[str, str]]] = {title: [] for title in self._groups}
         for parameter in self.get_params(ctx):
-            if (record := parameter.get_help_record(ctx)) is not None:
+            if (record := parameter.get_help_record(ctx)) is not None and record[1]:
                 title = heading.get(parameter.name or "", "General")
                 sections.setdefault(title, []).append(record)
         for title, records in sections.items():

@@ -9,6 +9,7 @@ import click
 import fanout
 from fanout.config import SidecarConfig
 from fanout_cli.options import Service, configured, run
+from fanout_cli.replicas import replicas
 
 
 @click.command(
@@ -50,3 +51,6 @@ def digest() -> None:
     from fanout.runtime.gate import digest_of  # noqa: PLC0415 - not needed for help
 
     click.echo(digest_of(secret.encode()))
+
+
+main.add_command(replicas)

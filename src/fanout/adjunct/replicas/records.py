@@ -5,14 +5,16 @@ record of its own, with a lease: by it, whoever replaces a primary knows whom to
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import attrs
 
 from fanout.adjunct.replicas.router import Topology
+from fanout.config import mask
 from fanout.errors import ConfigError, RemoteProtocolError
-from fanout.values import NAME, Endpoint
+from fanout.values import NAME, PORT_MAX, Endpoint
 from fanout.wire.records import RecordKind
 
 RECORD_BYTES_MAX = 65_536
@@ -84,12 +86,33 @@ class RouterRecord:
         return (self.incarnation, self.version)
 
 
-def server(text: Any) -> str:
+def server(text: str) -> str:
     """Return the one way to write HOST:PORT. Raises ConfigError."""
-    endpoint = Endpoint.parse(str(text))
-    if endpoint.path or not endpoint.port:
-        raise ConfigError(f"{text!r} is not HOST:PORT with a port of 1 to 65535")
+    try:
+        endpoint = Endpoint() if re.search(r"[/@\s]", text) else Endpoint.parse(text)
+    except ConfigError:
+        endpoint = Endpoint()
+    if not endpoint.port:
+        raise ConfigError(f"{mask(text)} is not HOST:PORT with a port of 1 to {PORT_MAX}")
     return str(endpoint)
+
+
+def weighted_server(text: str) -> tuple[str, int]:
+    """Read HOST:PORT or HOST:PORT=WEIGHT. Raises ConfigError."""
+    address, equals, weight = text.partition("=")
+    if equals and not (weight.isascii() and weight.isdigit() and int(weight[:9]) <= WEIGHT_MAX):
+        raise ConfigError(f"{mask(text)} has a weight that is not a whole number 0 to {WEIGHT_MAX}")
+    return server(address), int(weight) if equals else 1
+
+
+def database_name(text: str) -> str:
+    """Return the name of a database. Raises ConfigError for what is none."""
+    if not NAME.fullmatch(text):
+        raise ConfigError(
+            f"{mask(text)} is not allowed; use 1 to 64 letters, digits, '.', '_' or '-', a letter or "
+            "digit first"
+        )
+    return text
 
 
 def _name(value: Any) -> str:
@@ -104,6 +127,10 @@ def _number(value: Any, most: int = _NUMBER_MAX) -> int:
     return value
 
 
+def _server(value: Any) -> str:
+    return server(value if isinstance(value, str) else "")
+
+
 def _table(value: Any, key: Callable[[Any], str], most: int, number_max: int) -> dict[str, int]:
     if not isinstance(value, dict) or len(value) > most:
         raise ValueError("not a table, or too long")
@@ -115,9 +142,9 @@ def _database(data: dict[str, Any]) -> DatabaseRecord:
         cluster=_name(data["cluster"]),
         database=_name(data["database"]),
         version=_number(data["version"]),
-        primary=server(data["primary"]) if data["primary"] else "",
-        former=server(data["former"]) if data.get("former") else "",
-        replicas=_table(data["replicas"], server, REPLICAS_MAX, WEIGHT_MAX),
+        primary=_server(data["primary"]) if data["primary"] else "",
+        former=_server(data["former"]) if data.get("former") else "",
+        replicas=_table(data["replicas"], _server, REPLICAS_MAX, WEIGHT_MAX),
     )
 
 

@@ -4,30 +4,22 @@ Replacing a primary takes two records. The first names no primary: every process
 go of the old one, and says so when the last transaction on it has ended. When all have, or their
 leases are over, the second record names the new one. So at no time do two processes that discovery
 reaches write to two primaries.
-
-A record is written to the instances one after the other, and only where nobody else has written
-since it was read: of two who change a topology at the same time the first instance decides.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
 from typing import TypeVar
 
 import attrs
 import trio
 
 from fanout.adjunct.replicas.errors import SwitchTimeout, TopologyRefused, TopologyUnknown
+from fanout.adjunct.replicas.record_writer import RecordWriter, unreadable
 from fanout.adjunct.replicas.records import DATABASE, ROUTER, DatabaseRecord, RouterRecord
-from fanout.config import FleetConfig, RedisAddress, TlsFiles
-from fanout.errors import CommandFailed, LinkLost, RemoteProtocolError
-from fanout.runtime.link import Link, use_link
-from fanout.runtime.reading import Pipeline
+from fanout.config import FleetConfig, TlsFiles
 from fanout.runtime.registry import Registry
 from fanout.runtime.tls import Contexts
 from fanout.runtime.watch import Watch, open_watch
 from fanout.runtime.world import World, real_world
-from fanout.wire.records import hint_channel
-from fanout.wire.replies import Argument
 
 RECHECK_SECONDS = 0.5
 """How often it is looked whether all of discovery can be read again: that is no change."""
@@ -106,7 +98,7 @@ async def set_topology(
         version = current.version if current else 0
         if if_version is not None and if_version != version:
             raise TopologyRefused(f"the topology of {name} has version {version}, not {if_version}")
-        writer = _Writer(config, world, registry, force=force, based_on=version)
+        writer = RecordWriter(config, world, registry, force=force, based_on=version)
         if current is None or current.primary != primary:
             before = current or attrs.evolve(new, primary="")
             await _hold(writer, registry, watch, before, wait_seconds=wait_seconds)
@@ -136,14 +128,14 @@ async def hold_topology(
 
     async def change(registry: Registry, watch: Watch) -> DatabaseRecord:
         current = _known(watch, name)
-        writer = _Writer(config, world, registry, force=force, based_on=current.version)
+        writer = RecordWriter(config, world, registry, force=force, based_on=current.version)
         return await _hold(writer, registry, watch, current, wait_seconds=wait_seconds)
 
     return await _watching(config, world, change)
 
 
 async def _hold(
-    writer: "_Writer",
+    writer: RecordWriter,
     registry: Registry,
     watch: Watch,
     before: DatabaseRecord,
@@ -179,102 +171,9 @@ async def _hold(
 
 def _released(registry: Registry, watch: Watch, held: DatabaseRecord) -> bool:
     """Whether nobody writes to an earlier primary, as far as all of discovery can be read."""
-    return not _unreadable(registry) and all(
+    return not unreadable(registry) and all(
         router.seen[held.database] >= held.version for router in _routers(watch, held.database)
     )
-
-
-def _unreadable(registry: Registry) -> list[str]:
-    return [each.instance for each in registry.statistics() if not each.readable]
-
-
-class _Writer:
-    """Writes the records of one change, each to all instances in their order.
-
-    Raises:
-        TopologyRefused: some instance cannot be read, and `force` is not set.
-
-    """
-
-    def __init__(
-        self,
-        config: FleetConfig,
-        world: World,
-        registry: Registry,
-        *,
-        force: bool,
-        based_on: int,
-    ) -> None:
-        if not force and (unreadable := _unreadable(registry)):
-            raise TopologyRefused(_missing(unreadable))
-        self._config = config
-        self._world = world
-        self._based_on = based_on
-        self._version = based_on
-        self._ours: set[bytes] = set()  # what this change has written
-        self.force = force
-        self.timeout_seconds = config.timeout_seconds * len(config.discovery)
-
-    def above(self, version: int) -> None:
-        """Number the next record above `version`."""
-        self._version = max(self._version, version)
-
-    async def write(self, record: DatabaseRecord) -> DatabaseRecord:
-        """Write a record under the next version; return it as written. Raises TopologyRefused."""
-        self._version += 1
-        record = attrs.evolve(record, version=self._version)
-        self._ours.add(DATABASE.encode(record))
-        missing = []
-        for address in self._config.discovery:
-            if reason := await self._put(address.primary, record):
-                missing.append(f"{address.primary}: {reason}")
-                if not self.force:
-                    break
-        if missing and (not self.force or len(missing) == len(self._config.discovery)):
-            raise TopologyRefused(_missing(missing))
-        return record
-
-    async def _put(self, address: RedisAddress, record: DatabaseRecord) -> str:
-        """Write to one instance; return why it cannot be reached, or nothing."""
-        limit = self._config.timeout_seconds
-        try:
-            with trio.fail_after(limit):
-                await use_link(
-                    self._world.network,
-                    address,
-                    partial(self._replace, record),
-                    timeout_seconds=limit,
-                )
-        except (LinkLost, CommandFailed) as error:
-            return str(error)
-        except trio.TooSlowError:
-            return f"no answer within {limit:g} seconds"
-        return ""
-
-    async def _replace(self, record: DatabaseRecord, link: Link) -> None:
-        """Write a record unless somebody else has written. Raises TopologyRefused."""
-        key = DATABASE.key(record.cluster, record.id)
-        _, raw = await Pipeline(link, [("WATCH", key), ("GET", key)]).answers()
-        if raw is None or raw in self._ours or _version_of(raw) <= self._based_on:
-            commands: list[tuple[Argument, ...]] = [
-                ("MULTI",),
-                ("SET", key, DATABASE.encode(record)),
-                ("SADD", DATABASE.index_key(record.cluster), record.id),
-                ("PUBLISH", hint_channel(record.cluster), ""),
-                ("EXEC",),
-            ]
-            if (await Pipeline(link, commands).answers())[-1] is not None:
-                return
-        raise TopologyRefused(
-            f"somebody else has changed the topology of {record.id} meanwhile; look at it again"
-        )
-
-
-def _version_of(raw: bytes) -> int:
-    try:
-        return int(DATABASE.decode(raw).version)
-    except RemoteProtocolError:
-        return 0  # what nobody can read may be replaced
 
 
 async def _watching(
@@ -308,11 +207,3 @@ def _known(watch: Watch, name: str) -> DatabaseRecord:
 def _routers(watch: Watch, name: str) -> list[RouterRecord]:
     """Return the present processes that use a database."""
     return [router for router in watch.members(ROUTER).values() if name in router.seen]
-
-
-def _missing(instances: list[str]) -> str:
-    return (
-        f"discovery cannot be reached in whole ({'; '.join(instances)}), so processes that only "
-        "reach the rest would not follow; mend it, or give --force if they cannot write to the "
-        "old primary anyway"
-    )
