@@ -69,7 +69,7 @@ def parse_position(text: str) -> Position:
     if len(text) <= TEXT_MAX:
         if lsn := _LSN.fullmatch(text):
             return Lsn.of(*lsn.groups())
-        gtids = [_GTID.fullmatch(each.strip()) for each in text.split(",")] if text else []
+        gtids = [_GTID.fullmatch(each) for each in re.split(", ?", text)] if text else []
         if all(gtids):
             numbers = [tuple(map(int, gtid.groups())) for gtid in gtids if gtid]
             return Gtids({domain: (server, number) for domain, server, number in numbers})
