@@ -1,16 +1,32 @@
 """Routing over a real MariaDB primary with two replicas."""
 
 import signal
+import threading
+import traceback
 
+import attrs
 import pytest
-from sqlalchemy import Engine, func, select, text
+import redis
+from sqlalchemy import Engine, delete, func, select, text
 from sqlalchemy.exc import SQLAlchemyError
+from structlog.testing import capture_logs
 
-from fanout.adjunct.replicas.errors import DatabaseDown
+from fanout.adjunct.replicas.databases import Databases
+from fanout.adjunct.replicas.errors import (
+    DatabaseDown,
+    DatabaseUnknown,
+    ReadOnly,
+    TopologyUnknown,
+)
 from fanout.adjunct.replicas.session import RoutedSession
+from fanout.config import FleetConfig
+from fanout.errors import ConfigError
+from tests.live.conftest import Fleet
 from tests.live.mariadb import PASSWORD, mariadb_template, servers
 from tests.live.shop import (
     LIMIT_SECONDS,
+    QUICK,
+    URL,
     Item,
     Shop,
     add,
@@ -148,3 +164,118 @@ def refuses_writes(engine: Engine) -> None:
     """Try to write where one only reads."""
     with engine.connect() as connection, pytest.raises(SQLAlchemyError, match="READ ONLY trans"):
         connection.execute(text("INSERT INTO item (name) VALUES ('x')"))
+
+
+def test_each_service_has_databases_of_its_own(shop: Shop) -> None:
+    """Side by side; what is wrong with one does not touch the others."""
+    shop.set(2, (0,), name="stock")
+    with shop.open("shop", "stock", "archive") as databases:
+        assert asked(databases["stock"], read_only=True) in (shop.port(0), shop.port(2))
+        with RoutedSession(databases["stock"]) as session:
+            assert session.execute(text("SELECT @@port")).scalar_one() == shop.port(2)
+        add(databases["shop"], "here")
+
+        with pytest.raises(TopologyUnknown, match="database archive") as no_topology:
+            add(databases["archive"], "nowhere")
+        assert no_topology.value.code == "TOPOLOGY_UNKNOWN"
+        with pytest.raises(
+            DatabaseUnknown, match="'customers'; known: shop, stock, archive"
+        ) as none:
+            databases["customers"]
+        assert none.value.code == "DATABASE_UNKNOWN"
+
+        shop.set(0, (), name="archive")
+        until(lambda: databases["archive"].statistics().version)
+        add(databases["archive"], "there")
+
+
+def test_no_password_is_told_to_anybody(shop: Shop, fleet: Fleet) -> None:
+    """Not in what fails, what is logged, what is shown, or what stands in discovery."""
+    wrong = URL.replace(PASSWORD, PASSWORD + "-wrong")
+    said: list[str] = []
+    with capture_logs() as logged:
+        with (
+            shop.process() as database,
+            Databases(shop.fleet, {"shop": wrong}, config=QUICK) as refused,
+        ):
+            add(database, "x")
+            for work in (lambda: add(refused["shop"], "x"), lambda: asked(refused["shop"])):
+                with pytest.raises(DatabaseDown, match="Access denied") as error:
+                    work()
+                said.append("".join(traceback.format_exception(error.value)))
+            said += [repr(database), repr(refused["shop"]), str(database.statistics())]
+            said += [str(database.writer()), repr(database.reader().url)]
+            said.append(str(shop.show()))
+            shop.servers[0].stop()
+            with pytest.raises(DatabaseDown) as error:
+                add(database, "x")
+            said.append(str(error.value))
+        with redis.Redis.from_url(fleet.discovery[0]) as discovery:
+            for key in discovery.scan_iter():
+                said.append(str(key) + str(discovery.dump(key)))
+    with pytest.raises(ConfigError) as unreadable:
+        Databases(shop.fleet, {"shop": f"mysql+pymysql:/shop:{PASSWORD}@h"})
+    said += [str(unreadable.value), str(logged)]
+    assert any(event["event"] == "database_server_lost" for event in logged)
+    assert [text for text in said if PASSWORD in text] == []
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "why"),
+    [
+        ("sqlite:///x", {}, "known are mysql.pymysql"),
+        ("mysql+mysqldb://h/x", {}, "MySQLdb"),
+        ("mysql+pymysql://h/x", {"pool_sise": 3}, "pool_sise"),
+    ],
+)
+def test_what_cannot_work_is_told_at_the_start(url: str, options: dict[str, int], why: str) -> None:
+    """With the name of the database, before any thread is started."""
+    fleet = FleetConfig.from_mapping({"discovery": "redis://127.0.0.1:1"})
+    with pytest.raises(ConfigError, match=f"database shop: .*{why}"):
+        Databases(fleet, {"shop": url}, engine_options=options)
+
+
+def test_a_process_starts_without_discovery_and_learns_later(shop: Shop) -> None:
+    """It is no reason not to start, and every use says what is missing."""
+    shop.discovery.send_signal(signal.SIGSTOP)
+    fleet = attrs.evolve(shop.fleet, timeout_seconds=0.3)
+    try:
+        with Databases(fleet, {"shop": URL}, config=QUICK) as databases:
+            with pytest.raises(TopologyUnknown):
+                asked(databases["shop"])
+            shop.discovery.send_signal(signal.SIGCONT)
+            until(lambda: databases["shop"].statistics().version)
+            add(databases["shop"], "late")
+    finally:
+        shop.discovery.send_signal(signal.SIGCONT)
+
+
+def test_a_session_that_only_reads_does_not_write(shop: Shop) -> None:
+    """Texts and explicit transactions go to replicas too; a write is refused before it is sent."""
+    with shop.process() as database, RoutedSession(database, read_only=True) as session:
+        with session.begin():
+            assert session.execute(text("SELECT @@port")).scalar_one() != shop.port(0)
+        session.add(Item(name="x"))
+        with pytest.raises(ReadOnly) as refused:
+            session.commit()
+        assert refused.value.code == "READ_ONLY"
+        session.rollback()
+        with pytest.raises(ReadOnly):
+            session.execute(delete(Item))
+
+
+def test_connections_and_threads_end_with_the_databases(shop: Shop) -> None:
+    """However often they are opened; and each says goodbye to discovery."""
+
+    def connections() -> int:
+        asked_for = "SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'shop'"
+        return sum(server.run(asked_for)[0][0] for server in shop.servers)
+
+    for _ in range(3):
+        with shop.process() as database:
+            add(database, "x")
+            assert connections()
+            assert len(shop.show().routers) == 1
+        assert shop.show().routers == {}
+        assert "fanout-databases" not in {thread.name for thread in threading.enumerate()}
+        until(lambda: not connections())

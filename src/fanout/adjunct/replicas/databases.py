@@ -93,7 +93,7 @@ class Databases:
         self._opened = threading.Event()
         self._thread = threading.Thread(target=self._work, name="fanout-databases", daemon=True)
         self._token: trio.lowlevel.TrioToken | None = None
-        self._scope = trio.CancelScope()
+        self._closing = trio.Event()
         self._read = False  # whether discovery has been read
         self._moved = trio.Event()  # set by the next change: take it before you look, then wait
         self._limiter = trio.CapacityLimiter(math.inf)  # there is one thread a server at most
@@ -118,9 +118,13 @@ class Databases:
         return self
 
     def close(self) -> None:
-        """Say goodbye to discovery and close idle connections. Connections in use end later."""
+        """Write no more, say goodbye to discovery, and close idle connections.
+
+        Waits at most for `timeout_seconds` of the fleet, or twice if discovery was never there.
+        """
         if self._token is not None:
-            self._token.run_sync_soon(self._scope.cancel)
+            with contextlib.suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(self._closing.set)
         self._thread.join()
         for database in self._databases.values():
             database.sweep(everything=True)
@@ -152,30 +156,33 @@ class Databases:
 
     async def _run(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
-        with self._scope:
-            async with trio.open_nursery() as nursery:
-                for database in self._databases.values():
-                    nursery.start_soon(self._keep_measuring, database)
-                told = ""
-                while True:
-                    try:
-                        await self._follow()
-                    except* RegistryUnavailable as errors:
-                        if (reason := str(errors.exceptions[0])) != told:
-                            log.warning("discovery_unavailable", reason=reason)
-                            told = reason
-                    await trio.sleep(RETRY_SECONDS)
+        async with trio.open_nursery() as nursery:
+            for database in self._databases.values():
+                nursery.start_soon(self._keep_measuring, database)
+            told = ""
+            while not self._closing.is_set():
+                try:
+                    await self._follow()
+                except* RegistryUnavailable as errors:
+                    if (reason := str(errors.exceptions[0])) != told:
+                        log.warning("discovery_unavailable", reason=reason)
+                        told = reason
+                with trio.move_on_after(RETRY_SECONDS):
+                    await self._closing.wait()
+            nursery.cancel_scope.cancel()
 
     async def _follow(self) -> None:
+        """Follow discovery, from when it can first be read, until this is to end."""
         kinds = (DATABASE, ROUTER)
         async with open_watch(self._fleet, kinds, world=self._world) as (registry, watch):
-            try:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._keep_lease, registry, watch)
-                    nursery.start_soon(self._keep_adopting, watch)
-            finally:
-                with trio.move_on_after(self._fleet.timeout_seconds, shield=True):
-                    await self._write(registry, gone=True)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._keep_lease, registry, watch)
+                nursery.start_soon(self._keep_adopting, watch)
+                await self._closing.wait()
+                nursery.cancel_scope.cancel()
+            self._lease_until = -math.inf
+            with trio.move_on_after(self._fleet.timeout_seconds):
+                await self._write(registry, gone=True)
 
     async def _keep_adopting(self, watch: Watch) -> None:
         """Adopt what discovery tells as soon as it is known."""
