@@ -22,7 +22,7 @@ from fanout.adjunct.replicas.session import RoutedSession
 from fanout.config import FleetConfig
 from fanout.errors import ConfigError
 from tests.live.conftest import Fleet
-from tests.live.mariadb import PASSWORD, mariadb_template, servers
+from tests.live.mariadb import PASSWORD, servers
 from tests.live.shop import (
     LIMIT_SECONDS,
     QUICK,
@@ -38,7 +38,7 @@ from tests.live.shop import (
     until,
 )
 
-__all__ = ["mariadb_template", "servers", "shop"]
+__all__ = ["servers", "shop"]
 
 pytestmark = pytest.mark.live
 

@@ -20,10 +20,10 @@ from fanout.adjunct.replicas.errors import (
 from fanout.adjunct.replicas.records import ROUTER, RouterRecord
 from fanout.adjunct.replicas.session import RoutedSession
 from tests.live.conftest import Fleet
-from tests.live.mariadb import mariadb_template, servers
+from tests.live.mariadb import servers
 from tests.live.shop import Item, Shop, add, names, promote, readers, shop, until
 
-__all__ = ["mariadb_template", "servers", "shop"]
+__all__ = ["servers", "shop"]
 
 pytestmark = pytest.mark.live
 

@@ -9,6 +9,7 @@ a write.
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -16,7 +17,7 @@ import attrs
 import structlog
 from sqlalchemy import URL, Connection, Engine, event, text
 from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, Pool
 
 from fanout.adjunct.replicas.config import RoutingConfig
 from fanout.adjunct.replicas.engines import Engines
@@ -26,6 +27,9 @@ from fanout.adjunct.replicas.router import OwnWrites, ReplicaStatistics, Router,
 from fanout.values import Endpoint
 
 log = structlog.get_logger()
+
+OLD_POOLS_MAX = 8
+"""Replaced primaries whose connections are closed when they come back."""
 
 _T = TypeVar("_T")
 
@@ -76,7 +80,8 @@ class Database:
         self._changed = threading.Condition()  # guards all below, and the router
         self._writing: dict[ConnectionPoolEntry, Endpoint] = {}  # handed out, not taken back yet
         self._writer = self._make_writer()
-        self._idle_to: Endpoint | None = None  # where idle connections for writing may lead
+        self._swept: Endpoint | None = None  # the primary when idle connections were last closed
+        self._old_pools: deque[Pool] = deque(maxlen=OLD_POOLS_MAX)
         self._readers: dict[Endpoint, Engine] = {}
         self._meters: dict[Endpoint, Engine] = {}
         self._told: dict[Endpoint, str] = {}  # why a server was last said to be down
@@ -211,20 +216,32 @@ class Database:
             event_name = "database_server_lost" if reason else "database_server_recovered"
             log.warning(event_name, database=self.name, server=str(endpoint), reason=reason or told)
 
-    def sweep(self, *, everything: bool = False) -> None:
-        """Close the idle connections to servers that are no longer used, or to all of them."""
+    def sweep(self) -> None:
+        """Close the connections to servers that are no longer used."""
         with self._changed:
-            used = () if everything else self.servers()
-            engines = []
-            for table in (self._readers, self._meters):
-                engines += [table.pop(endpoint) for endpoint in set(table) - set(used)]
+            used = self.servers()
+            unused = [
+                table.pop(endpoint)
+                for table in (self._readers, self._meters)
+                for endpoint in set(table) - set(used)
+            ]
             known = self._router.known
-            primary = known.primary if known else None
-            if everything or primary != self._idle_to:
-                self._idle_to = primary
-                engines.append(self._writer)
+            before = self._swept
+            self._swept = (known and known.primary) or before
+        for engine in unused:
+            self._engines.retire(engine)
+        if before not in (None, self._swept):
+            self._old_pools.append(self._writer.pool)
+            self._writer.dispose()
+        for pool in self._old_pools:  # what was in use then has come back there meanwhile
+            pool.dispose()
+
+    def close(self) -> None:
+        """Close all connections, those in use when they are given back."""
+        with self._changed:
+            engines = [self._writer, *self._readers.values(), *self._meters.values()]
         for engine in engines:
-            engine.dispose()
+            self._engines.retire(engine)
 
     # The gate.
 

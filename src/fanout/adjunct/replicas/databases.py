@@ -127,7 +127,7 @@ class Databases:
                 self._token.run_sync_soon(self._closing.set)
         self._thread.join()
         for database in self._databases.values():
-            database.sweep(everything=True)
+            database.close()
 
     def __enter__(self) -> Self:
         return self.open()

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
+from weakref import WeakSet
 
 from sqlalchemy import URL, Engine, ExceptionContext, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
@@ -38,6 +39,7 @@ class Engines:
         self._name = name
         self._options = {"pool_pre_ping": True, **options}
         self._on_lost = on_lost
+        self._retired: WeakSet[Engine] = WeakSet()
         try:
             self._url = make_url(url)
         except (ArgumentError, ValueError):  # the message repeats the URL
@@ -46,7 +48,7 @@ class Engines:
                 "mysql+pymysql://USER:PASSWORD@/DATABASE"
             ) from None
         self.flavour: Flavour = flavour_of(name, self._url)
-        self._make({}).dispose()  # what is wrong with the options is said at the start
+        self._make(self._options).dispose()  # what is wrong with the options is said at the start
 
     def writing(self, primary: Callable[[], Endpoint]) -> Engine:
         """Return an engine that connects to what `primary` returns at that time.
@@ -86,6 +88,11 @@ class Engines:
         timeouts = self.flavour.timeouts(timeout_seconds)
         return self._make({"connect_args": timeouts, "isolation_level": "AUTOCOMMIT"}, endpoint)
 
+    def retire(self, engine: Engine) -> None:
+        """Close an engine's idle connections now, and those in use when they are given back."""
+        self._retired.add(engine)
+        engine.dispose()
+
     def reason(self, error: BaseException) -> str:
         """Return what a driver says, in one line and without the password."""
         said = " ".join(str(getattr(error, "orig", None) or error).split())
@@ -104,9 +111,16 @@ class Engines:
                 self._url.database,
                 self._url.query,
             )
-            return create_engine(url, **options)
+            engine = create_engine(url, **options)
         except (ArgumentError, ImportError, TypeError) as error:
             raise ConfigError(f"database {self._name}: {self.reason(error)}") from None
+
+        def take_back(_dbapi: Any, entry: ConnectionPoolEntry) -> None:
+            if engine in self._retired:  # its pool is gone, and would not close it
+                entry.invalidate()
+
+        event.listen(engine, "checkin", take_back)
+        return engine
 
     def _explain(self, engine: Engine, endpoint_of: Callable[[], Endpoint | None]) -> None:
         """Have connections that fail be told of, and those that cannot be made be DatabaseDown."""

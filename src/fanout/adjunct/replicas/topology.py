@@ -6,6 +6,7 @@ leases are over, the second record names the new one. So at no time do two proce
 reaches write to two primaries.
 """
 
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
@@ -149,10 +150,11 @@ async def _hold(
     try:
         held = await writer.write(attrs.evolve(before, primary="", former=former))
         with trio.move_on_after(wait_seconds) as waited:
-            await registry.wait_connected()
+            with trio.move_on_after(writer.timeout_seconds if writer.force else math.inf):
+                await registry.wait_connected()
             # Only now look who is there: whoever comes later finds that there is no primary.
             await registry.refresh()
-            while not _released(registry, watch, held):
+            while not _released(watch, held) or (unreadable(registry) and not writer.force):
                 with trio.move_on_after(RECHECK_SECONDS):
                     await watch.changed.wait()
         if waited.cancelled_caught and not writer.force:
@@ -169,11 +171,10 @@ async def _hold(
     return held
 
 
-def _released(registry: Registry, watch: Watch, held: DatabaseRecord) -> bool:
-    """Whether nobody writes to an earlier primary, as far as all of discovery can be read."""
-    return not unreadable(registry) and all(
-        router.seen[held.database] >= held.version for router in _routers(watch, held.database)
-    )
+def _released(watch: Watch, held: DatabaseRecord) -> bool:
+    """Whether nobody writes to an earlier primary, as far as discovery tells."""
+    routers = _routers(watch, held.database)
+    return all(router.seen[held.database] >= held.version for router in routers)
 
 
 async def _watching(
