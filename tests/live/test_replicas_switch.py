@@ -16,6 +16,7 @@ from fanout.adjunct.replicas.errors import (
     PrimaryHeld,
     SwitchTimeout,
     TopologyRefused,
+    TopologyUnknown,
 )
 from fanout.adjunct.replicas.records import ROUTER, RouterRecord
 from fanout.adjunct.replicas.session import RoutedSession
@@ -45,10 +46,14 @@ def where(session: RoutedSession) -> int:
     return port
 
 
-def ghost(fleet: Fleet, lease_seconds: float) -> None:
+def ghost(fleet: Fleet, lease_seconds: float, seen: int = 1) -> None:
     """Have discovery know a process that has crashed: it will never let go of anything."""
     record = RouterRecord(
-        cluster="default", router="ghost", version=1, lease_seconds=lease_seconds, seen={"shop": 1}
+        cluster="default",
+        router="ghost",
+        version=1,
+        lease_seconds=lease_seconds,
+        seen={"shop": seen},
     )
     with redis.Redis.from_url(fleet.discovery[0]) as discovery:
         discovery.set(ROUTER.key("default", "ghost"), ROUTER.encode(record))
@@ -257,3 +262,13 @@ def test_a_discovery_that_is_not_whole_stops_the_switch(shop: Shop, fleet: Fleet
     assert shop.show().primary == shop.servers[0].address
     whole.set(1, (2,), force=True)
     assert shop.show().primary == shop.servers[1].address
+
+
+def test_a_topology_that_others_are_past_is_not_adopted(shop: Shop, fleet: Fleet) -> None:
+    """A discovery that was restored from an old dump would have it write to an old primary."""
+    ghost(fleet, lease_seconds=300, seen=99)
+    with shop.open("shop") as databases:
+        with pytest.raises(TopologyUnknown):
+            add(databases["shop"], "lost")
+        assert shop.set(1, (2,), wait_seconds=0.1, force=True) > 99
+        until(lambda: databases["shop"].statistics().primary == shop.servers[1].address)

@@ -194,7 +194,10 @@ class Databases:
     def _adopt(self, watch: Watch) -> None:
         for name, database in self._databases.items():
             record = watch.members(DATABASE).get(name)
-            if record is not None and database.adopt(record.topology):
+            routers = watch.members(ROUTER).values()
+            newest = max((router.seen.get(name, 0) for router in routers), default=0)
+            # What others are past is from an old dump of discovery, and its primary is not ours.
+            if record is not None and record.version >= newest and database.adopt(record.topology):
                 self._move()
 
     async def _keep_lease(self, registry: Registry, watch: Watch) -> None:
