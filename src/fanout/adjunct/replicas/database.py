@@ -24,6 +24,7 @@ from fanout.adjunct.replicas.engines import Engines
 from fanout.adjunct.replicas.errors import DatabaseDown, PrimaryHeld
 from fanout.adjunct.replicas.positions import Position, parse_position
 from fanout.adjunct.replicas.router import OwnWrites, ReplicaStatistics, Router, Topology
+from fanout.errors import FanoutError
 from fanout.values import Endpoint
 
 log = structlog.get_logger()
@@ -130,7 +131,7 @@ class Database:
             position = parse_position(
                 connection.exec_driver_sql(self._engines.flavour.own_position).scalar_one()
             )
-        except SQLAlchemyError as error:  # the write has been done all the same
+        except (SQLAlchemyError, FanoutError) as error:  # the write has been done all the same
             log.warning("position_unknown", database=self.name, reason=self._engines.reason(error))
         return OwnWrites(position, time.monotonic() + self._config.own_writes_seconds)
 

@@ -42,6 +42,11 @@ RETRY_SECONDS = 1.0
 """How soon a heartbeat that reached nobody is tried again, and discovery that was never read."""
 
 
+def _clock() -> float:
+    """Return seconds for leases: they also pass while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class Databases:
     """The databases of one process, from `open` to `close`; a context manager.
 
@@ -136,7 +141,7 @@ class Databases:
         self.close()
 
     def _require_lease(self) -> None:
-        if time.monotonic() > self._lease_until and not self._config.write_without_lease:
+        if _clock() > self._lease_until and not self._config.write_without_lease:
             raise LeaseLost(
                 "discovery has not heard of this process for "
                 f"{self._config.lease_seconds:g} seconds, and the primary may have been replaced "
@@ -204,7 +209,7 @@ class Databases:
         """Have discovery know this process and what it has let go of."""
         while True:
             moved = self._moved
-            began = time.monotonic()
+            began = _clock()
             # Be known, then read: whoever replaces a primary tells it first and then looks who is
             # known. So either this process is found, or it finds that there is no primary.
             known = await self._write(registry) and await registry.refresh()

@@ -4,8 +4,7 @@ from typing import Any
 
 from sqlalchemy import ClauseElement, Connection, Engine, TextClause, event
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
-from sqlalchemy.sql import visitors
-from sqlalchemy.sql.selectable import SelectBase
+from sqlalchemy.sql.expression import ColumnClause, SelectBase, TableClause
 
 from fanout.adjunct.replicas.database import Database
 from fanout.adjunct.replicas.errors import ReadOnly
@@ -16,12 +15,18 @@ from fanout.adjunct.replicas.router import OwnWrites
 def only_reads(clause: ClauseElement | None) -> bool:
     """Return whether a statement certainly writes and locks nothing: a SELECT, all the way down.
 
-    A text is not looked into: it counts as a write.
+    A text or a lambda is not looked into: it counts as a write.
     """
-    return isinstance(clause, SelectBase) and not any(
-        getattr(element, "is_dml", False) or getattr(element, "_for_update_arg", None) is not None
-        for element in visitors.iterate(clause)
-    )
+    if not isinstance(clause, SelectBase):
+        return False
+    left: list[Any] = [clause]
+    while left:
+        element = left.pop()
+        if element.is_dml or getattr(element, "_for_update_arg", None) is not None:
+            return False
+        if not isinstance(element, TableClause | ColumnClause):  # most of the work, for nothing
+            left.extend(element.get_children())
+    return True
 
 
 class RoutedSession(Session):
@@ -63,9 +68,16 @@ class RoutedSession(Session):
         return str(self._own.position or "") if self._own else ""
 
     def get_bind(  # type: ignore[override]
-        self, _mapper: Any = None, *, clause: ClauseElement | None = None, **_arguments: Any
-    ) -> Engine:
-        """Return the engine for a statement. Raises what `Database.writer` and `reader` raise."""
+        self,
+        _mapper: Any = None,
+        *,
+        clause: ClauseElement | None = None,
+        bind: Engine | Connection | None = None,
+        **_arguments: Any,
+    ) -> Engine | Connection:
+        """Return the engine for a statement: `bind` where the caller names one."""
+        if bind is not None:
+            return bind
         if self._goes_to_primary(clause):
             self._writes = True
             return self._database.writer()
