@@ -4,7 +4,8 @@ from typing import Any
 
 from sqlalchemy import ClauseElement, Connection, Engine, TextClause, event
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
-from sqlalchemy.sql.expression import ColumnClause, SelectBase, TableClause
+from sqlalchemy.sql import visitors
+from sqlalchemy.sql.expression import SelectBase
 
 from fanout.adjunct.replicas.database import Database
 from fanout.adjunct.replicas.errors import ReadOnly
@@ -17,16 +18,10 @@ def only_reads(clause: ClauseElement | None) -> bool:
 
     A text or a lambda is not looked into: it counts as a write.
     """
-    if not isinstance(clause, SelectBase):
-        return False
-    left: list[Any] = [clause]
-    while left:
-        element = left.pop()
-        if element.is_dml or getattr(element, "_for_update_arg", None) is not None:
-            return False
-        if not isinstance(element, TableClause | ColumnClause):  # most of the work, for nothing
-            left.extend(element.get_children())
-    return True
+    return isinstance(clause, SelectBase) and not any(
+        getattr(element, "is_dml", False) or getattr(element, "_for_update_arg", None) is not None
+        for element in visitors.iterate(clause)
+    )
 
 
 class RoutedSession(Session):
