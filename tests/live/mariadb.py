@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def mariadb_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [
             find("mariadb-install-db"), "--no-defaults", f"--datadir={data}",
             f"--user={getpass.getuser()}", "--auth-root-authentication-method=normal",
-            "--skip-test-db", f"--extra-file={accounts}", *_SMALL,
+            "--skip-test-db", f"--extra-file={accounts}", f"--tmpdir={folder}", *_SMALL,
         ],
         capture_output=True,
         text=True,
@@ -93,7 +94,8 @@ class MariaDB:
                     f"--port={self.port}", "--bind-address=127.0.0.1", "--skip-name-resolve",
                     f"--user={getpass.getuser()}", f"--server-id={self._number}", "--log-bin=bin",
                     "--log-slave-updates", "--gtid-strict-mode", "--skip-slave-start",
-                    "--slave-net-timeout=5", "--innodb-flush-log-at-trx-commit=2", *_SMALL,
+                    # Not one that others have: a server that starts removes their tables there.
+                    f"--tmpdir={self._folder}", "--slave-net-timeout=5", "--innodb-flush-log-at-trx-commit=2", *_SMALL,
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -162,7 +164,8 @@ def servers(mariadb_template: Path, tmp_path: Path) -> Iterator[list[MariaDB]]:
         for number in (1, 2, 3):
             server = MariaDB(mariadb_template, tmp_path / f"mariadb-{number}", number)
             started.append(server)
-            server.start()
+        with ThreadPoolExecutor() as threads:
+            list(threads.map(MariaDB.start, started))
         primary, *replicas = started
         for replica in replicas:
             replica.follow(primary)
