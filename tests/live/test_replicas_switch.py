@@ -1,11 +1,13 @@
 """A primary is replaced: by whom it is written to, who is waited for, and who must stop."""
 
+import json
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 
+import attrs
 import pytest
 import redis
 from sqlalchemy import text
@@ -20,7 +22,7 @@ from fanout.adjunct.replicas.errors import (
 )
 from fanout.adjunct.replicas.records import ROUTER, RouterRecord
 from fanout.adjunct.replicas.session import RoutedSession
-from tests.live.conftest import Fleet
+from tests.live.conftest import Fleet, command
 from tests.live.mariadb import servers
 from tests.live.shop import Item, Shop, add, names, promote, readers, shop, until
 
@@ -272,3 +274,17 @@ def test_a_topology_that_others_are_past_is_not_adopted(shop: Shop, fleet: Fleet
             add(databases["shop"], "lost")
         assert shop.set(1, (2,), wait_seconds=0.1, force=True) > 99
         until(lambda: databases["shop"].statistics().primary == shop.servers[1].address)
+
+
+def test_who_interrupts_the_command_gets_the_old_primary_back(shop: Shop, fleet: Fleet) -> None:
+    """Otherwise nobody could write until somebody notices."""
+    ghost(fleet, lease_seconds=300)
+    told = ("--discovery", fleet.discovery[0])
+    hold = fleet.start(command("fanout-sidecar"), "replicas", "hold", "shop", *told)
+    until(lambda: shop.show().primary == "")
+    assert hold.stop(signal.SIGINT) == 130
+    assert shop.show().primary == shop.servers[0].address
+
+    show = fleet.start(command("fanout-sidecar"), "replicas", "show", "shop", "--json", *told)
+    assert show.says(b"}\n}\n")
+    assert json.loads(show.said) == attrs.asdict(shop.show())
