@@ -98,8 +98,8 @@ def set_(
     """
     config = configured(FleetConfig, flags, config_file)
     weights = dict(servers)
-    if primary in weights or len(weights) < len(servers):
-        raise click.UsageError("a server is named twice; name the primary and each replica once")
+    if len(weights) < len(servers):
+        raise click.UsageError("a replica is named twice; name each once, with its weight")
     from fanout.adjunct.replicas.topology import set_topology  # noqa: PLC0415 - likewise
 
     async def change() -> int:

@@ -199,6 +199,7 @@ def test_all_are_measured_when_each_has_answered_or_not() -> None:
     [
         ({"lag_seconds_max": 0.0}, "lag_seconds_max"),
         ({"lease_seconds": inf}, "lease_seconds"),
+        ({"lease_seconds": 86_401.0}, "lease_seconds"),
         ({"hold_wait_seconds": -1.0}, "hold_wait_seconds"),
         ({"lag_seconds_max": 1.0, "measure_interval_seconds": 0.6}, "lag_seconds_max"),
     ],

@@ -134,6 +134,12 @@ class MariaDB:
         finally:
             connection.close()
 
+    def connections(self) -> int:
+        """Return how many the shop's user has."""
+        asked = "SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'shop'"
+        ((number,),) = self.run(asked)
+        return int(number)
+
     def follow(self, primary: "MariaDB") -> None:
         """Become a replica of `primary`."""
         self.run(

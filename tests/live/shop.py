@@ -62,11 +62,14 @@ class Shop:
     discovery: subprocess.Popen[bytes]
 
     @classmethod
-    def told_by(cls, servers: list[MariaDB], fleet: Fleet) -> Self:
+    def told_by(
+        cls, servers: list[MariaDB], fleet: Fleet, timeout_seconds: float = LIMIT_SECONDS
+    ) -> Self:
         """Start one discovery instance more, and use them all."""
         process = fleet.add_discovery().popen
         discovery = tuple(map(DiscoveryAddress.parse, fleet.discovery))
-        return cls(servers, FleetConfig(discovery=discovery), process)
+        config = FleetConfig(discovery=discovery, timeout_seconds=timeout_seconds)
+        return cls(servers, config, process)
 
     @contextmanager
     def open(self, *names: str, **options: Any) -> Iterator[Databases]:
@@ -88,7 +91,8 @@ class Shop:
     ) -> int:
         """Tell discovery who is who; return the version."""
         weights = {self.servers[number].address: 1 for number in replicas}
-        options = {"wait_seconds": LIMIT_SECONDS, "replicas": weights, **options}
+        options = {"wait_seconds": LIMIT_SECONDS, "weights": weights, **options}
+        options["replicas"] = options.pop("weights")
         address = self.servers[primary].address
         return trio.run(lambda: set_topology(self.fleet, name, primary=address, **options)).version
 

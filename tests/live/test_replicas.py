@@ -235,6 +235,18 @@ def test_what_cannot_work_is_told_at_the_start(url: str, options: dict[str, int]
         Databases(fleet, {"shop": url}, engine_options=options)
 
 
+def test_what_others_could_not_read_is_refused(shop: Shop) -> None:
+    """They would skip the record: nobody would wait for this process, or know the database."""
+    for urls in ({"a/b": URL}, {"": URL}, {f"shop{n}": URL for n in range(257)}):
+        with pytest.raises(ConfigError):
+            Databases(shop.fleet, urls)
+    for name, weights in (("a/b", {}), ("shop", {"h": 1}), ("shop", {"h:1": 1001})):
+        with pytest.raises(ConfigError, match="is not allowed"):
+            shop.set(0, name=name, weights=weights)
+    with pytest.raises(ConfigError, match="named twice"):
+        shop.set(0, (0,))
+
+
 def test_a_process_starts_without_discovery_and_learns_later(shop: Shop) -> None:
     """It is no reason not to start, and every use says what is missing."""
     shop.discovery.send_signal(signal.SIGSTOP)
@@ -264,18 +276,22 @@ def test_a_session_that_only_reads_does_not_write(shop: Shop) -> None:
             session.execute(delete(Item))
 
 
+def connections(shop: Shop) -> int:
+    """Return how many the processes have to the servers."""
+    return sum(server.connections() for server in shop.servers)
+
+
 def test_connections_and_threads_end_with_the_databases(shop: Shop) -> None:
     """However often they are opened; and each says goodbye to discovery."""
-
-    def connections() -> int:
-        asked_for = "SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'shop'"
-        return sum(server.run(asked_for)[0][0] for server in shop.servers)
-
     for _ in range(3):
         with shop.process() as database:
             add(database, "x")
-            assert connections()
+            assert connections(shop)
+            late = database.reader().connect()
+            pool = late.engine.pool  # else it might be the garbage collector that closes it
             assert len(shop.show().routers) == 1
         assert shop.show().routers == {}
         assert "fanout-databases" not in {thread.name for thread in threading.enumerate()}
-        until(lambda: not connections())
+        late.close()
+        until(lambda: not connections(shop))
+        del pool

@@ -111,6 +111,7 @@ def test_a_replaced_primary_is_written_to_by_nobody(shop: Shop) -> None:
 def test_an_open_transaction_is_waited_for(shop: Shop) -> None:
     """It ends on the old primary; a write that begins meanwhile waits for the new one."""
     with shop.process() as first, shop.process() as second:
+        pool = first.writer().pool  # else it might be the garbage collector that closes it
         session = RoutedSession(first)
         session.add(Item(name="begun"))
         assert where(session) == shop.port(0)
@@ -130,6 +131,8 @@ def test_an_open_transaction_is_waited_for(shop: Shop) -> None:
             shop.set(1, (2,))
         assert shop.servers[1].run("SELECT name FROM shop.item") == [("begun",), ("meanwhile",)]
         assert shop.servers[0].run("SELECT name FROM shop.item") == [("begun",)]
+        until(lambda: not shop.servers[0].connections())
+        del pool
 
 
 def test_who_does_not_let_go_stops_the_switch(shop: Shop) -> None:
@@ -253,7 +256,7 @@ def lose_lease(shop: Shop, database: Database, careless: Database) -> None:
 
 def test_a_discovery_that_is_not_whole_stops_the_switch(shop: Shop, fleet: Fleet) -> None:
     """Processes that only reach the missing part would not follow; by force it does not matter."""
-    whole = Shop.told_by(shop.servers, fleet)
+    whole = Shop.told_by(shop.servers, fleet, timeout_seconds=2.0)
     whole.set(0, (1, 2))
     whole.discovery.kill()
     whole.discovery.wait()

@@ -3,6 +3,7 @@
 import attrs
 
 from fanout.errors import SettingError
+from fanout.wire.records import LEASE_SECONDS_MAX
 
 
 @attrs.frozen(kw_only=True)
@@ -51,6 +52,12 @@ class RoutingConfig:
         for name, value in attrs.asdict(self).items():
             if not isinstance(value, bool) and not 0 < value < float("inf"):
                 raise SettingError(f"{name}: {value!r} is not allowed; give seconds over 0", name)
+        if self.lease_seconds > LEASE_SECONDS_MAX:
+            raise SettingError(
+                f"lease_seconds: {self.lease_seconds:g} is not allowed; give at most "
+                f"{LEASE_SECONDS_MAX:g}",
+                "lease_seconds",
+            )
         if self.lag_seconds_max < 2 * self.measure_interval_seconds:
             raise SettingError(
                 f"lag_seconds_max: {self.lag_seconds_max:g} is not allowed; lag is told to within "

@@ -23,9 +23,15 @@ from sqlalchemy import URL
 from fanout.adjunct.replicas.config import RoutingConfig
 from fanout.adjunct.replicas.database import Database
 from fanout.adjunct.replicas.errors import DatabaseUnknown, LeaseLost
-from fanout.adjunct.replicas.records import DATABASE, ROUTER, RouterRecord
+from fanout.adjunct.replicas.records import (
+    DATABASE,
+    DATABASES_MAX,
+    ROUTER,
+    RouterRecord,
+    database_name,
+)
 from fanout.config import FleetConfig, TlsFiles
-from fanout.errors import RegistryUnavailable
+from fanout.errors import ConfigError, RegistryUnavailable
 from fanout.runtime.registry import Registry
 from fanout.runtime.tls import Contexts
 from fanout.runtime.watch import Watch, open_watch
@@ -60,7 +66,7 @@ class Databases:
         engine_options: further arguments of SQLAlchemy's `create_engine`, for all of them.
 
     Raises:
-        ConfigError: a URL cannot be read, or a driver or a TLS file is not what it should be.
+        ConfigError: a name is not allowed, a URL cannot be read, or a driver or a TLS file is not what it should be.
 
     """
 
@@ -76,8 +82,10 @@ class Databases:
         self._config = config or RoutingConfig()
         self._world = real_world(Contexts(TlsFiles.of(fleet)))
         self._lease_until = -math.inf
+        if len(urls) > DATABASES_MAX:  # others would not read its record, and not wait for it
+            raise ConfigError(f"{len(urls)} databases are over {DATABASES_MAX} for one process")
         self._databases = {
-            name: Database(
+            database_name(name): Database(
                 name,
                 url,
                 self._config,

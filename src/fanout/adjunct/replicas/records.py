@@ -15,13 +15,12 @@ from fanout.adjunct.replicas.router import Topology
 from fanout.config import mask
 from fanout.errors import ConfigError, RemoteProtocolError
 from fanout.values import NAME, PORT_MAX, Endpoint
-from fanout.wire.records import RecordKind
+from fanout.wire.records import LEASE_SECONDS_MAX, RecordKind
 
 RECORD_BYTES_MAX = 65_536
 REPLICAS_MAX = 256
 DATABASES_MAX = 256
 WEIGHT_MAX = 1000
-LEASE_SECONDS_MAX = 86_400.0
 _NUMBER_MAX = 2**63
 
 _T = TypeVar("_T")

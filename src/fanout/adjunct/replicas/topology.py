@@ -17,6 +17,7 @@ from fanout.adjunct.replicas.errors import SwitchTimeout, TopologyRefused, Topol
 from fanout.adjunct.replicas.record_writer import RecordWriter, unreadable
 from fanout.adjunct.replicas.records import DATABASE, ROUTER, DatabaseRecord, RouterRecord
 from fanout.config import FleetConfig, TlsFiles
+from fanout.errors import ConfigError, RemoteProtocolError
 from fanout.runtime.registry import Registry
 from fanout.runtime.tls import Contexts
 from fanout.runtime.watch import Watch, open_watch
@@ -87,11 +88,18 @@ async def set_topology(
         TopologyRefused: an instance cannot be reached, the version is not `if_version`, or
             somebody else changes the topology now.
         RegistryUnavailable: no discovery instance can be read.
+        ConfigError: a name, server or weight is not allowed, or the primary is a replica too.
 
     """
     new = DatabaseRecord(
         cluster=config.cluster, database=name, version=0, primary=primary, replicas=replicas
     )
+    try:
+        DATABASE.decode(DATABASE.encode(new))
+    except RemoteProtocolError as error:
+        raise ConfigError(f"the topology of {name} is not allowed: {error}") from None
+    if primary in replicas:
+        raise ConfigError(f"{primary} is named twice; name the primary and each replica once")
     world = world or real_world(Contexts(TlsFiles.of(config)))
 
     async def change(registry: Registry, watch: Watch) -> DatabaseRecord:
