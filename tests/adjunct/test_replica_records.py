@@ -104,6 +104,15 @@ def test_a_wrong_field_is_told(change: dict[str, Any], why: str) -> None:
         DATABASE.decode(json.dumps({**GOOD, **change}).encode())
 
 
+@pytest.mark.parametrize("lease_seconds", [0, -1, 86_401, True, "1", None])
+def test_a_lease_that_nobody_would_wait_for_is_told(lease_seconds: Any) -> None:
+    """A process that wanted to be waited for so long could stop every switch."""
+    good = {"cluster": "c", "router": "r", "version": 1, "seen": {}, "lease_seconds": 86_400}
+    assert ROUTER.decode(json.dumps(good).encode()).lease_seconds == 86_400
+    with pytest.raises(RemoteProtocolError, match="not a lease"):
+        ROUTER.decode(json.dumps({**good, "lease_seconds": lease_seconds}).encode())
+
+
 def test_missing_fields_and_too_many_bytes_are_told() -> None:
     """Before anything is read of the latter."""
     for name in GOOD:

@@ -111,7 +111,6 @@ def test_a_replaced_primary_is_written_to_by_nobody(shop: Shop) -> None:
 def test_an_open_transaction_is_waited_for(shop: Shop) -> None:
     """It ends on the old primary; a write that begins meanwhile waits for the new one."""
     with shop.process() as first, shop.process() as second:
-        pool = first.writer().pool  # else it might be the garbage collector that closes it
         session = RoutedSession(first)
         session.add(Item(name="begun"))
         assert where(session) == shop.port(0)
@@ -132,7 +131,6 @@ def test_an_open_transaction_is_waited_for(shop: Shop) -> None:
         assert shop.servers[1].run("SELECT name FROM shop.item") == [("begun",), ("meanwhile",)]
         assert shop.servers[0].run("SELECT name FROM shop.item") == [("begun",)]
         until(lambda: not shop.servers[0].connections())
-        del pool
 
 
 def test_who_does_not_let_go_stops_the_switch(shop: Shop) -> None:
@@ -148,6 +146,7 @@ def test_who_does_not_let_go_stops_the_switch(shop: Shop) -> None:
             session.commit()
         add(database, "on the old one")
 
+        pool = database.writer().pool  # else it might be the garbage collector that closes it
         with RoutedSession(database) as session:
             session.add(Item(name="longer"))
             assert where(session) == shop.port(0)
@@ -155,6 +154,8 @@ def test_who_does_not_let_go_stops_the_switch(shop: Shop) -> None:
             until(lambda: database.statistics().version == version)
             with RoutedSession(database) as another:
                 assert where(another) == shop.port(1)
+            until(lambda: database.writer().pool is not pool)
+        until(lambda: not shop.servers[0].connections())
 
 
 def test_while_it_is_held_a_write_waits_for_so_long_and_then_fails(shop: Shop) -> None:
