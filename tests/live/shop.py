@@ -15,6 +15,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from fanout.adjunct.replicas.config import RoutingConfig
 from fanout.adjunct.replicas.database import Database
 from fanout.adjunct.replicas.databases import Databases
+from fanout.adjunct.replicas.errors import LeaseLost
 from fanout.adjunct.replicas.session import RoutedSession
 from fanout.adjunct.replicas.topology import (
     DatabaseReport,
@@ -91,7 +92,12 @@ class Shop:
     ) -> int:
         """Tell discovery who is who; return the version."""
         weights = {self.servers[number].address: 1 for number in replicas}
-        options = {"wait_seconds": LIMIT_SECONDS, "weights": weights, **options}
+        options = {
+            "wait_seconds": LIMIT_SECONDS,
+            "weights": weights,
+            "settle_seconds": 0,
+            **options,
+        }
         options["replicas"] = options.pop("weights")
         address = self.servers[primary].address
         return trio.run(lambda: set_topology(self.fleet, name, primary=address, **options)).version
@@ -142,6 +148,15 @@ def add(database: Database, name: str) -> str:
         session.add(Item(name=name))
         session.commit()
         return session.position
+
+
+def writes(database: Database) -> bool:
+    """Whether a process may write."""
+    try:
+        add(database, "x")
+    except LeaseLost:
+        return False
+    return True
 
 
 def names(database: Database, after: str = "") -> set[str]:

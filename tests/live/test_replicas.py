@@ -36,6 +36,7 @@ from tests.live.shop import (
     readers,
     shop,
     until,
+    writes,
 )
 
 __all__ = ["servers", "shop"]
@@ -257,7 +258,7 @@ def test_a_process_starts_without_discovery_and_learns_later(shop: Shop) -> None
                 asked(databases["shop"])
             shop.discovery.send_signal(signal.SIGCONT)
             until(lambda: databases["shop"].statistics().version)
-            add(databases["shop"], "late")
+            until(lambda: writes(databases["shop"]))
     finally:
         shop.discovery.send_signal(signal.SIGCONT)
 

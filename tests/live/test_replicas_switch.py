@@ -22,9 +22,10 @@ from fanout.adjunct.replicas.errors import (
 )
 from fanout.adjunct.replicas.records import ROUTER, RouterRecord
 from fanout.adjunct.replicas.session import RoutedSession
+from fanout.adjunct.replicas.topology import SETTLE_SECONDS
 from tests.live.conftest import Fleet, command
 from tests.live.mariadb import servers
-from tests.live.shop import Item, Shop, add, names, promote, readers, shop, until
+from tests.live.shop import Item, Shop, add, names, promote, readers, shop, until, writes
 
 __all__ = ["servers", "shop"]
 
@@ -114,13 +115,14 @@ def test_an_open_transaction_is_waited_for(shop: Shop) -> None:
         session = RoutedSession(first)
         session.add(Item(name="begun"))
         assert where(session) == shop.port(0)
+        version = shop.show().version
         with thread(shop.hold) as holding:
             until(lambda: second.statistics().primary == first.statistics().primary == "")
-            until(lambda: sorted(shop.show().routers.values()) == [0, 3])
+            until(lambda: sorted(shop.show().routers.values()) == [0, version + 1])
             assert holding.is_alive()
             session.commit()
         session.close()
-        assert set(shop.show().routers.values()) == {3}
+        assert set(shop.show().routers.values()) == {version + 1}
 
         shop.servers[1].catch_up(shop.servers[0])
         promote(shop.servers[1], shop.servers[2])
@@ -225,18 +227,9 @@ def test_without_discovery_writes_end_with_the_lease(shop: Shop, fleet: Fleet) -
         until(lambda: writes(database))
         assert readers(database) <= {shop.port(1), shop.port(2)}
 
-        version = shop.set(1, (2,))
+        version = shop.set(1, (2,), settle_seconds=SETTLE_SECONDS)
         assert version > before
         until(lambda: database.statistics().primary == shop.servers[1].address)
-
-
-def writes(database: Database) -> bool:
-    """Whether a process may write."""
-    try:
-        add(database, "x")
-    except LeaseLost:
-        return False
-    return True
 
 
 def lose_lease(shop: Shop, database: Database, careless: Database) -> None:
@@ -272,11 +265,12 @@ def test_a_discovery_that_is_not_whole_stops_the_switch(shop: Shop, fleet: Fleet
 
 def test_a_topology_that_others_are_past_is_not_adopted(shop: Shop, fleet: Fleet) -> None:
     """A discovery that was restored from an old dump would have it write to an old primary."""
-    ghost(fleet, lease_seconds=300, seen=99)
+    seen = shop.show().version + 99
+    ghost(fleet, lease_seconds=300, seen=seen)
     with shop.open("shop") as databases:
         with pytest.raises(TopologyUnknown):
             add(databases["shop"], "lost")
-        assert shop.set(1, (2,), wait_seconds=0.1, force=True) > 99
+        assert shop.set(1, (2,), wait_seconds=0.1, force=True) > seen
         until(lambda: databases["shop"].statistics().primary == shop.servers[1].address)
 
 

@@ -26,6 +26,9 @@ from fanout.runtime.world import World, real_world
 RECHECK_SECONDS = 0.5
 """How often it is looked whether all of discovery can be read again: that is no change."""
 
+SETTLE_SECONDS = 5.0
+"""In so long every process has read discovery and said what it has seen: two polls and more."""
+
 _T = TypeVar("_T")
 
 
@@ -75,6 +78,7 @@ async def set_topology(
     wait_seconds: float,
     if_version: int | None = None,
     force: bool = False,
+    settle_seconds: float = SETTLE_SECONDS,
     world: World | None = None,
 ) -> DatabaseRecord:
     """Make `primary` and `replicas` (HOST:PORT -> weight) the servers of a database.
@@ -82,6 +86,8 @@ async def set_topology(
     With another primary than before this waits, at most `wait_seconds`, until all processes have
     let go of the old one. `force` goes on after that, and does without instances that cannot be
     reached: then only the old primary itself, stopped or read-only, keeps others from writing there.
+    Where discovery knows no such database it may have been wiped: `settle_seconds` are then waited
+    for processes that do know it to show themselves.
 
     Raises:
         SwitchTimeout: some process did not let go in time; the topology is as before.
@@ -110,7 +116,12 @@ async def set_topology(
         writer = RecordWriter(config, world, registry, force=force, based_on=version)
         if current is None or current.primary != primary:
             before = current or attrs.evolve(new, primary="")
-            await _hold(writer, registry, watch, before, wait_seconds=wait_seconds)
+            if current is None:
+                writer.above(world.wall_milliseconds())  # above all that was there before a wipe
+            settle = settle_seconds if current is None else 0.0
+            await _hold(
+                writer, registry, watch, before, wait_seconds=wait_seconds, settle_seconds=settle
+            )
         return await writer.write(new)
 
     return await _watching(config, world, change)
@@ -150,6 +161,7 @@ async def _hold(
     before: DatabaseRecord,
     *,
     wait_seconds: float,
+    settle_seconds: float = 0.0,
 ) -> DatabaseRecord:
     """Have everybody let go of the primary; what stops that puts it back. Raises SwitchTimeout."""
     name, former = before.database, before.primary or before.former
@@ -157,6 +169,7 @@ async def _hold(
     writer.above(max((router.seen[name] for router in _routers(watch, name)), default=0))
     try:
         held = await writer.write(attrs.evolve(before, primary="", former=former))
+        await trio.sleep(settle_seconds)
         with trio.move_on_after(wait_seconds) as waited:
             with trio.move_on_after(writer.timeout_seconds if writer.force else math.inf):
                 await registry.wait_connected()
