@@ -278,7 +278,9 @@ def test_who_interrupts_the_command_gets_the_old_primary_back(shop: Shop, fleet:
     """Otherwise nobody could write until somebody notices."""
     ghost(fleet, lease_seconds=300)
     told = ("--discovery", fleet.discovery[0])
-    hold = fleet.start(command("fanout-sidecar"), "replicas", "hold", "shop", *told)
+    # A shell has its background jobs ignore SIGINT, and so what they start: these tests, perhaps.
+    heard = ("env", "--default-signal=INT")
+    hold = fleet.start(*heard, command("fanout-sidecar"), "replicas", "hold", "shop", *told)
     until(lambda: shop.show().primary == "")
     assert hold.stop(signal.SIGINT) == 130
     assert shop.show().primary == shop.servers[0].address
