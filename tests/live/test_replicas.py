@@ -137,6 +137,8 @@ def test_a_primary_that_is_down_is_a_clear_error_and_reads_go_on(shop: Shop) -> 
     """Also for a process that starts only then."""
     with shop.process() as database:
         add(database, "kept")
+        for replica in shop.servers[1:]:
+            replica.catch_up(shop.servers[0])
         until(lambda: readers(database) == {shop.port(1), shop.port(2)})
         shop.servers[0].stop()
         with pytest.raises(DatabaseDown, match=shop.servers[0].address) as down:
