@@ -461,3 +461,51 @@ def test_digest_reads_the_secret_from_standard_input() -> None:
     empty = CliRunner().invoke(sidecar_main, ["digest"], input="")
     assert empty.exit_code == 2
     assert CliRunner().invoke(sidecar_main, ["digest", "s3cret"]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("set", "shop"), "--primary"),
+        (("set", "../shop", "--primary", "h:1"), "use 1 to 64 letters"),
+        (("hold", "a b"), "use 1 to 64 letters"),
+        (("show", ""), "use 1 to 64 letters"),
+        (("set", "shop", "--primary", "h"), "HOST:PORT"),
+        (("set", "shop", "--primary", "mysql://u:canary@h:1/shop"), "HOST:PORT"),
+        (("set", "shop", "--primary", "h:1", "--replica", "u:canary@h:1"), "HOST:PORT"),
+        (("set", "shop", "--primary", "h:1", "--replica", "h:2=x"), "whole number 0 to 1000"),
+        (("set", "shop", "--primary", "h:1", "--replica", "h:2", "--replica", "h:2=3"), "twice"),
+        (("set", "shop", "--primary", "h:1", "--if-version", "-1"), "--if-version"),
+        (("hold", "shop", "--wait-seconds", "0"), "--wait-seconds"),
+    ],
+)
+def test_what_is_wrong_with_a_topology_is_told(arguments: tuple[str, ...], why: str) -> None:
+    """Before discovery is asked, and without the password in what was taken for a server."""
+    done = invoke(sidecar_main, "replicas", *arguments, *BASE)
+    assert done.exit_code == 2
+    assert why in done.output
+    assert "canary" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("show", "x"), 1, "no discovery Redis can be read (127.0.0.1:1); is it up?"),
+        (("hold", "x"), 1, "no discovery Redis can be read (127.0.0.1:1); is it up?"),
+        (
+            ("set", "x", "--primary", "h:1", "--replica", "h:1"),
+            2,
+            "h:1 is named twice; name the primary and each replica once",
+        ),
+    ],
+)
+def test_a_topology_that_cannot_be_shown_or_changed(
+    arguments: tuple[str, ...], code: int, said: str
+) -> None:
+    """One line says why, and nothing of a traceback. In a process: it sets up how it logs."""
+    sidecar = str(Path(sys.executable).with_name("fanout-sidecar"))
+    done = subprocess.run(
+        [sidecar, "replicas", *arguments, *BASE], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr == f"Error: {said}\n"

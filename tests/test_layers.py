@@ -33,11 +33,18 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         VALUES | {"fanout.core", "fanout.wire", "fanout.client"},
         {"attrs", "trio", "trio_websocket"},
     ),
+    # A leaf each: nobody but the commands imports one, not even another one.
+    "fanout.adjunct": (set(), set()),
+    "fanout.adjunct.replicas": (
+        VALUES
+        | {"fanout.config", "fanout.core", "fanout.wire", "fanout.runtime"}
+        | {"fanout.adjunct.replicas"},
+        {"attrs", "sqlalchemy", "structlog", "trio"},
+    ),
     "fanout.testing": (
         VALUES | {"fanout.core", "fanout.wire", "fanout.runtime", "fanout.testing"},
         {"attrs", "trio"},
     ),
-    "fanout.adjunct": (set(), set()),
     "fanout.adjunct.gateway": (
         BENEATH_ADJUNCTS | {"fanout.adjunct.gateway"},
         {"attrs", "dns", "starlette", "structlog", "trio"},
@@ -57,6 +64,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {
             *("fanout", "fanout.errors", "fanout.config", "fanout.runtime", "fanout_cli"),
             *("fanout.adjunct.gateway", "fanout.adjunct.purge", "fanout.adjunct.purge.message"),
+            "fanout.adjunct.replicas",
         },
         {"attrs", "click", "trio"},
     ),
@@ -171,6 +179,9 @@ def test_imports_point_one_way(name: str) -> None:
         ("fanout.adjunct.purge.x", "import fanout_cli.options"),
         ("fanout.adjunct.purge.plan", "import trio"),
         ("fanout.adjunct.purge.message", "import time"),
+        ("fanout.runtime.x", "from fanout.adjunct import replicas"),
+        ("fanout.runtime.x", "import sqlalchemy"),
+        ("fanout.adjunct.another", "from fanout.adjunct.replicas import router"),
         ("fanout_cli.x", "from fanout.core.glob import compile_pattern"),
         ("fanout_cli.x", "from fanout.values import Endpoint"),
         ("fanout_cli.x", "import fanout.testing"),

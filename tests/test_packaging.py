@@ -123,3 +123,13 @@ def test_in_ci_a_skip_is_a_failure(tmp_path: Path) -> None:
 def test_elsewhere_a_skip_is_a_skip(tmp_path: Path) -> None:
     """A machine that lacks something can still run the rest."""
     assert outcomes(tmp_path, ci=False) == {"passed": 1, "skipped": 3, "xfailed": 1, "exit": 0}
+
+
+@pytest.mark.parametrize(
+    ("module", "library"),
+    [("fanout.adjunct.replicas.topology", "sqlalchemy"), ("fanout_cli.sidecar", "sqlalchemy")],
+)
+def test_an_extra_is_not_needed_by_the_rest(module: str, library: str) -> None:
+    """Who changes a topology has no database, and need not install what a service needs."""
+    blocked = f"import sys; sys.modules[{library!r}] = None; import {module}"
+    subprocess.run([sys.executable, "-c", blocked], check=True)

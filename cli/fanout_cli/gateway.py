@@ -72,7 +72,7 @@ def dns(config_file: str | None, **flags: Any) -> None:
     try:
         from fanout.adjunct.gateway.dns import keep_name  # noqa: PLC0415 - not needed for help
     except ModuleNotFoundError as error:
-        if error.name != "dns":
+        if (error.name or "").partition(".")[0] != "dns":
             raise
         click.echo("Error: dns needs dnspython; pip install 'fanout[gateway]'", err=True)
         sys.exit(2)

@@ -11,6 +11,7 @@ from fanout.config import SidecarConfig
 from fanout_cli.gateway import dns, gateway
 from fanout_cli.options import Service, configured, run
 from fanout_cli.purge import edge, purge
+from fanout_cli.replicas import replicas
 
 if TYPE_CHECKING:  # the runtime is loaded only when it is needed
     from fanout.runtime.adjuncts import Adjunct
@@ -73,3 +74,4 @@ def digest() -> None:
 
 main.add_command(edge)
 main.add_command(purge)
+main.add_command(replicas)

@@ -14,6 +14,9 @@ import attrs
 import pytest
 
 from fanout.runtime.redis_server import find_redis_server, free_port
+from tests.live.mariadb import mariadb_template
+
+__all__ = ["mariadb_template"]  # here, so that it is made once for all
 
 START_SECONDS = 30.0
 PORT_ATTEMPTS = 5

@@ -1,0 +1,167 @@
+"""The subcommands of fanout-sidecar that tell discovery what databases consist of."""
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import click
+
+from fanout.config import FleetConfig
+from fanout.errors import ConfigError
+from fanout_cli.options import Configured, configured, run
+
+if TYPE_CHECKING:  # loaded only when it is needed
+    from fanout.adjunct.replicas.topology import DatabaseReport
+
+
+@click.group("replicas")
+def replicas() -> None:
+    """Primary and read replicas of the services' databases."""
+
+
+def _checked(reader: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """Return a callback that reads a value, or each of several, by a function of `records`."""
+
+    def read(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+        from fanout.adjunct.replicas import records  # noqa: PLC0415 - not needed for help
+
+        convert = getattr(records, reader)
+        try:
+            return tuple(map(convert, value)) if isinstance(value, tuple) else convert(value)
+        except ConfigError as error:
+            raise click.BadParameter(str(error), context, parameter) from None
+
+    return read
+
+
+_NAME = click.argument("name", callback=_checked("database_name"))
+_WAIT = click.option(
+    "--wait-seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=90.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait until all processes have let go of the primary. Raising it lets one "
+    "that hangs keep the others from writing for longer.",
+)
+_FORCE = click.option(
+    "--force",
+    is_flag=True,
+    help="Go on after that, and without the discovery instances that cannot be reached: only "
+    "where the old primary is stopped or read-only.",
+)
+
+
+@replicas.command("set", cls=Configured, config=FleetConfig)
+@_NAME
+@click.option(
+    "--primary",
+    required=True,
+    callback=_checked("server"),
+    metavar="HOST:PORT",
+    help="Where to write.",
+)
+@click.option(
+    "--replica",
+    "servers",
+    multiple=True,
+    callback=_checked("weighted_server"),
+    metavar="HOST:PORT[=WEIGHT]",
+    help="Where to read. Repeat it for each. A replica of weight 2 takes twice the reads of one "
+    "of weight 1, which is the default; 0 takes none.",
+)
+@click.option(
+    "--if-version",
+    type=click.IntRange(min=0),
+    metavar="VERSION",
+    help="Only if the topology still has this version; 0: only if there is none.",
+)
+@_WAIT
+@_FORCE
+def set_(
+    *,
+    config_file: str | None,
+    name: str,
+    primary: str,
+    servers: tuple[tuple[str, int], ...],
+    if_version: int | None,
+    wait_seconds: float,
+    force: bool,
+    **flags: Any,
+) -> None:
+    """Tell all services which servers the database NAME consists of.
+
+    With another primary than before nobody may write until every process that uses the database
+    has let go of the old one. Ends with exit code 1 when one does not in time: then all is as
+    before.
+    """
+    config = configured(FleetConfig, flags, config_file)
+    weights = dict(servers)
+    if len(weights) < len(servers):
+        raise click.UsageError("a replica is named twice; name each once, with its weight")
+    from fanout.adjunct.replicas.topology import set_topology  # noqa: PLC0415 - likewise
+
+    async def change() -> int:
+        record = await set_topology(
+            config,
+            name,
+            primary=primary,
+            replicas=weights,
+            wait_seconds=wait_seconds,
+            if_version=if_version,
+            force=force,
+        )
+        click.echo(f"{name} version {record.version}: primary {record.primary}")
+        return 0
+
+    run(change)
+
+
+@replicas.command("hold", cls=Configured, config=FleetConfig)
+@_NAME
+@_WAIT
+@_FORCE
+def hold(
+    *, config_file: str | None, name: str, wait_seconds: float, force: bool, **flags: Any
+) -> None:
+    """Take the primary of the database NAME away until "set" names one; reads go on.
+
+    When this ends with exit code 0 nobody writes any more, and the new primary can get the last of
+    what the old one has. With exit code 1 all is as before.
+    """
+    config = configured(FleetConfig, flags, config_file)
+    from fanout.adjunct.replicas.topology import hold_topology  # noqa: PLC0415 - likewise
+
+    async def take_away() -> int:
+        record = await hold_topology(config, name, wait_seconds=wait_seconds, force=force)
+        click.echo(f"{name} version {record.version}: no primary, was {record.former}")
+        return 0
+
+    run(take_away)
+
+
+@replicas.command("show", cls=Configured, config=FleetConfig)
+@_NAME
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def show(*, config_file: str | None, name: str, as_json: bool, **flags: Any) -> None:
+    """Show the servers of the database NAME, and which version each process has seen."""
+    config = configured(FleetConfig, flags, config_file)
+    from fanout.adjunct.replicas.topology import read_topology  # noqa: PLC0415 - likewise
+
+    async def read() -> int:
+        report = await read_topology(config, name)
+        click.echo(json.dumps(attrs.asdict(report), indent=2) if as_json else _as_text(report))
+        return 0
+
+    run(read)
+
+
+def _as_text(report: "DatabaseReport") -> str:
+    lines = [
+        f"{report.database} version {report.version}",
+        f"primary  {report.primary or f'none, held; was {report.former}'}",
+        *(f"replica  {server} weight {weight}" for server, weight in report.replicas.items()),
+        *(f"process  {router} version {version}" for router, version in report.routers.items()),
+    ]
+    return "\n".join(lines)

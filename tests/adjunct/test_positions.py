@@ -1,0 +1,73 @@
+"""Positions of MariaDB and PostgreSQL: read, compared, refused."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fanout.adjunct.replicas.errors import PositionInvalid
+from fanout.adjunct.replicas.positions import TEXT_MAX, Gtids, Lsn, Position, parse_position
+
+NUMBERS = st.integers(0, 2**64 - 1)
+SMALL = st.integers(0, 2**32 - 1)
+GTIDS = st.builds(Gtids, st.dictionaries(SMALL, st.tuples(SMALL, NUMBERS), max_size=TEXT_MAX // 50))
+POSITIONS = st.one_of(GTIDS, st.builds(Lsn, NUMBERS))
+
+
+@given(POSITIONS)
+def test_what_is_written_is_read_again(position: Position) -> None:
+    """And covers itself."""
+    assert parse_position(str(position)) == position
+    assert position.covers(position)
+
+
+@pytest.mark.parametrize(
+    ("text", "position"),
+    [
+        ("0-1-42", Gtids({0: (1, 42)})),
+        ("0-1-42,7-2-3", Gtids({0: (1, 42), 7: (2, 3)})),
+        ("0-1-42, 7-2-3", Gtids({0: (1, 42), 7: (2, 3)})),
+        ("", Gtids({})),
+        ("16/B374D848", Lsn(0x16_B374_D848)),
+        ("0/0", Lsn(0)),
+    ],
+)
+def test_the_forms_of_both(text: str, position: Position) -> None:
+    """As the servers write them."""
+    assert parse_position(text) == position
+
+
+@pytest.mark.parametrize(
+    ("reached", "wanted", "covers"),
+    [
+        ("0-1-42", "0-1-42", True),
+        ("0-1-43", "0-1-42", True),
+        ("0-1-41", "0-1-42", False),
+        ("0-2-43", "0-1-42", True),  # another primary went on counting
+        ("0-1-42", "1-1-1", False),  # nothing of that domain
+        ("0-1-42,1-1-1", "1-1-1", True),
+        ("0-1-42", "0-1-41,1-1-1", False),
+        ("0-1-42", "", True),
+        ("", "0-1-1", False),
+        ("1/0", "0/FFFFFFFF", True),
+        ("0/FFFFFFFF", "1/0", False),
+        ("0/A", "0/A", True),
+        ("0/FF", "0-1-1", False),  # nobody is that far in another kind of history
+        ("0-1-1", "0/1", False),
+    ],
+)
+def test_who_has_what(reached: str, wanted: str, *, covers: bool) -> None:
+    """Domain by domain; which server wrote does not matter."""
+    assert parse_position(reached).covers(parse_position(wanted)) is covers
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["0", "0-1", "0-1-", "0-1-2-3", "0-1-2,", ",", "-1-1-1", "0-1-x", "x/1", "/1", "1/", "1/123456789",
+     "0-1-" + "9" * 21, "\u0660-\u0661-\u0662", "0-1-2\n", "0-1-1," * TEXT_MAX],
+)  # fmt: skip
+def test_other_texts_are_refused(text: str) -> None:
+    """They may come from outside; the message repeats only the beginning."""
+    with pytest.raises(PositionInvalid, match="is no position") as refused:
+        parse_position(text)
+    assert refused.value.code == "POSITION_INVALID"
+    assert len(str(refused.value)) < 300
