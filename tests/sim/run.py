@@ -229,6 +229,8 @@ class Simulation:
             client = await self.fleet.client(sidecar)
         except LinkLost:
             return None
+        if sidecar not in self.sidecars:
+            return None  # it has left meanwhile, and ended its clients
         who = SimClient(name, sidecar, client)
         who.client.link.on_push = lambda push: self.take(who, push)
         self.clients.append(who)
