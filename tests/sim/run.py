@@ -235,6 +235,8 @@ class Simulation:
             client = await self.fleet.client(sidecar)
         except LinkLost:
             return None
+        if sidecar not in self.sidecars:
+            return None  # it has left meanwhile, and ended its clients
         who = SimClient(name, sidecar, client)
         who.client.link.on_pushes = partial(self.take, who)
         self.clients.append(who)
