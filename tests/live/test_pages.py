@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 import trio
 import trio_websocket
 
@@ -144,6 +145,20 @@ def test_django_channels(page: Page) -> None:
         return message
 
     assert asyncio.run(share()) == {"type": "news", "text": "hello"}
+
+
+def test_discovery(page: Page) -> None:
+    """A discovery user with just the rights that the page lists is enough for all that is done."""
+    ((_, rights),) = blocks(DOCS / "discovery.md", "text")
+    with redis.Redis(port=int(page.port("10.0.0.5"))) as discovery:
+        discovery.execute_command("ACL", "SETUSER", "member", "on", ">canary", *rights.split())
+        discovery.execute_command("ACL", "SETUSER", "default", "off")
+    page.run_line(page.here(f"export FANOUT_DISCOVERY=redis://member:canary@{DISCOVERY}"))
+    start(page)
+    page.run_line("fanout-node drain --id node-2 --wait")
+
+    assert page.said[-1] == "node-2 is gone\n"
+    assert not [text for log in page.logs() if "NOPERM" in (text := log.read_text())]
 
 
 CLIENTS = """
