@@ -27,7 +27,7 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     """Every page is in the nav, every link and anchor between pages exists."""
     done = subprocess.run(
         [
-            sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet",
+            sys.executable, "-m", "mkdocs", "build", "--strict",
             "-f", str(ROOT / ".mkdocs.yml"), "-d", str(tmp_path),
         ],
         capture_output=True, text=True, check=False,

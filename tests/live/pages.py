@@ -75,10 +75,6 @@ class Page:
         self._ports[host] = str(port)
         assert server.popen.poll() is None
 
-    def logs(self) -> list[Path]:
-        """Return the logs of all that was started."""
-        return sorted(self.folder.glob("*.log"))
-
     def run(self, page: str) -> None:
         """Run the whole page."""
         for line in lines_of(page):
