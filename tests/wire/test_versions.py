@@ -159,10 +159,10 @@ def test_a_new_kind_of_control_message_is_passed_over(kind: str) -> None:
 def test_all_look_in_the_same_places() -> None:
     """Keys and channels, and the passwords that follow from the fleet's secret."""
     places = {
-        "node_key": records.node_key("default", "node-1"),
-        "sidecar_key": records.sidecar_key("default", "host-4711"),
+        "node_key": records.NODE.key("default", "node-1"),
+        "sidecar_key": records.SIDECAR.key("default", "host-4711"),
         "drain_key": records.drain_key("default", "node-1"),
-        "index_key": records.index_key("default", "nodes"),
+        "index_key": records.NODE.index_key("default"),
         "hint_channel": records.hint_channel("default"),
         "identity_key": IDENTITY_KEY.decode(),
         "presence_channel": PRESENCE_CHANNEL.decode(),
