@@ -30,10 +30,13 @@ FAST = (
 )
 """Times that make crashes quick to notice; what is promised does not depend on them."""
 
+OLDER = Path(os.environ.get("FANOUT_TEST_OLDER", Path(sys.executable).parent))
+"""Folder with the commands of an older build, for fleets of two builds; by default this one's."""
 
-def command(name: str) -> str:
-    """Return the installed command beside the running Python."""
-    return str(Path(sys.executable).with_name(name))
+
+def command(name: str, *, older: bool = False) -> str:
+    """Return the installed command beside the running Python, or that of the older build."""
+    return str(OLDER / name if older else Path(sys.executable).with_name(name))
 
 
 @attrs.define(eq=False)
@@ -134,19 +137,19 @@ class Fleet:
         self.discovery.append(f"redis://127.0.0.1:{port}")
         return server
 
-    def node(self, name: str, *extra: str) -> Process:
+    def node(self, name: str, *extra: str, older: bool = False) -> Process:
         """Start a node with a Redis of its own and wait until it is active."""
         node = self.start(
-            command("fanout-node"), "--id", name, "--spawn", "127.0.0.1:0",
+            command("fanout-node", older=older), "--id", name, "--spawn", "127.0.0.1:0",
             *self._discovery_flags(), *FAST, *extra,
         )  # fmt: skip
         node.wait_line("ready ")
         return node
 
-    def sidecar(self, name: str, *extra: str) -> Process:
+    def sidecar(self, name: str, *extra: str, older: bool = False) -> Process:
         """Start a sidecar and wait until it is ready."""
         sidecar = self.start(
-            command("fanout-sidecar"), "--id", name, "--resp", "127.0.0.1:0", "--ws",
+            command("fanout-sidecar", older=older), "--id", name, "--resp", "127.0.0.1:0", "--ws",
             "127.0.0.1:0", "--admin", "127.0.0.1:0", *self._discovery_flags(), *FAST, *extra,
         )  # fmt: skip
         sidecar.wait_line("ready ")

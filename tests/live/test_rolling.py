@@ -131,10 +131,10 @@ def traffic_at(*sidecars: Process) -> Iterator[Traffic]:
 
 
 def three_by_three(fleet: Fleet) -> tuple[list[Process], list[Process]]:
-    """Start discovery, three nodes and three sidecars."""
+    """Start discovery, three nodes and three sidecars, the first of each of the older build."""
     fleet.add_discovery()
-    nodes = [fleet.node(f"node-{number}") for number in range(3)]
-    return nodes, [fleet.sidecar(f"sidecar-{number}") for number in range(3)]
+    nodes = [fleet.node(f"node-{number}", older=not number) for number in range(3)]
+    return nodes, [fleet.sidecar(f"sidecar-{number}", older=not number) for number in range(3)]
 
 
 def judge(history: History) -> None:
@@ -154,13 +154,17 @@ def judge(history: History) -> None:
 
 @pytest.mark.timeout(600)
 def test_rolling_restarts_and_scaling_lose_nothing(fleet: Fleet) -> None:
-    """Every node restarted again and again, then three more, then three fewer."""
+    """Every node restarted again and again, then three more, then three fewer.
+
+    With FANOUT_TEST_OLDER each restart changes the build of the node, in both directions.
+    """
     nodes, sidecars = three_by_three(fleet)
     with traffic_at(*sidecars) as traffic:
-        for _ in range(ROUNDS):
+        for turn in range(ROUNDS):
             for number in range(len(nodes)):
                 assert nodes[number].stop() == 0
-                nodes[number] = fleet.node(f"node-{number}")
+                older = (turn + number) % 2 == 0
+                nodes[number] = fleet.node(f"node-{number}", older=older)
         more = [fleet.node(f"node-{number}") for number in range(3, 6)]
         for node in nodes:
             assert node.stop() == 0

@@ -10,7 +10,7 @@ import trio
 
 from fanout.config import DiscoveryAddress, NodeConfig, RedisAddress, SidecarConfig
 from fanout.runtime.adjuncts import Adjunct
-from fanout.runtime.console import print_line
+from fanout.runtime.console import announce_ready, print_line
 from fanout.runtime.node_service import run_node
 from fanout.runtime.redis_server import find_redis_server, spawn_redis
 from fanout.runtime.service import run_sidecar
@@ -53,7 +53,7 @@ async def run_local(config: SidecarConfig, *, adjuncts: Sequence[Adjunct] = ()) 
                         spawn=ANY_PORT,
                         timings=config.timings,
                     )
-                    nodes.start_soon(partial(run_node, node, stop=nodes_stop))
+                    nodes.start_soon(partial(run_node, node, stop=nodes_stop, announce=print_line))
                 sidecar = attrs.evolve(config, local=0, discovery=(address,))
                 code = await run_sidecar(
                     sidecar,
@@ -71,7 +71,7 @@ async def run_local(config: SidecarConfig, *, adjuncts: Sequence[Adjunct] = ()) 
 def _announce(ready: str) -> None:
     """Print the ready line and how to try it."""
     fields = dict(field.split("=", 1) for field in ready.split()[1:])
-    print_line(ready)
+    announce_ready(ready)
     host, _, port = fields["resp"].rpartition(":")
     binary = shutil.which("redis-cli") or find_redis_server().replace("redis-server", "redis-cli")
     redis_cli = f"{binary} -s {port}" if host == "unix" else f"{binary} -h {host} -p {port}"

@@ -24,7 +24,7 @@ from fanout.core.membership import Membership
 from fanout.core.rival import owner_name
 from fanout.errors import CommandFailed, FanoutError, LinkLost
 from fanout.runtime.certificates import Contexts
-from fanout.runtime.console import print_line
+from fanout.runtime.console import announce_ready
 from fanout.runtime.node_redis import NodeRedis
 from fanout.runtime.registry import Registry
 from fanout.runtime.signals import Stop, open_signal_stop
@@ -54,7 +54,7 @@ async def run_node(
     *,
     world: World | None = None,
     stop: Stop | None = None,
-    announce: Callable[[str], None] = print_line,
+    announce: Callable[[str], None] = announce_ready,
 ) -> int:
     """Run a node's agent until it is told to stop; return the exit code.
 

@@ -13,7 +13,7 @@ from fanout.config import SidecarConfig, TlsFiles
 from fanout.errors import ConfigError
 from fanout.runtime.adjuncts import Adjunct, Sidecar, keep_running, survive
 from fanout.runtime.certificates import Contexts
-from fanout.runtime.console import print_line
+from fanout.runtime.console import announce_ready
 from fanout.runtime.file_limit import raise_file_limit
 from fanout.runtime.gate import Gate
 from fanout.runtime.hub import Hub
@@ -42,7 +42,7 @@ async def run_sidecar(
     *,
     world: World | None = None,
     stop: Stop | None = None,
-    announce: Callable[[str], None] = print_line,
+    announce: Callable[[str], None] = announce_ready,
     nodes_min: int = 1,
     adjuncts: Sequence[Adjunct] = (),
 ) -> int:

@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 import attrs
 import trio
 
+from fanout.runtime.supervisor import STOPPING, notify
+
 
 @attrs.define
 class Stop:
@@ -45,4 +47,5 @@ async def _listen(stop: Stop, *, task_status: trio.TaskStatus[None]) -> None:
             if number == signal.SIGHUP:
                 stop.reload()
             else:
+                notify(STOPPING)
                 (stop.now if stop.requested.is_set() else stop.requested).set()
