@@ -378,7 +378,7 @@ def run_fake(
     main, path, arguments = service
     calls: list[Any] = []
 
-    async def fake(config: Any) -> int:
+    async def fake(config: Any, **_: object) -> int:
         calls.append(config)
         if isinstance(outcome, BaseException):
             raise outcome

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from fanout.config import (
     DiscoveryAddress,
+    DnsConfig,
     NodeConfig,
     RedisAddress,
     SidecarConfig,
@@ -22,15 +23,25 @@ from fanout.values import Endpoint
 URL = "redis://127.0.0.1:1"
 SIDECAR: dict[str, object] = {"id": "s", "discovery": URL}
 NODE: dict[str, object] = {"id": "n", "discovery": URL, "spawn": "127.0.0.1:0"}
-ADDRESSES = ("redis", "spawn", "advertise", "discovery", "local")
+DNS: dict[str, object] = {
+    "discovery": URL,
+    "pool": "web",
+    "zone": "example.org",
+    "server": "127.0.0.1",
+    "dns_key": "k:c2VjcmV0",
+}
+ADDRESSES = (
+    *("redis", "spawn", "advertise", "discovery", "local"),
+    *("gateway_check", "server", "dns_key"),
+)
 
-CASES = [(SidecarConfig, SIDECAR), (NodeConfig, NODE)]
+CASES = [(SidecarConfig, SIDECAR), (NodeConfig, NODE), (DnsConfig, DNS)]
 EVERY_OPTION = [(config, base, name) for config, base in CASES for name in options(config)]
 
 
 def read(config: Any, name: str) -> Any:
     """Return the value of an option, wherever it stands in the configuration."""
-    holders = [config, *(getattr(config, part, None) for part in ("timings", "limits"))]
+    holders = [config, *(getattr(config, part, None) for part in ("timings", "limits", "gateway"))]
     return next(getattr(holder, name) for holder in holders if hasattr(holder, name))
 
 

@@ -14,6 +14,7 @@ FUNCTION_LINES_MAX = 70
 EXCUSE = "Long because"
 
 VALUES = {"fanout.errors", "fanout.values"}
+BENEATH_ADJUNCTS = VALUES | {"fanout.config", "fanout.core", "fanout.wire", "fanout.runtime"}
 
 # Package or module of ours -> (what of ours it may import, which libraries). The longest name
 # that fits a module is its row. What is in no column is imported by nobody: `fanout.testing`.
@@ -36,8 +37,16 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         VALUES | {"fanout.core", "fanout.wire", "fanout.runtime", "fanout.testing"},
         {"attrs", "trio"},
     ),
+    "fanout.adjunct": (set(), set()),
+    "fanout.adjunct.gateway": (
+        BENEATH_ADJUNCTS | {"fanout.adjunct.gateway"},
+        {"attrs", "dns", "starlette", "structlog", "trio"},
+    ),
     "fanout_cli": (
-        {"fanout", "fanout.errors", "fanout.config", "fanout.runtime", "fanout_cli"},
+        {
+            *("fanout", "fanout.errors", "fanout.config", "fanout.runtime", "fanout_cli"),
+            "fanout.adjunct.gateway",
+        },
         {"attrs", "click", "trio"},
     ),
 }
@@ -134,6 +143,12 @@ def test_imports_point_one_way(name: str) -> None:
         ("fanout.runtime.x", "import click"),
         ("fanout.runtime.x", "from fanout.testing import fakes"),
         ("fanout.runtime.x", "import fanout_cli.options"),
+        ("fanout.runtime.x", "from fanout.adjunct.gateway import Pools"),
+        ("fanout.client.x", "import fanout.adjunct.gateway.pools"),
+        ("fanout.adjunct.gateway.x", "import fanout.adjunct"),
+        ("fanout.adjunct.gateway.x", "import fanout_cli.options"),
+        ("fanout.adjunct.gateway.x", "from fanout.testing import network"),
+        ("fanout.adjunct.x", "import fanout.adjunct.gateway"),
         ("fanout_cli.x", "from fanout.core.glob import compile_pattern"),
         ("fanout_cli.x", "from fanout.values import Endpoint"),
         ("fanout_cli.x", "import fanout.testing"),

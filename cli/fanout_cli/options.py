@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from fanout.config import (
+    DnsConfig,
     FleetConfig,
     NodeConfig,
     SidecarConfig,
@@ -33,7 +34,7 @@ HOST_CHARACTERS_MAX = 48
 
 _SERVICES = {**options(NodeConfig), **options(SidecarConfig)}
 
-C = TypeVar("C", SidecarConfig, NodeConfig, FleetConfig)
+C = TypeVar("C", SidecarConfig, NodeConfig, FleetConfig, DnsConfig)
 
 
 class Configured(click.Command):
@@ -112,7 +113,11 @@ def gather(config: type[C], flags: Mapping[str, Any], config_file: str | None) -
     sources: dict[str, str] = {}
     if path := config_file or os.environ.get("FANOUT_CONFIG"):
         for name, value in read_toml("config", path).items():
-            if config is FleetConfig and name in _SERVICES and name not in options(config):
+            if (
+                issubclass(config, FleetConfig)
+                and name in _SERVICES
+                and name not in options(config)
+            ):
                 continue  # a look at the fleet may share the file of its members
             values[name], sources[name] = value, f"{name} in file {path}"
     for name in options(config):

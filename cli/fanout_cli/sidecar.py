@@ -2,13 +2,17 @@
 
 import sys
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import fanout
 from fanout.config import SidecarConfig
+from fanout_cli.gateway import dns, gateway
 from fanout_cli.options import Service, configured, run
+
+if TYPE_CHECKING:  # the runtime is loaded only when it is needed
+    from fanout.runtime.adjuncts import Adjunct
 
 
 @click.command(
@@ -33,7 +37,21 @@ def main(context: click.Context, /, config_file: str | None, **flags: Any) -> No
     from fanout.runtime.service import run_sidecar  # noqa: PLC0415 - likewise
 
     main = run_local if config.local else run_sidecar
-    run(partial(main, config), config.log_level, config.log_format)
+    run(partial(main, config, adjuncts=_adjuncts(config)), config.log_level, config.log_format)
+
+
+def _adjuncts(config: SidecarConfig) -> "list[Adjunct]":
+    """Return what the settings ask for beside fan-out."""
+    adjuncts: list[Adjunct] = []
+    if config.gateway.gateway_pool or config.gateway.gateway_serve == "yes":
+        from fanout.adjunct.gateway.service import Gateway  # noqa: PLC0415 - seldom needed
+
+        adjuncts.append(Gateway(config))
+    return adjuncts
+
+
+main.add_command(gateway)
+main.add_command(dns)
 
 
 @main.command("digest")

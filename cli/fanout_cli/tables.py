@@ -1,11 +1,21 @@
 """What the commands show to people."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the runtime is loaded only when it is needed
     from fanout.runtime.fleet import FleetReport
 
 _HEAD = ("NODE", "STATE", "REDIS", "HEARTBEAT", "FENCE", "COVERED", "DEAF", "INCARNATION")
+
+
+def as_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as lines, below their heads and as wide as their longest cells."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (head, *rows)
+    )
 
 
 def as_text(fleet: "FleetReport") -> str:
@@ -23,11 +33,7 @@ def as_text(fleet: "FleetReport") -> str:
         )
         for node in fleet.nodes
     ]
-    widths = [max(map(len, column)) for column in zip(_HEAD, *rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in (_HEAD, *rows)
-    ]
+    lines = [as_table(_HEAD, rows)]
     readable = sum(bool(each["readable"]) for each in fleet.discovery)
     lines.append("")
     lines.append(

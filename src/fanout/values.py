@@ -6,7 +6,7 @@ Long because a vocabulary is looked up in one place.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, IntEnum
-from typing import Any, NewType, Self
+from typing import Any, NewType, Protocol, Self
 
 import attrs
 
@@ -92,6 +92,34 @@ class FenceMode(Enum):
     COOPERATIVE = "cooperative"  # sidecars agree not to
 
 
+class Record(Protocol):
+    """What records of every kind have: one writer each, the newest wins."""
+
+    @property
+    def cluster(self) -> str:
+        """The fleet it is of."""
+
+    @property
+    def id(self) -> str:
+        """What it is the record of, unique in its kind; part of a key in discovery."""
+
+    @property
+    def incarnation(self) -> int:
+        """Number of this life of its subject."""
+
+    @property
+    def stamp(self) -> tuple[int, int]:
+        """Order of the records of one subject: the larger is the newer."""
+
+    @property
+    def lease_seconds(self) -> float:
+        """How long to believe it without a newer one; infinity: until there is one."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether it says goodbye; it is then kept for a while, as a tombstone."""
+
+
 @attrs.frozen(slots=True, kw_only=True)
 class NodeRecord:
     """What a node's agent tells discovery about its node. One writer; newest wins."""
@@ -112,9 +140,19 @@ class NodeRecord:
     extra: Mapping[str, Any] = attrs.field(factory=dict)  # fields of a newer build, kept as read
 
     @property
+    def id(self) -> NodeId:
+        """The node's name."""
+        return self.node
+
+    @property
     def stamp(self) -> tuple[int, int]:
         """Order of the records of one node: the larger is the newer."""
         return (self.incarnation, self.version)
+
+    @property
+    def gone(self) -> bool:
+        """Whether it says goodbye."""
+        return self.state is NodeState.GONE
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -133,6 +171,11 @@ class SidecarRecord:
     protocol_min: int = PROTOCOL_VERSION
     protocol_max: int = PROTOCOL_VERSION
     extra: Mapping[str, Any] = attrs.field(factory=dict)
+
+    @property
+    def id(self) -> SidecarId:
+        """The sidecar's name."""
+        return self.sidecar
 
     @property
     def stamp(self) -> tuple[int, int]:
@@ -307,6 +350,7 @@ class Snapshot:
     nodes: tuple[NodeRecord, ...] = ()
     sidecars: tuple[SidecarRecord, ...] = ()
     drain: DrainRequest | None = None  # read by agents only
+    further: tuple[Record, ...] = ()  # of the further kinds that were asked for
 
 
 @attrs.frozen(slots=True)

@@ -8,9 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from fanout.core.membership import (
-    MASS_LEASES,
     MOVES,
-    TOMBSTONE_SECONDS,
     Membership,
     NodeChanged,
     NodeConflict,
@@ -20,6 +18,7 @@ from fanout.core.membership import (
     SidecarJoined,
     SidecarLeft,
 )
+from fanout.core.view import MASS_LEASES, TOMBSTONE_SECONDS
 from fanout.values import (
     Endpoint,
     NodeId,

@@ -28,6 +28,7 @@ from fanout.values import (
     SidecarRecord,
     Snapshot,
 )
+from tests.notes import NOTES, Note
 
 pytestmark = pytest.mark.live
 
@@ -413,6 +414,47 @@ async def test_many_records_are_read_in_pieces(servers: list[Server]) -> None:
         await member.registry.refresh()
 
         assert member.snapshots[0] == Snapshot(tuple(wanted))
+
+
+async def test_further_kinds_are_carried_like_the_others(servers: list[Server]) -> None:
+    """Written to all instances, hinted, kept, written again; who does not ask sees nothing."""
+    async with (
+        running(*at(*servers), further=(NOTES,)) as writer,
+        running(*at(*servers), further=(NOTES,)) as reader,
+        running(*at(*servers)) as other,
+    ):
+        lasting = Note(id="lasting", lease_seconds=math.inf)
+        assert await writer.registry.write(Note()) == 2
+        assert await writer.registry.write(lasting) == 2
+        assert await writer.registry.write(node()) == 2
+        wanted = Snapshot((node(),), further=(Note(), lasting))
+        await reader.until(lambda: reader.snapshots == {0: wanted, 1: wanted})
+        await other.sees(node())
+        assert await servers[0].ask("PTTL", "fanout:{c}:note:lasting") == -1
+        assert 0 < await servers[0].ask("PTTL", "fanout:{c}:note:door") <= 30_000
+        await servers[0].ask("SET", "fanout:{c}:note:lasting", "{")
+        await reader.registry.refresh()
+        assert reader.snapshots[0] == Snapshot((node(),), further=(Note(),))
+
+        servers[1].kill()
+        await reader.until(lambda: 1 in reader.lost)
+        servers[1].start()
+        await reader.until(lambda: reader.snapshots.get(1) == wanted)
+
+
+async def test_readers_of_a_further_kind_sweep_its_ids(servers: list[Server]) -> None:
+    """No agent knows of them; the ids of nodes are left to agents."""
+    await servers[0].ask("SADD", "fanout:{c}:notes", "dead")
+    await servers[0].ask("SADD", NODES, "dead")
+    times = timings(poll_seconds=0.02)
+    async with running(
+        *at(servers[0]), times=times, further=(NOTES,), tombstone_seconds=0.1
+    ) as member:
+        await member.registry.write(Note())
+        while await servers[0].ask("SISMEMBER", "fanout:{c}:notes", "dead"):
+            await member.until(lambda: True)
+        assert await servers[0].ask("SMEMBERS", "fanout:{c}:notes") == [b"door"]
+        assert await servers[0].ask("SMEMBERS", NODES) == [b"dead"]
 
 
 @pytest.mark.parametrize("sweep", [True, False])

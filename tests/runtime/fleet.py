@@ -4,7 +4,7 @@ import itertools
 import random
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -22,6 +22,7 @@ from fanout.config import (
     Timings,
 )
 from fanout.core.in_flight import Answer
+from fanout.runtime.adjuncts import Adjunct
 from fanout.runtime.link import Link, connect, greet
 from fanout.runtime.node_service import run_node
 from fanout.runtime.service import run_sidecar
@@ -167,19 +168,25 @@ class MemoryFleet:
         """Start an agent for a node's Redis."""
         config = NodeConfig(
             id=name,
-            discovery=self._addresses(),
+            discovery=self.addresses(),
             redis=RedisAddress(self.redis[name].endpoint, *(self.node_login or ())),
             timings=TIMINGS,
         )
         return await self._start(name, partial(run_node, config), wait=wait)
 
     async def sidecar(
-        self, name: str, *, wait: bool = True, limits: Limits | None = None, users: str = ""
+        self,
+        name: str,
+        *,
+        wait: bool = True,
+        limits: Limits | None = None,
+        users: str = "",
+        adjuncts: Sequence[Adjunct] = (),
     ) -> Service:
         """Start a sidecar and wait until it is ready."""
         config = SidecarConfig(
             id=name,
-            discovery=self._addresses(),
+            discovery=self.addresses(),
             resp=Endpoint(name, 6380),
             ws=Endpoint(name, 7380),
             admin=Endpoint(name, 9380),
@@ -192,7 +199,7 @@ class MemoryFleet:
         if self.node_login is not None:
             username, password = self.node_login
             config = attrs.evolve(config, node_username=username, node_password=password)
-        return await self._start(name, partial(run_sidecar, config), wait=wait)
+        return await self._start(name, partial(run_sidecar, config, adjuncts=adjuncts), wait=wait)
 
     async def client(self, sidecar: str) -> Client:
         """Connect a client to a sidecar."""
@@ -205,7 +212,8 @@ class MemoryFleet:
     def _count_connect(self, _origin: str, endpoint: Endpoint) -> None:
         self.connects[endpoint.host].append(trio.current_time())
 
-    def _addresses(self) -> tuple[DiscoveryAddress, ...]:
+    def addresses(self) -> tuple[DiscoveryAddress, ...]:
+        """Return the discovery instances."""
         return tuple(DiscoveryAddress(RedisAddress(each.endpoint)) for each in self.discovery)
 
     async def _start(self, name: str, run: Callable[..., Any], *, wait: bool) -> Service:

@@ -11,7 +11,7 @@ from fanout.runtime.ws_listener import GAP_SECONDS
 from fanout.testing.network import MemoryNetwork
 from fanout.values import NodeId
 from fanout.wire.replies import pack
-from fanout.wire.resp import message3
+from fanout.wire.resp import messages3
 from tests.runtime.fleet import TIMINGS, memory_fleet, until
 from tests.runtime.test_fleet import carried, outside
 from tests.runtime.test_websocket import gap, subscriber
@@ -31,7 +31,7 @@ COUNTS = range(0, 600, 7)
 @pytest.mark.parametrize("bytes_max", [16, 65_536])
 async def test_a_delivery_is_cut_at_any_byte(bytes_max: int, autojump_clock: MockClock) -> None:
     """It comes whole or not at all; then the gap is told, and the next ones come as they should."""
-    delivery = message3(CHANNEL, PAYLOAD)
+    delivery = messages3(CHANNEL, [PAYLOAD])
     async with memory_fleet(nodes=2, network=MemoryNetwork(receive_bytes_max=bytes_max)) as fleet:
         publisher, listener = await fleet.client("sidecar-1"), await fleet.client("sidecar-2")
         await listener.subscribed(CHANNEL)

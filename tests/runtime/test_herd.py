@@ -12,7 +12,7 @@ from fanout.runtime.link import connect
 from fanout.runtime.registry import Registry
 from fanout.testing.network import MemoryNetwork
 from fanout.values import Kind, SidecarId, SidecarRecord, Snapshot
-from fanout.wire.records import encode_record, hint_channel, index_key, sidecar_key
+from fanout.wire.records import SIDECAR, encode_record, hint_channel
 from tests.runtime.fleet import MemoryFleet, at_once, memory_fleet, run_link, until
 
 SIDECARS = 500
@@ -127,10 +127,10 @@ async def test_a_large_fleet_does_not_all_turn_to_discovery_at_once(
     readers = 100
     records = {str(each.sidecar): encode_record(each) for each in map(record, map(str, range(500)))}
     keys: dict[bytes, tuple[bytes | set[bytes], float]] = {
-        sidecar_key("default", name).encode(): (raw, float("inf")) for name, raw in records.items()
+        SIDECAR.key("default", name).encode(): (raw, float("inf")) for name, raw in records.items()
     }
     names = {name.encode() for name in records}
-    keys[index_key("default", "sidecars").encode()] = (names, float("inf"))
+    keys[SIDECAR.index_key("default").encode()] = (names, float("inf"))
     async with trio.open_nursery() as nursery:
         fleet = MemoryFleet(nursery, network=MemoryNetwork(buffer_bytes_max=1_000_000))
         discovery = await fleet.add_discovery()

@@ -20,7 +20,7 @@ from fanout.testing.network import MemoryNetwork
 from fanout.testing.stream import MemoryTransport
 from fanout.values import Endpoint
 from fanout.wire.replies import pack
-from fanout.wire.resp import message2
+from fanout.wire.resp import messages2
 from tests.runtime.fleet import Client, MemoryFleet, memory_fleet, until
 from tests.runtime.ws_client import WebSocketClient, open_websocket
 from tests.wire.rfc6455 import BINARY, HANDSHAKE, TEXT, frame, header, sent_frames
@@ -92,7 +92,7 @@ SUBSCRIBE = '{"op":"subscribe","channels":["c"],"id":1}'
 def messages_in(port: int, said: bytes) -> tuple[int, bytes]:
     """Count whole deliveries at the start of what was said; return also what comes behind them."""
     if port == RESP:
-        one = message2(b"c", MESSAGE)
+        one = messages2(b"c", [MESSAGE])
         count = said.count(one)
         return count, said[count * len(one) :]
     frames = [payload for _, payload in sent_frames(said)]

@@ -11,7 +11,7 @@ import attrs
 
 from fanout.testing.redis import FakeRedis
 from fanout.values import IDENTITY_KEY, RESERVED_PREFIX, NodeState
-from fanout.wire.records import decode_identity, decode_node, node_key
+from fanout.wire.records import NODE, decode_identity, decode_node
 
 NOTICE_SECONDS = 5.0
 """The longest probe interval, its timeout, and a little."""
@@ -113,7 +113,7 @@ class Watch:
 
     def forward(self, node: str, discovery: FakeRedis) -> None:
         """I13: within one life a node's state never moves back."""
-        raw = discovery.peek(node_key("default", node).encode())
+        raw = discovery.peek(NODE.key("default", node).encode())
         if raw is None or raw == self.read.get((node, discovery)):
             return
         self.read[node, discovery] = raw

@@ -217,8 +217,8 @@ def test_unknown_control_messages_are_none(raw: bytes) -> None:
 
 def test_keys_of_a_cluster_share_one_slot() -> None:
     """Names are fixed: other builds and operators rely on them."""
-    assert records.node_key("c", "n") == "fanout:{c}:node:n"
-    assert records.sidecar_key("c", "s") == "fanout:{c}:sidecar:s"
-    assert records.index_key("c", "nodes") == "fanout:{c}:nodes"
-    assert records.index_key("c", "sidecars") == "fanout:{c}:sidecars"
+    assert records.NODE.key("c", "n") == "fanout:{c}:node:n"
+    assert records.SIDECAR.key("c", "s") == "fanout:{c}:sidecar:s"
+    assert records.NODE.index_key("c") == "fanout:{c}:nodes"
+    assert records.SIDECAR.index_key("c") == "fanout:{c}:sidecars"
     assert records.hint_channel("c") == "fanout:{c}:hint"

@@ -1,4 +1,4 @@
-"""Merges the records of one kind, of nodes or of sidecars, that many instances tell.
+"""Merges the records of one kind, such as nodes, that many instances tell.
 
 Every record has one writer, so no vote is needed: the highest (incarnation, version) wins, and
 within an incarnation a record may only move forward. What a member last said is remembered for
@@ -8,11 +8,11 @@ it back: only news can.
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import attrs
 
-from fanout.values import NodeId, NodeRecord, NodeState, SidecarId, SidecarRecord
+from fanout.values import NodeId, NodeRecord, NodeState, Record, SidecarId, SidecarRecord
 
 MOVES = {
     NodeState.JOINING: {
@@ -89,22 +89,6 @@ SidecarEffect = SidecarJoined | SidecarChanged | SidecarLeft
 Effect = NodeEffect | SidecarEffect
 
 
-class Record(Protocol):
-    """What both kinds of record have."""
-
-    @property
-    def incarnation(self) -> int:
-        """Number of this life."""
-
-    @property
-    def stamp(self) -> tuple[int, int]:
-        """Order of the records of one member."""
-
-    @property
-    def lease_seconds(self) -> float:
-        """How long to believe it."""
-
-
 K = TypeVar("K")
 R = TypeVar("R", bound=Record)
 _E = TypeVar("_E")
@@ -116,7 +100,6 @@ class Kind(Generic[K, R, _E]):
 
     key: Callable[[R], K]
     follows: Callable[[R, R], bool]  # (newer, older of the same incarnation): a legal move?
-    is_gone: Callable[[R], bool]
     owner: Callable[[R], str]
     joined: Callable[[R], _E]
     changed: Callable[[R, R], _E]
@@ -166,7 +149,7 @@ class Ledger(Generic[K, R, _E]):
             return self._conflict(entry, record)
         if not self._is_news(record, before):
             return ()
-        if kind.is_gone(record):
+        if record.gone:
             self._remove(key, record, now)
             return (kind.left(record, "left"),)
         entry.record = self._records[key] = record
@@ -200,7 +183,7 @@ class Ledger(Generic[K, R, _E]):
         past = self._absent.get(key)
         if past is not None and not self._is_news(record, past[0]):
             return ()
-        if self._kind.is_gone(record):
+        if record.gone:
             self._remember(key, record, now)
             return ()
         if len(self.entries) >= self._members_max:
@@ -233,14 +216,13 @@ class Ledger(Generic[K, R, _E]):
             del self._absent[next(iter(self._absent))]
 
 
-def _no_conflict(record: SidecarRecord, _rival: SidecarRecord) -> SidecarEffect:
-    raise AssertionError(f"{record.sidecar} has no owner to be contested")
+def _no_conflict(record: Record, _rival: Record) -> Any:
+    raise AssertionError(f"{record.id} has no owner to be contested")
 
 
 NODES: Kind[NodeId, NodeRecord, NodeEffect] = Kind(
     key=lambda record: record.node,
     follows=lambda record, before: record.state in MOVES[before.state],
-    is_gone=lambda record: record.state is NodeState.GONE,
     owner=lambda record: record.owner,
     joined=NodeJoined,
     changed=NodeChanged,
@@ -250,10 +232,19 @@ NODES: Kind[NodeId, NodeRecord, NodeEffect] = Kind(
 SIDECARS: Kind[SidecarId, SidecarRecord, SidecarEffect] = Kind(
     key=lambda record: record.sidecar,
     follows=lambda _record, before: not before.gone,
-    is_gone=lambda record: record.gone,
     owner=lambda _record: "",
     joined=SidecarJoined,
     changed=SidecarChanged,
     left=SidecarLeft,
     conflict=_no_conflict,
 )
+FURTHER: Kind[str, Any, Record] = Kind(
+    key=lambda record: record.id,
+    follows=lambda _record, before: not before.gone,
+    owner=lambda _record: "",
+    joined=lambda record: record,
+    changed=lambda record, _before: record,
+    left=lambda record, _reason: record,
+    conflict=_no_conflict,
+)
+"""Any further kind: what is reported of a change is the record it is about."""

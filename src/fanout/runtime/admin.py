@@ -13,7 +13,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from fanout.values import Endpoint
 from fanout.wire.callers import Callers
@@ -46,9 +46,10 @@ async def serve_admin(
     origins: Sequence[str] = (),
     tls: ssl.SSLContext | None = None,
     hosts: Sequence[str] = (),
+    routes: Sequence[BaseRoute] = (),
     task_status: trio.TaskStatus[Endpoint] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve /healthz and /readyz until cancelled; reports the bound address as started.
+    """Serve /healthz, /readyz and `routes` until cancelled; reports the bound address as started.
 
     `unready` says why the sidecar cannot serve its purpose now, or nothing. A request of a page
     that is not in `origins`, or to a name that is not this door's or in `hosts`, gets 403.
@@ -72,7 +73,7 @@ async def serve_admin(
         return JSONResponse({"error": why}, status_code=403) if why else await call_next(request)
 
     app = Starlette(
-        routes=[Route("/healthz", healthz), Route("/readyz", readyz)],
+        routes=[Route("/healthz", healthz), Route("/readyz", readyz), *routes],
         middleware=[Middleware(BaseHTTPMiddleware, dispatch=known)],
     )
     config = _Config(tls)

@@ -10,7 +10,6 @@ from fanout.core.report import FleetReport, Reading, report
 from fanout.errors import CommandFailed, FanoutError, LinkLost, RemoteProtocolError
 from fanout.runtime.link import Link, use_link
 from fanout.runtime.reading import Pipeline, read_indexed
-from fanout.runtime.registry import decode_indexed
 from fanout.runtime.tls import Contexts
 from fanout.runtime.world import World, real_world
 from fanout.values import DrainRequest, NodeRecord, SidecarRecord, Snapshot
@@ -114,7 +113,7 @@ async def _snapshot(cluster: str, name: str, link: Link) -> Reading:
     ages: dict[tuple[str, int, int], float] = {}
     for each, milliseconds in zip(present, left, strict=True):
         try:
-            record = decode_indexed(each.kind, each.member, each.raw or b"")
+            record = each.decode()
         except RemoteProtocolError:
             continue
         age = max(0.0, record.lease_seconds - milliseconds / 1000)

@@ -2,12 +2,14 @@
 
 import shutil
 import sys
+from collections.abc import Sequence
 from functools import partial
 
 import attrs
 import trio
 
 from fanout.config import DiscoveryAddress, NodeConfig, RedisAddress, SidecarConfig
+from fanout.runtime.adjuncts import Adjunct
 from fanout.runtime.console import print_line
 from fanout.runtime.node_service import run_node
 from fanout.runtime.redis_server import find_redis_server, spawn_redis
@@ -25,8 +27,8 @@ trio.run(main)"""
 ANY_PORT = Endpoint(host="127.0.0.1", port=0)
 
 
-async def run_local(config: SidecarConfig) -> int:
-    """Run a fleet of `config.local` nodes and a sidecar until told to stop.
+async def run_local(config: SidecarConfig, *, adjuncts: Sequence[Adjunct] = ()) -> int:
+    """Run a fleet of `config.local` nodes and a sidecar, with its adjuncts, until told to stop.
 
     Returns the exit code. Nothing is left behind: the agents run in this process, the Redis
     servers write no files and end with it.
@@ -54,7 +56,11 @@ async def run_local(config: SidecarConfig) -> int:
                     nodes.start_soon(partial(run_node, node, stop=nodes_stop))
                 sidecar = attrs.evolve(config, local=0, discovery=(address,))
                 code = await run_sidecar(
-                    sidecar, stop=stop, nodes_min=config.local, announce=_announce
+                    sidecar,
+                    stop=stop,
+                    nodes_min=config.local,
+                    announce=_announce,
+                    adjuncts=adjuncts,
                 )
                 # The sidecar has left, so the nodes have nobody to wait for.
                 nodes_stop.requested.set()

@@ -6,9 +6,9 @@ from typing import Any
 import attrs
 import trio
 
-from fanout.errors import CommandFailed, LinkLost
+from fanout.errors import CommandFailed, LinkLost, RemoteProtocolError
 from fanout.runtime.link import Link
-from fanout.wire import records
+from fanout.wire.records import NODE, SIDECAR, RecordKind
 from fanout.wire.replies import Argument, ReplyError, pack
 
 BATCH_MAX = 512
@@ -45,16 +45,29 @@ class Pipeline:
 
 @attrs.frozen(slots=True)
 class Indexed:
-    """An id in the index of its kind, `nodes` or `sidecars`, and its record, if there is one."""
+    """An id in the index of its kind, and its record, if there is one."""
 
-    kind: str
+    kind: RecordKind[Any]
     member: bytes
     key: bytes
     raw: bytes | None
 
+    def decode(self) -> Any:
+        """Decode the record. Raises RemoteProtocolError."""
+        record = self.kind.decode(self.raw or b"")
+        if record.id.encode() != self.member:
+            raise RemoteProtocolError(f"it is the record of {record.id}")
+        return record
 
-async def read_indexed(link: Link, cluster: str, *, is_replica: bool = False) -> list[Indexed]:
-    """Read both indexes of a fleet and every record they name.
+
+async def read_indexed(
+    link: Link,
+    cluster: str,
+    kinds: Sequence[RecordKind[Any]] = (NODE, SIDECAR),
+    *,
+    is_replica: bool = False,
+) -> list[Indexed]:
+    """Read the indexes of a fleet and every record they name.
 
     Raises:
         LinkLost: the connection ended, or what should be a replica is none, or has lost its
@@ -62,15 +75,17 @@ async def read_indexed(link: Link, cluster: str, *, is_replica: bool = False) ->
         CommandFailed: Redis refused a command.
 
     """
-    indexes = [("SMEMBERS", records.index_key(cluster, kind)) for kind in ("nodes", "sidecars")]
-    asked = [*indexes, ("ROLE",)] if is_replica else indexes
-    nodes, sidecars, *role = await Pipeline(link, asked).answers()
-    if role and (role[0][0] != b"slave" or role[0][3] != b"connected"):
+    asked: list[tuple[Argument, ...]] = [("SMEMBERS", kind.index_key(cluster)) for kind in kinds]
+    if is_replica:
+        asked.append(("ROLE",))
+    answers = await Pipeline(link, asked).answers()
+    if is_replica and (answers[-1][0] != b"slave" or answers[-1][3] != b"connected"):
         raise LinkLost("not a replica in touch with its primary")
-    node_prefix = records.node_key(cluster, "").encode()
-    sidecar_prefix = records.sidecar_key(cluster, "").encode()
-    keys = [("nodes", member, node_prefix + member) for member in sorted(nodes)]
-    keys += [("sidecars", member, sidecar_prefix + member) for member in sorted(sidecars)]
+    keys = [
+        (kind, member, kind.key(cluster, "").encode() + member)
+        for kind, members in zip(kinds, answers, strict=False)  # ROLE has no kind
+        for member in sorted(members)
+    ]
     commands = [
         ("MGET", *(key for _, _, key in keys[start : start + BATCH_MAX]))
         for start in range(0, len(keys), BATCH_MAX)

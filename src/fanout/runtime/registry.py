@@ -7,10 +7,12 @@ is what is relied on. What was last written is written again as soon as a connec
 Long because both tasks of an instance share its state, and a reader wants them side by side.
 """
 
+import math
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from types import MappingProxyType
 from typing import Any
 
@@ -20,13 +22,14 @@ import trio
 
 from fanout.config import DiscoveryAddress, RedisAddress, Timings
 from fanout.core.backoff import Backoff, jittered, spread_seconds
-from fanout.core.membership import TOMBSTONE_SECONDS
+from fanout.core.view import TOMBSTONE_SECONDS
 from fanout.errors import CommandFailed, LinkLost, RemoteProtocolError
 from fanout.runtime.link import Link, use_link
-from fanout.runtime.reading import BATCH_MAX, Pipeline, read_indexed
+from fanout.runtime.reading import BATCH_MAX, Indexed, Pipeline, read_indexed
 from fanout.runtime.transport import Network
-from fanout.values import DrainRequest, NodeId, NodeRecord, NodeState, SidecarRecord, Snapshot
+from fanout.values import DrainRequest, NodeId, Record, Snapshot
 from fanout.wire import records
+from fanout.wire.records import NODE, SIDECAR, RecordKind
 from fanout.wire.replies import Argument, pack
 
 log = structlog.get_logger()
@@ -72,8 +75,8 @@ class _Instance:
     write_errors: Counter[str] = attrs.field(factory=Counter)
     ignored: dict[bytes, str] = attrs.field(factory=dict)  # key -> what is wrong with its record
     ignored_count: int = 0
-    missing: dict[tuple[str, bytes], float] = attrs.field(factory=dict)  # indexed, no key: since
-    decoded: dict[bytes, tuple[bytes, NodeRecord | SidecarRecord]] = attrs.field(factory=dict)
+    missing: dict[bytes, tuple[Indexed, float]] = attrs.field(factory=dict)  # no such key: since
+    decoded: dict[bytes, tuple[bytes, Record]] = attrs.field(factory=dict)
 
     @property
     def members(self) -> int:
@@ -94,7 +97,10 @@ class Registry:
         rng: for jitter and the choice of replicas.
         tombstone_seconds: how long a node's goodbye stays in discovery.
         agent_of: the node whose agent this serves. Agents also read what is asked of them, and
-            remove ids from the index whose record has been missing for `tombstone_seconds`.
+            remove ids of nodes and sidecars from the index whose record has been missing for
+            `tombstone_seconds`.
+        further: kinds of records that are read and written beside nodes and sidecars. Who reads
+            them removes their ids as agents do: agents know nothing of them.
 
     """
 
@@ -110,6 +116,7 @@ class Registry:
         rng: random.Random,
         tombstone_seconds: float = TOMBSTONE_SECONDS,
         agent_of: NodeId | None = None,
+        further: Sequence[RecordKind[Any]] = (),
     ) -> None:
         self._network = network
         self._cluster = cluster
@@ -120,7 +127,10 @@ class Registry:
         self._tombstone_seconds = tombstone_seconds
         self._agent_of = agent_of
         self._instances = [_Instance(n, address) for n, address in enumerate(instances)]
-        self._last: NodeRecord | SidecarRecord | None = None
+        kinds: tuple[RecordKind[Any], ...] = (NODE, SIDECAR, *further)
+        self._kinds = {kind.type: kind for kind in kinds}
+        self._swept = (*further, *((NODE, SIDECAR) if agent_of is not None else ()))
+        self._last: dict[tuple[type, str], Record] = {}
         self._backoff = Backoff(
             first_seconds=timings.reconnect_first_seconds,
             max_seconds=timings.reconnect_max_seconds,
@@ -133,14 +143,14 @@ class Registry:
                 nursery.start_soon(self._keep_writer, instance)
                 nursery.start_soon(self._keep_reader, instance)
 
-    async def write(self, record: NodeRecord | SidecarRecord, *, news: bool = True) -> int:
+    async def write(self, record: Record, *, news: bool = True) -> int:
         """Write a record to every connected instance; return how many took it.
 
         An instance that is not connected is not waited for: it gets the record when it is back.
         `news` tells everybody to read it now; a mere heartbeat can wait for the next poll, or
         the reads would grow with the square of the fleet.
         """
-        self._last = record
+        self._last[type(record), record.id] = record
         taken = 0
 
         async def settle(instance: _Instance, link: Link, pipeline: Pipeline) -> None:
@@ -200,23 +210,16 @@ class Registry:
 
     # Writing.
 
-    def _commands(
-        self, record: NodeRecord | SidecarRecord, *, news: bool
-    ) -> list[tuple[Argument, ...]]:
+    def _commands(self, record: Record, *, news: bool) -> list[tuple[Argument, ...]]:
         """Return what writes a record: key with a time to live, index, and a hint if it is news."""
+        kind = self._kinds[type(record)]
         seconds = record.lease_seconds
-        if isinstance(record, NodeRecord):
-            kind, name = "nodes", str(record.node)
-            key = records.node_key(record.cluster, name)
-            if record.state is NodeState.GONE:
-                seconds = max(seconds, self._tombstone_seconds)
-        else:
-            kind, name = "sidecars", str(record.sidecar)
-            key = records.sidecar_key(record.cluster, name)
-        milliseconds = max(1, int(seconds * 1000))
+        if record.gone and kind is not SIDECAR:  # sidecars come and go too often
+            seconds = max(seconds, self._tombstone_seconds)
+        lasts = () if seconds == math.inf else ("PX", max(1, int(seconds * 1000)))
         commands: list[tuple[Argument, ...]] = [
-            ("SET", key, records.encode_record(record), "PX", milliseconds),
-            ("SADD", records.index_key(record.cluster, kind), name),
+            ("SET", kind.key(record.cluster, record.id), kind.encode(record), *lasts),
+            ("SADD", kind.index_key(record.cluster), record.id),
         ]
         if news:
             commands.append(("PUBLISH", records.hint_channel(record.cluster), ""))
@@ -248,10 +251,10 @@ class Registry:
             instance.writer = link
             instance.connected.set()
             try:
-                if self._last is not None:
-                    await self._settle(
-                        instance, link, Pipeline(link, self._commands(self._last, news=True))
-                    )
+                commands = [self._commands(record, news=True) for record in self._last.values()]
+                if commands:
+                    pipeline = Pipeline(link, [each for one in commands for each in one])
+                    await self._settle(instance, link, pipeline)
                 await trio.sleep_forever()
             finally:
                 instance.writer = None
@@ -319,26 +322,28 @@ class Registry:
         self._on_snapshot(instance.number, snapshot)
 
     async def _snapshot(self, instance: _Instance, link: Link, *, is_replica: bool) -> Snapshot:
-        indexed = await read_indexed(link, self._cluster, is_replica=is_replica)
-        found: dict[str, list[Any]] = {"nodes": [], "sidecars": []}
-        missing: list[tuple[str, bytes]] = []
+        kinds = tuple(self._kinds.values())
+        indexed = await read_indexed(link, self._cluster, kinds, is_replica=is_replica)
+        found: dict[RecordKind[Any], list[Any]] = {kind: [] for kind in kinds}
+        missing: list[Indexed] = []
         ignored, instance.ignored = instance.ignored, {}
         known, instance.decoded = instance.decoded, {}
         for each in indexed:
             if each.raw is None:
-                missing.append((each.kind, each.member))
+                missing.append(each)
                 continue
             try:
                 before, record = known.get(each.key, (b"", None))
                 if record is None or each.raw != before:  # most are as they were at the last read
-                    record = decode_indexed(each.kind, each.member, each.raw)
+                    record = each.decode()
                 instance.decoded[each.key] = (each.raw, record)
                 found[each.kind].append(record)
             except RemoteProtocolError as error:
                 self._ignore(instance, ignored, each.key, str(error))
         self._note_missing(instance, missing)
         drain = await self._drain(link)
-        return Snapshot(tuple(found["nodes"]), tuple(found["sidecars"]), drain)
+        nodes, sidecars, *further = found.values()
+        return Snapshot(tuple(nodes), tuple(sidecars), drain, tuple(chain(*further)))
 
     async def _drain(self, link: Link) -> DrainRequest | None:
         """Read what somebody asks of the agent that this registry serves."""
@@ -363,19 +368,26 @@ class Registry:
             where = str(instance.address.primary)
             log.warning("record_ignored", key=name, instance=where, reason=reason)
 
-    def _note_missing(self, instance: _Instance, missing: Sequence[tuple[str, bytes]]) -> None:
+    def _note_missing(self, instance: _Instance, missing: Sequence[Indexed]) -> None:
         """Remember since when indexed ids have no record, and sweep those of the long dead."""
-        if self._agent_of is None:
-            return
         now = trio.current_time()
-        instance.missing = {entry: instance.missing.get(entry, now) for entry in missing}
-        dead = [e for e, since in instance.missing.items() if now - since > self._tombstone_seconds]
-        if not dead or instance.writer is None:
+        known = instance.missing
+        instance.missing = {
+            each.key: known.get(each.key, (each, now))
+            for each in missing
+            if each.kind in self._swept
+        }
+        if instance.writer is None:
             return
-        for kind in ("nodes", "sidecars"):
-            if members := [member for of, member in dead if of == kind][:BATCH_MAX]:
+        for kind in self._swept:
+            members = [
+                each.member
+                for each, since in instance.missing.values()
+                if each.kind is kind and now - since > self._tombstone_seconds
+            ]
+            if members:
                 # Whether it worked shows at the next read; an owner that is back adds itself again.
-                command = pack("SREM", records.index_key(self._cluster, kind), *members)
+                command = pack("SREM", kind.index_key(self._cluster), *members[:BATCH_MAX])
                 instance.writer.submit(command, lambda _answer: None)
         instance.writer.flush()
 
@@ -419,17 +431,3 @@ class Registry:
         members = instance.members
         await trio.sleep(self._backoff.delay_seconds(attempt, self._rng, members=members))
         return attempt + 1
-
-
-def decode_indexed(kind: str, member: bytes, raw: bytes) -> NodeRecord | SidecarRecord:
-    """Decode the record of an indexed id. Raises RemoteProtocolError."""
-    record: NodeRecord | SidecarRecord
-    if kind == "nodes":
-        record = node = records.decode_node(raw)
-        name = str(node.node)
-    else:
-        record = sidecar = records.decode_sidecar(raw)
-        name = str(sidecar.sidecar)
-    if name.encode() != member:
-        raise RemoteProtocolError(f"it is the record of {name}")
-    return record

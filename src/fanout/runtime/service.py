@@ -1,15 +1,17 @@
 """The sidecar as a whole: what is started in which order, and how it leaves."""
 
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from itertools import chain
 
 import structlog
 import trio
 
 from fanout.config import SidecarConfig, TlsFiles
 from fanout.errors import ConfigError
+from fanout.runtime.adjuncts import Adjunct, Sidecar, keep_running, survive
 from fanout.runtime.console import print_line
 from fanout.runtime.gate import Gate
 from fanout.runtime.hub import Hub
@@ -19,9 +21,10 @@ from fanout.runtime.resp_listener import serve_resp
 from fanout.runtime.signals import Stop, open_signal_stop
 from fanout.runtime.tls import Contexts, TlsListener
 from fanout.runtime.transport import Listener, Network
+from fanout.runtime.watch import Watch
 from fanout.runtime.world import World, real_world
 from fanout.runtime.ws_listener import WebSocketDoor
-from fanout.values import Endpoint, NodeState
+from fanout.values import Endpoint, NodeState, Snapshot
 
 log = structlog.get_logger()
 
@@ -29,7 +32,7 @@ READY_POLL_SECONDS = 0.05
 """How often a starting sidecar looks whether it covers every active node."""
 
 FAREWELL_SECONDS = 2.0
-"""How long a leaving sidecar waits for discovery to take its goodbye."""
+"""How long a leaving sidecar waits for discovery to take its goodbye, and its adjuncts'."""
 
 
 async def run_sidecar(
@@ -39,10 +42,12 @@ async def run_sidecar(
     stop: Stop | None = None,
     announce: Callable[[str], None] = print_line,
     nodes_min: int = 1,
+    adjuncts: Sequence[Adjunct] = (),
 ) -> int:
     """Run a sidecar until it is told to stop; return the exit code.
 
-    It is ready once it covers every active node, and at least `nodes_min` of them.
+    It is ready once it covers every active node, and at least `nodes_min` of them. `adjuncts`
+    run beside the fan-out and cannot harm it, see `fanout.runtime.adjuncts`.
     Without `stop` the first SIGTERM or SIGINT makes it leave and a second one ends it at once.
 
     Raises:
@@ -52,7 +57,12 @@ async def run_sidecar(
     if stop is None:
         async with open_signal_stop() as signals:
             return await run_sidecar(
-                config, world=world, stop=signals, announce=announce, nodes_min=nodes_min
+                config,
+                world=world,
+                stop=signals,
+                announce=announce,
+                nodes_min=nodes_min,
+                adjuncts=adjuncts,
             )
     with structlog.contextvars.bound_contextvars(cluster=config.cluster, sidecar=config.id):
         contexts = Contexts(TlsFiles.of(config))
@@ -63,6 +73,7 @@ async def run_sidecar(
             stop=stop,
             announce=announce,
             nodes_min=nodes_min,
+            adjuncts=adjuncts,
         )
 
 
@@ -74,6 +85,7 @@ async def _run(
     stop: Stop,
     announce: Callable[[str], None],
     nodes_min: int,
+    adjuncts: Sequence[Adjunct],
 ) -> int:
     network, rng = world.network, world.rng
     gate = Gate(config.users)
@@ -83,25 +95,22 @@ async def _run(
         trio.open_nursery() as nursery,
     ):
         hub = Hub(config, network, rng, nursery, gate)
-        registry = Registry(
-            network,
-            config.discovery,
-            config.cluster,
-            on_snapshot=hub.on_snapshot,
-            on_unreachable=hub.on_unreachable,
-            timings=config.timings,
-            rng=rng,
-        )
+        beside = _lend(config, world, hub, adjuncts)
+        registry = beside.registry
         presence = Presence(hub, registry, incarnation=world.wall_milliseconds(), rng=rng)
         nursery.start_soon(_stop_at_once, stop, nursery.cancel_scope)
         nursery.start_soon(_reload_on, stop, gate, contexts)
-        admin = await _start_admin(nursery, config, world, hub, contexts.server)
+        admin = await _start_admin(nursery, beside, hub, adjuncts, contexts.server)
         nursery.start_soon(registry.run)
         nursery.start_soon(hub.keep_time)
         nursery.start_soon(presence.run)
+        nursery.start_soon(beside.watch.run)
+        for adjunct in adjuncts:
+            nursery.start_soon(keep_running, adjunct, beside)
         websocket = WebSocketDoor(hub, ws)
         async with trio.open_nursery() as doors:
-            doors.start_soon(_leave_on, stop, doors.cancel_scope, (resp, ws), websocket)
+            drain = partial(_each, adjuncts, "drain", beside)
+            doors.start_soon(_leave_on, stop, doors.cancel_scope, drain, (resp, ws), websocket)
             await presence.introduce()
             await _until_ready(hub, nodes_min)
             await trio.lowlevel.checkpoint_if_cancelled()  # the listeners are closed then
@@ -115,8 +124,11 @@ async def _run(
                 f"admin=http{secure}://{admin}/ nodes={len(hub.active)}"
             )
             log.info("sidecar_ready", nodes=len(hub.active))
+            beside.ready.set()
         with trio.move_on_after(FAREWELL_SECONDS):
-            await presence.say_goodbye()
+            async with trio.open_nursery() as farewell:
+                farewell.start_soon(presence.say_goodbye)
+                farewell.start_soon(_each, adjuncts, "say_goodbye", beside)
         nursery.cancel_scope.cancel()
     log.info("sidecar_left")
     return 1 if stop.now.is_set() else 0
@@ -140,22 +152,57 @@ async def _open_listener(
         listener.close()
 
 
+def _lend(config: SidecarConfig, world: World, hub: Hub, adjuncts: Sequence[Adjunct]) -> Sidecar:
+    """Make the registry, and what adjuncts see of it and of the sidecar."""
+    further = tuple(chain.from_iterable(adjunct.kinds for adjunct in adjuncts))
+    watch = Watch(config.cluster, further, instances=len(config.discovery))
+
+    def on_snapshot(instance: int, snapshot: Snapshot) -> None:
+        hub.on_snapshot(instance, snapshot)
+        watch.on_snapshot(instance, snapshot)
+
+    def on_unreachable(instance: int) -> None:
+        hub.on_unreachable(instance)
+        watch.on_unreachable(instance)
+
+    registry = Registry(
+        world.network,
+        config.discovery,
+        config.cluster,
+        on_snapshot=on_snapshot,
+        on_unreachable=on_unreachable,
+        timings=config.timings,
+        rng=world.rng,
+        further=further,
+    )
+    return Sidecar(config=config, world=world, registry=registry, watch=watch)
+
+
+async def _each(adjuncts: Sequence[Adjunct], step: str, beside: Sidecar) -> None:
+    """Have all adjuncts take a step at the same time."""
+    async with trio.open_nursery() as nursery:
+        for adjunct in adjuncts:
+            nursery.start_soon(survive, adjunct, getattr(adjunct, step), beside)
+
+
 async def _start_admin(
     nursery: trio.Nursery,
-    config: SidecarConfig,
-    world: World,
+    beside: Sidecar,
     hub: Hub,
+    adjuncts: Sequence[Adjunct],
     tls: ssl.SSLContext | None,
 ) -> Endpoint:
+    config = beside.config
     try:
         endpoint: Endpoint = await nursery.start(
             partial(
-                world.serve_admin,
+                beside.world.serve_admin,
                 config.admin,
                 hub.unready,
                 origins=config.origin,
                 tls=tls,
                 hosts=config.host,
+                routes=tuple(chain.from_iterable(each.routes(beside) for each in adjuncts)),
             )
         )
     except OSError as error:
@@ -191,11 +238,16 @@ async def _until_ready(hub: Hub, nodes_min: int) -> None:
 
 
 async def _leave_on(
-    stop: Stop, scope: trio.CancelScope, listeners: tuple[Listener, ...], websocket: WebSocketDoor
+    stop: Stop,
+    scope: trio.CancelScope,
+    drain: Callable[[], Awaitable[None]],
+    listeners: tuple[Listener, ...],
+    websocket: WebSocketDoor,
 ) -> None:
     """Once asked to stop take no more clients, tell those who can be told, then end them."""
     await stop.requested.wait()
     log.info("sidecar_leaving")
+    await drain()
     for listener in listeners:
         listener.close()
     await websocket.leave()

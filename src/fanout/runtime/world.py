@@ -8,6 +8,7 @@ from typing import Protocol
 
 import attrs
 import trio
+from starlette.routing import BaseRoute
 
 from fanout.runtime.admin import serve_admin
 from fanout.runtime.tls import Contexts, TlsNetwork
@@ -26,6 +27,7 @@ class ServeAdmin(Protocol):
         origins: Sequence[str],
         tls: ssl.SSLContext | None,
         hosts: Sequence[str],
+        routes: Sequence[BaseRoute],
         task_status: trio.TaskStatus[Endpoint],
     ) -> None:
         """Report the bound address as started, then serve."""

@@ -7,7 +7,8 @@ Whoever can write to a discovery instance can write anything, so a decoder raise
 import json
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import Any, Generic, TypeVar
 
 import attrs
 
@@ -25,6 +26,7 @@ from fanout.values import (
     NodeId,
     NodeRecord,
     NodeState,
+    Record,
     SidecarId,
     SidecarRecord,
 )
@@ -48,16 +50,7 @@ _TEXT_MAX = 256
 _NUMBER_MAX = 2**63
 _NODES_MAX = 1024
 _T = TypeVar("_T")
-
-
-def node_key(cluster: str, node: str) -> str:
-    """Return the key of a node's record. The braces keep a fleet on one Redis Cluster slot."""
-    return f"fanout:{{{cluster}}}:node:{node}"
-
-
-def sidecar_key(cluster: str, sidecar: str) -> str:
-    """Return the key of a sidecar's record."""
-    return f"fanout:{{{cluster}}}:sidecar:{sidecar}"
+R = TypeVar("R", bound=Record)
 
 
 def drain_key(cluster: str, node: str) -> str:
@@ -65,20 +58,15 @@ def drain_key(cluster: str, node: str) -> str:
     return f"fanout:{{{cluster}}}:drain:{node}"
 
 
-def index_key(cluster: str, kind: str) -> str:
-    """Return the key of the set of ids of a kind: `nodes` or `sidecars`."""
-    return f"fanout:{{{cluster}}}:{kind}"
-
-
 def hint_channel(cluster: str) -> str:
     """Return the channel that says: something has changed, look now."""
     return f"fanout:{{{cluster}}}:hint"
 
 
-def encode_record(record: NodeRecord | SidecarRecord | Identity | DrainRequest) -> bytes:
+def encode_record(record: Record | Identity | DrainRequest) -> bytes:
     """Encode a record; fields of a newer build that were read are written back."""
     data: dict[str, Any] = dict(getattr(record, "extra", {}))
-    for field in attrs.fields(type(record)):
+    for field in attrs.fields(type(record)):  # type: ignore[arg-type]
         value = getattr(record, field.name)
         if field.name == "extra":
             continue
@@ -94,23 +82,52 @@ def encode_record(record: NodeRecord | SidecarRecord | Identity | DrainRequest) 
 
 def decode_node(raw: bytes) -> NodeRecord:
     """Decode a node's record. Raises RemoteProtocolError naming the field at fault."""
-    return _decode(NodeRecord, raw, NODE_BYTES_MAX)
+    return decode_fields(NodeRecord, raw, NODE_BYTES_MAX)
 
 
 def decode_sidecar(raw: bytes) -> SidecarRecord:
     """Decode a sidecar's record. Raises RemoteProtocolError naming the field at fault."""
-    return _decode(SidecarRecord, raw, SIDECAR_BYTES_MAX)
+    return decode_fields(SidecarRecord, raw, SIDECAR_BYTES_MAX)
 
 
 def decode_identity(raw: bytes) -> Identity:
     """Decode a node's identity. Raises RemoteProtocolError naming the field at fault."""
-    return _decode(Identity, raw, NODE_BYTES_MAX)
+    return decode_fields(Identity, raw, NODE_BYTES_MAX)
 
 
 def decode_drain(raw: bytes) -> DrainRequest:
     """Decode a request to an agent. Raises RemoteProtocolError naming the field at fault."""
-    return _decode(DrainRequest, raw, NODE_BYTES_MAX)
+    return decode_fields(DrainRequest, raw, NODE_BYTES_MAX)
 
+
+@attrs.frozen(eq=False)
+class RecordKind(Generic[R]):
+    """One kind of record in discovery.
+
+    Attributes:
+        name: of one such record, a word; its plural with "s" names the index of their ids.
+        type: the class of the records; no two kinds share it.
+        decode: reads one; raises nothing but RemoteProtocolError, whatever the bytes are.
+        encode: writes one so that `decode` reads it.
+
+    """
+
+    name: str
+    type: type[R]
+    decode: Callable[[bytes], R]
+    encode: Callable[[R], bytes] = encode_record
+
+    def key(self, cluster: str, id_: str) -> str:
+        """Return the key of a record. The braces keep a fleet on one Redis Cluster slot."""
+        return f"fanout:{{{cluster}}}:{self.name}:{id_}"
+
+    def index_key(self, cluster: str) -> str:
+        """Return the key of the set of ids."""
+        return f"fanout:{{{cluster}}}:{self.name}s"
+
+
+NODE = RecordKind("node", NodeRecord, decode_node)
+SIDECAR = RecordKind("sidecar", SidecarRecord, decode_sidecar)
 
 Control = End | Fence | FenceReceived | Deaf
 
@@ -193,14 +210,25 @@ def _is_shallow(value: Any) -> bool:
     return False
 
 
-def _decode(kind: type[_T], raw: bytes, bytes_max: int) -> _T:
+def decode_fields(
+    kind: type[_T],
+    raw: bytes,
+    bytes_max: int,
+    readers: Mapping[str, Callable[[Any], Any]] = MappingProxyType({}),
+) -> _T:
+    """Decode a JSON object of at most `bytes_max` into an attrs class, unknown fields into `extra`.
+
+    `readers` are for the fields that no record here has: each returns the value, or raises
+    ValueError or ConfigError. Raises RemoteProtocolError naming the field at fault.
+    """
     data = _object(raw, bytes_max)
     values: dict[str, Any] = {}
     for field in attrs.fields(kind):  # type: ignore[arg-type]
         if field.name == "extra" or (field.name not in data and field.default is not attrs.NOTHING):
             continue
         try:
-            values[field.name] = _READERS[field.name](data.pop(field.name, None))
+            read = readers.get(field.name) or _READERS[field.name]
+            values[field.name] = read(data.pop(field.name, None))
         except (ValueError, ConfigError) as error:
             why = str(error)[:_ERROR_CHARACTERS_MAX]  # it may repeat the value
             raise RemoteProtocolError(f"field {field.name} of a record: {why}") from None

@@ -1,0 +1,79 @@
+"""The subcommands of fanout-sidecar for pools of instances that users are handed out to."""
+
+import json
+import sys
+from functools import partial
+from typing import Any
+
+import click
+
+from fanout.config import DnsConfig, FleetConfig
+from fanout_cli.options import Configured, configured, run
+from fanout_cli.tables import as_table
+
+_HEAD = ("POOL", "INSTANCE", "STATE", "ADDRESS", "WEIGHT", "DNS")
+
+
+@click.group("gateway")
+def gateway() -> None:
+    """Look at the pools of instances that users are handed out to."""
+
+
+@gateway.command("status", cls=Configured, config=FleetConfig)
+@click.argument("pool", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def status(config_file: str | None, pool: str | None, as_json: bool, **flags: Any) -> None:  # noqa: FBT001
+    """Show the instances of POOL, or of all pools, as discovery tells them.
+
+    Ends with exit code 0 when there is a pool and each has an active instance, otherwise with 1.
+    """
+    config = configured(FleetConfig, flags, config_file)
+    from fanout.adjunct.gateway.status import read_pools  # noqa: PLC0415 - not needed for help
+
+    async def show() -> int:
+        pools = await read_pools(config, pool)
+        if as_json:
+            click.echo(json.dumps(pools, indent=2))
+        else:
+            rows = [
+                (
+                    name,
+                    str(each["instance"]),
+                    str(each["state"]),
+                    str(each["address"]),
+                    str(each["weight"]),
+                    ", ".join(each["ips"]) or "-",
+                )
+                for name, instances in pools.items()
+                for each in instances
+            ]
+            click.echo(as_table(_HEAD, rows))
+        served = [any(each["state"] == "active" for each in found) for found in pools.values()]
+        return 0 if served and all(served) else 1
+
+    run(show)
+
+
+@click.command(
+    "dns",
+    cls=Configured,
+    config=DnsConfig,
+    epilog="Example: fanout-sidecar dns --pool web --zone example.org --server 10.0.0.53 "
+    "--discovery redis://10.0.0.5:6379, with the key in FANOUT_DNS_KEY",
+)
+def dns(config_file: str | None, **flags: Any) -> None:
+    """Keep a name in DNS equal to the active instances of a pool.
+
+    By dynamic updates (RFC 2136), signed with a TSIG key. The last addresses are never removed,
+    and nothing is changed while discovery cannot be read. Several of these may run for one name.
+    When the name is as it should be one line is printed: "ready name=... addresses=...".
+    """
+    config = configured(DnsConfig, flags, config_file)
+    try:
+        from fanout.adjunct.gateway.dns import keep_name  # noqa: PLC0415 - not needed for help
+    except ModuleNotFoundError as error:
+        if error.name != "dns":
+            raise
+        click.echo("Error: dns needs dnspython; pip install 'fanout[gateway]'", err=True)
+        sys.exit(2)
+    run(partial(keep_name, config), config.log_level, config.log_format)

@@ -1,0 +1,1 @@
+"""The adjuncts, alone and against the real servers they talk to."""
