@@ -10,7 +10,8 @@ import attrs
 import trio
 from starlette.routing import BaseRoute
 
-from fanout.runtime.admin import serve_admin
+from fanout.runtime.admin import Readiness, serve_admin
+from fanout.runtime.loop_watch import LoopWatch
 from fanout.runtime.tls import Contexts, TlsNetwork
 from fanout.runtime.transport import Network, SocketNetwork
 from fanout.values import Endpoint
@@ -22,8 +23,9 @@ class ServeAdmin(Protocol):
     async def __call__(
         self,
         endpoint: Endpoint,
-        unready: Callable[[], str],
+        readiness: Callable[[], Readiness],
         *,
+        loop: LoopWatch,
         origins: Sequence[str],
         tls: ssl.SSLContext | None,
         hosts: Sequence[str],
