@@ -12,7 +12,6 @@ from typing import Any
 import attrs
 import trio
 import trio.testing
-from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from starlette.requests import Request
 from starlette.routing import BaseRoute, Route
 
@@ -36,6 +35,7 @@ from fanout.testing.network import MemoryNetwork
 from fanout.testing.redis import FakeRedis
 from fanout.values import Endpoint
 from fanout.wire.replies import pack
+from tests.exposition import samples
 
 TIMINGS = Timings()
 LEASE = TIMINGS.lease_seconds
@@ -59,11 +59,7 @@ class Admin:
 
     async def samples(self) -> dict[tuple[str, ...], float]:
         """Return the figures of /metrics by name and label values, labels in order of their names."""
-        return {
-            (each.name, *(value for _, value in sorted(each.labels.items()))): each.value
-            for family in text_string_to_metric_families(await self.scrape())
-            for each in family.samples
-        }
+        return samples(await self.scrape())
 
 
 @attrs.define(eq=False)

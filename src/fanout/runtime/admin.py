@@ -67,7 +67,7 @@ async def serve_admin(
     `hosts`, gets 403. `loop` watches the event loop as long.
 
     Raises:
-        OSError: the address cannot be bound.
+        OSError: the address cannot be bound; in a group, as from any nursery.
 
     """
     callers = Callers(frozenset(), frozenset())

@@ -5,7 +5,7 @@ import trio
 
 from fanout.core.agent import AgentStatistics
 from fanout.core.histogram import HistogramStatistics
-from fanout.runtime.common_metrics import common_families, states
+from fanout.runtime.common_metrics import COMMON_METRICS, states
 from fanout.runtime.metrics import Family, Table, one, words
 from fanout.runtime.node_redis import RedisStatistics
 from fanout.runtime.registry import InstanceStatistics
@@ -26,7 +26,7 @@ class NodeServiceStatistics:
 
 
 AGENT_METRICS: Table[NodeServiceStatistics] = (
-    *common_families(NodeServiceStatistics),
+    *COMMON_METRICS,
     Family(
         "fanout_agent_state",
         "gauge",

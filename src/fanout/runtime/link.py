@@ -3,6 +3,8 @@
 A link speaks RESP3, so that one connection can subscribe and run commands. It lives for one
 connection only; whoever wants it back makes a new one. Commands are queued synchronously and go
 out together at the next `flush`: what many local clients want in one turn is one write.
+
+Long because all that can end a connection ends it in one place.
 """
 
 from collections.abc import Awaitable, Callable, Sequence

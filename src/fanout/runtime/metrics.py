@@ -21,6 +21,7 @@ from starlette.routing import Route
 from fanout.core.histogram import HistogramStatistics
 
 S = TypeVar("S")
+S_contra = TypeVar("S_contra", contravariant=True)
 
 Value = float | HistogramStatistics
 Samples = Iterable[tuple[tuple[str, ...], Value]]
@@ -28,7 +29,7 @@ Samples = Iterable[tuple[tuple[str, ...], Value]]
 
 
 @attrs.frozen
-class Family(Generic[S]):
+class Family(Generic[S_contra]):
     """One family of metrics.
 
     Attributes:
@@ -43,10 +44,10 @@ class Family(Generic[S]):
     name: str
     kind: Literal["counter", "gauge", "histogram", "info"]
     help: str
-    read: Callable[[S], Samples]
+    read: Callable[[S_contra], Samples]
     labels: tuple[str, ...] = ()
 
-    def collect(self, statistics: S) -> Metric:
+    def collect(self, statistics: S_contra) -> Metric:
         """Return the family with its present series."""
         if self.kind == "histogram":
             histogram = HistogramMetricFamily(self.name, self.help, labels=self.labels)

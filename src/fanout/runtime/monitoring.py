@@ -42,7 +42,7 @@ async def start_admin(
     """Serve health, metrics and `routes`; return the URL of the door.
 
     Raises:
-        ConfigError: the address cannot be bound.
+        ConfigError: the address cannot be bound; in a group, as from any nursery.
 
     """
     try:
@@ -58,9 +58,10 @@ async def start_admin(
                 routes=(metrics_route(table, statistics), *routes),
             )
         )
-    except OSError as error:
+    except* OSError as group:
+        reason = "; ".join(str(error) for error in group.exceptions)
         raise ConfigError(
-            f"--admin: cannot listen on {endpoint}: {error.strerror or error}; "
+            f"--admin: cannot listen on {endpoint}: {reason}; "
             "choose a free address, or port 0 for any free port"
-        ) from error
+        ) from group
     return f"http{'s' if tls is not None else ''}://{bound}/"

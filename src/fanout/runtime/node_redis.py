@@ -213,6 +213,7 @@ class NodeRedis:
         with trio.move_on_after(self._timings.probe_timeout_seconds) as scope:
             found = await link.call("GET", IDENTITY_KEY)
         if scope.cancelled_caught:
+            self._probe_failures += 1
             raise LinkLost("the node's Redis does not answer")
         if on is link and found != raw:
             raise LinkLost("the identity is gone: is this Redis another one's replica?")

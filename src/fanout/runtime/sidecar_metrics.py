@@ -1,4 +1,7 @@
-"""The metrics of a sidecar."""
+"""The metrics of a sidecar.
+
+Long because a table is looked up in one place.
+"""
 
 from collections.abc import Callable
 
@@ -6,7 +9,7 @@ import attrs
 
 from fanout.core.histogram import HistogramStatistics
 from fanout.core.users import CTL_USER, DATA_USER
-from fanout.runtime.common_metrics import common_families, states
+from fanout.runtime.common_metrics import COMMON_METRICS, states
 from fanout.runtime.consumers import ConsumersStatistics
 from fanout.runtime.hub import HubStatistics
 from fanout.runtime.metrics import Family, Samples, Table, Value, one, words
@@ -354,7 +357,7 @@ _FLEET: Table[SidecarStatistics] = (
 )
 
 SIDECAR_METRICS: Table[SidecarStatistics] = (
-    *common_families(SidecarStatistics),
+    *COMMON_METRICS,
     *_FLEET,
     *_NODES,
     *_PUBLISHING,
