@@ -4,11 +4,48 @@ import json
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
+from rich.console import Console
 
+from bench import plot as plots
 from bench import report, runner
+from bench.machine import allow_many_files
+from bench.processes import Missing
 from bench.scenarios import scenarios
+
+WIDTH = 160
+"""Columns of the tables where there is no terminal to ask."""
+
+
+def _results(_context: click.Context, parameter: click.Parameter, path: Path) -> dict[str, Any]:
+    """Read a file of results, or say which argument is none."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+        if found["scenarios"] is not None and found["about"] is not None:
+            return found
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise click.BadParameter(
+        f"{path} is no file of results: write one with `python -m bench run --json`",
+        param=parameter,
+    )
+
+
+def _writable(
+    _context: click.Context, parameter: click.Parameter, path: Path | None
+) -> Path | None:
+    """Say at once, and not after half an hour, that a file cannot be written."""
+    try:
+        if path is not None:
+            path.touch()
+    except OSError as error:
+        raise click.BadParameter(str(error), param=parameter) from None
+    return path
+
+
+RESULTS = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.group()
@@ -19,28 +56,61 @@ def main() -> None:
 @main.command()
 @click.option("--quick", is_flag=True, help="Few scenarios, one short round: under two minutes.")
 @click.option("--only", default="", help="Scenarios whose name contains this.")
-@click.option("--rounds", default=5, show_default=True, help="Rounds; the median is shown.")
-@click.option("--seconds", default=2.0, show_default=True, help="Length of one trial.")
-@click.option("--json", "path", type=click.Path(path_type=Path), help="Write the results there.")
-def run(*, quick: bool, only: str, rounds: int, seconds: float, path: Path | None) -> None:
+@click.option(
+    "--rounds", type=click.IntRange(1), default=5, show_default=True,
+    help="Rounds; the median is shown.",
+)  # fmt: skip
+@click.option(
+    "--seconds", type=click.FloatRange(0.05), default=1.0, show_default=True,
+    help="Length of one trial.",
+)  # fmt: skip
+@click.option(
+    "--json", "path", type=click.Path(dir_okay=False, path_type=Path), callback=_writable,
+    help="Write the results there, after each scenario.",
+)  # fmt: skip
+@click.option("--list", "listing", is_flag=True, help="Name the scenarios and stop.")
+def run(
+    *, quick: bool, only: str, rounds: int, seconds: float, path: Path | None, listing: bool
+) -> None:
     """Run the scenarios and print a table of each."""
     chosen = [each for each in scenarios() if only in each.name and (each.quick or not quick)]
     if not chosen:
-        raise click.UsageError(f"no scenario is called {only!r}")
+        raise click.UsageError(f"no scenario is called {only!r}; --list names them")
+    if listing:
+        for scenario in chosen:
+            click.echo(scenario.name)
+        return
     if quick:
         rounds, seconds = 1, 0.5
-    results = runner.run(chosen, rounds=rounds, seconds=seconds)
-    if path is not None:
-        path.write_text(json.dumps(results, indent=1))
-    report.show(results)
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    allow_many_files()
+    try:
+        for results in runner.run(chosen, console, rounds=rounds, seconds=seconds):
+            if path is not None:
+                path.write_text(json.dumps(results, indent=1))
+            if results["scenarios"]:
+                report.show_scenario(results["scenarios"][-1], console)
+            else:
+                report.show_head(results, console)
+    except Missing as missing:
+        raise click.UsageError(str(missing)) from None
 
 
 @main.command()
-@click.argument("before", type=click.Path(exists=True, path_type=Path))
-@click.argument("after", type=click.Path(exists=True, path_type=Path))
-def compare(before: Path, after: Path) -> None:
+@click.argument("before", type=RESULTS, callback=_results)
+@click.argument("after", type=RESULTS, callback=_results)
+def compare(before: dict[str, Any], after: dict[str, Any]) -> None:
     """Show what changed between two results."""
-    report.compare(json.loads(before.read_text()), json.loads(after.read_text()))
+    report.compare(before, after, Console(width=None if sys.stdout.isatty() else WIDTH))
+
+
+@main.command()
+@click.argument("results", type=RESULTS, callback=_results)
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def plot(results: dict[str, Any], folder: Path) -> None:
+    """Draw results as SVG files in a folder."""
+    for written in plots.draw(results, folder):
+        click.echo(written)
 
 
 # As Ctrl-C does: what was started is ended.

@@ -1,11 +1,11 @@
 """Runs the load generator, which is written in C so as not to be what is measured."""
 
 import contextlib
+import itertools
 import json
 import selectors
 import shutil
 import subprocess
-import tempfile
 import time
 from array import array
 from collections.abc import Iterator
@@ -14,24 +14,30 @@ from typing import IO, Any
 
 import attrs
 
+from bench.processes import HOST, Missing
 from bench.protocols import MARK, Batch, Dialogue
 
-SOURCE = Path(__file__).with_name("loadgen.c")
-STALL_SECONDS = 20.0
+SOURCES = Path(__file__).with_name("native")
+STALL_SECONDS = 5.0
+OPENING_SECONDS = 60.0
 
 
 class Stalled(Exception):  # noqa: N818 - a fact about a server
-    """Messages or replies ceased to come before all were there."""
+    """Messages or replies ceased to come before all were there, or too many came."""
 
 
 @attrs.frozen
 class Counters:
-    """What one generator saw; the times are seconds of the monotonic clock."""
+    """What one generator saw; the times are seconds of the monotonic clock.
+
+    `closed` is how many of its connections the server has hung up on.
+    """
 
     count: int
     first: float
     last: float
     seconds: float
+    closed: int
 
     @classmethod
     def parse(cls, line: str) -> "Counters":
@@ -42,11 +48,17 @@ class Counters:
 
 
 class Run:
-    """A generator that has connected."""
+    """One generator that has connected."""
 
-    def __init__(self, process: "subprocess.Popen[str]", latencies: Path) -> None:
+    def __init__(self, process: "subprocess.Popen[str]", latencies: Path, connections: int) -> None:
         self._process = process
         self._latencies = latencies
+        self.connections = connections
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
 
     def _pipe(self, pipe: IO[str] | None) -> IO[str]:
         assert pipe is not None
@@ -58,10 +70,10 @@ class Run:
         with selectors.DefaultSelector() as selector:
             selector.register(out, selectors.EVENT_READ)
             if not selector.select(seconds):
-                raise Stalled("the load generator waits for its server")
+                raise Stalled("the server does not answer any more")
         line = out.readline()
         if not line:
-            raise Stalled("the load generator ended: the server hung up")
+            raise Stalled(self._pipe(self._process.stderr).read().strip())
         return line
 
     def say(self, line: str) -> None:
@@ -76,20 +88,27 @@ class Run:
         return Counters.parse(self.hear())
 
     def wait(self, count: int) -> Counters:
-        """Wait until a sink has counted so many. Raises Stalled when none come any more."""
+        """Wait until a sink has counted so many.
+
+        Raises:
+            Stalled: none come any more, or more came.
+
+        """
         seen, moved = self.counters(), time.monotonic()
         while seen.count < count:
             time.sleep(0.01)
             before, seen = seen.count, self.counters()
             if seen.count != before:
                 moved = time.monotonic()
-            elif time.monotonic() - moved > STALL_SECONDS:
-                raise Stalled(f"{seen.count} of {count} messages came")
+            elif time.monotonic() - moved > STALL_SECONDS or seen.closed == self.connections:
+                break
+        if seen.count != count:
+            hung = f", hung up on {seen.closed} of {self.connections}" if seen.closed else ""
+            raise Stalled(f"{seen.count} of {count} messages came{hung}")
         return seen
 
-    def go(self, seconds: float) -> Counters:
-        """Let a pump or pacer run for its time; return what it counted."""
-        self.say("go")
+    def result(self, seconds: float) -> Counters:
+        """Return what a pump or pacer counted, once it has run for its time."""
         return Counters.parse(self.hear(seconds + STALL_SECONDS))
 
     def samples(self) -> "array[int]":
@@ -99,80 +118,122 @@ class Run:
         return found
 
 
+@attrs.frozen
+class Ledger:
+    """What of one trial is on its way, in deliveries; `window` is how many may be."""
+
+    path: Path
+    window: int
+
+
 class Loadgen:
-    """The compiled generator and a folder for its files. Raises FileNotFoundError without cc."""
+    """The compiled generator and a folder for its files. Raises Missing without a compiler."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._binary = folder / "loadgen"
+        self._numbers = itertools.count()
         compiler = shutil.which("cc")
         if compiler is None:
-            raise FileNotFoundError("the bench needs a C compiler: install gcc")
-        subprocess.run([compiler, "-O2", "-o", self._binary, SOURCE], check=True)
+            raise Missing("the bench needs a C compiler: apt install gcc libc6-dev")
+        for name in ("loadgen", "mirror"):
+            source = str(SOURCES / f"{name}.c")
+            subprocess.run([compiler, "-O2", "-o", folder / name, source], check=True)
+
+    def _file(self, data: bytes) -> Path:
+        path = self._folder / f"load-{next(self._numbers)}"
+        path.write_bytes(data)
+        return path
+
+    def ledger(self, window: int) -> Ledger:
+        """Return an empty ledger."""
+        return Ledger(self._file(bytes(16)), window)
 
     @contextlib.contextmanager
     def _run(
-        self, mode: str, address: str, dialogue: Dialogue, options: dict[str, str | bytes]
+        self, mode: str, address: str, dialogue: Dialogue, options: dict[str, str | bytes | int]
     ) -> Iterator[Run]:
         """Start a generator, wait until it has connected, and end it afterwards."""
-        with tempfile.TemporaryDirectory(dir=self._folder) as files:
-            words = [str(self._binary), mode, address]
-            for number, (say, until) in enumerate(dialogue):
-                path = Path(files, f"say{number}")
-                path.write_bytes(say)
-                words += ["--say", str(path), "--until", until]
-            for name, value in options.items():
-                path = Path(files, name)
-                if isinstance(value, bytes):
-                    path.write_bytes(value)
-                words += [f"--{name}", str(path) if isinstance(value, bytes) else value]
-            with subprocess.Popen(
-                words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-            ) as process:
-                try:
-                    run = Run(process, Path(files, "latencies"))
-                    run.hear()
-                    yield run
-                finally:
-                    process.kill()
+        files = []
+        words = [str(self._folder / "loadgen"), mode, address]
+        for say, until in dialogue:
+            files.append(self._file(say))
+            words += ["--say", str(files[-1]), "--until", until]
+        for name, value in options.items():
+            if isinstance(value, bytes):
+                files.append(self._file(value))
+            words += [f"--{name}", str(files[-1] if isinstance(value, bytes) else value)]
+        with subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            try:
+                # The latencies are the last option, so theirs is the last file.
+                last = files[-1] if files else self._folder
+                run = Run(process, last, int(options["connections"]))
+                run.hear(OPENING_SECONDS)
+                yield run
+            finally:
+                process.kill()
+                for file in files:
+                    file.unlink()
 
     def sink(
-        self, address: str, dialogue: Dialogue, connections: int, *, stamped: bool = False
-    ) -> contextlib.AbstractContextManager[Run]:
+        self, address: str, dialogue: Dialogue, connections: int,
+        *, ledger: Ledger | None = None, stamped: bool = False,
+    ) -> contextlib.AbstractContextManager[Run]:  # fmt: skip
         """Receive on so many connections; `stamped` messages say when they were due."""
-        options: dict[str, str | bytes] = {"connections": str(connections), "mark": MARK.decode()}
-        return self._run(
-            "sink", address, dialogue, options | ({"latencies": b""} if stamped else {})
-        )
+        options: dict[str, str | bytes | int] = {"connections": connections, "mark": MARK.decode()}
+        if ledger:
+            options["ledger"] = str(ledger.path)
+        if stamped:
+            options["latencies"] = b""
+        return self._run("sink", address, dialogue, options)
 
     def pump(
-        self,
-        address: str,
-        dialogue: Dialogue,
-        connections: int,
-        batch: Batch,
-        seconds: float,
-    ) -> contextlib.AbstractContextManager[Run]:
-        """Send batch after batch, each when the one before is answered (closed loop)."""
-        options: dict[str, str | bytes] = {
-            "connections": str(connections),
+        self, address: str, dialogue: Dialogue, connections: int, batch: Batch, seconds: float,
+        *, ledger: Ledger | None = None, each: int = 0,
+    ) -> contextlib.AbstractContextManager[Run]:  # fmt: skip
+        """Send batch after batch, each when the one before is answered (closed loop).
+
+        With a ledger a batch, of `each` deliveries, also waits until its window is open.
+        """
+        options: dict[str, str | bytes | int] = {
+            "connections": connections,
             "batch": batch.data,
-            "replies": str(batch.replies),
+            "batches": batch.parts,
+            "replies": batch.replies,
             "mark": batch.mark.decode(),
             "seconds": str(seconds),
-            "latencies": b"",
         }
-        return self._run("pump", address, dialogue, options)
+        if ledger:
+            options |= {"ledger": str(ledger.path), "window": ledger.window, "each": each}
+        return self._run("pump", address, dialogue, options | {"latencies": b""})
 
     def pace(
         self, address: str, dialogue: Dialogue, batch: Batch, per_second: float, seconds: float
     ) -> contextlib.AbstractContextManager[Run]:
         """Send a batch at each tick, whatever the server does (open loop)."""
-        options: dict[str, str | bytes] = {
+        options: dict[str, str | bytes | int] = {
+            "connections": 1,
             "batch": batch.data,
-            "replies": "0",
+            "batches": batch.parts,
+            "replies": 0,
             "mark": batch.mark.decode(),
             "rate": str(per_second),
             "seconds": str(seconds),
         }
         return self._run("pace", address, dialogue, options)
+
+    @contextlib.contextmanager
+    def mirror(self, flood: bytes = b"") -> Iterator[str]:
+        """Run a server that echoes, or that sends `flood` over and over; yield its address."""
+        words = [str(self._folder / "mirror"), "echo"]
+        if flood:
+            words[1:] = ["flood", str(self._file(flood))]
+        with subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ) as process:
+            try:
+                assert process.stdout is not None
+                yield f"{HOST}:{process.stdout.readline().strip().removeprefix('port=')}"
+            finally:
+                process.kill()

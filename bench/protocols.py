@@ -15,22 +15,36 @@ MARK = b"!"
 STAMP = MARK + b"0" * 16
 """Begins a payload whose sender writes the time at which it was due in place of the zeros."""
 
+NAMES_MAX = 1000
+"""Names in one request at the sidecar's websocket door, which takes 1024."""
+
 Dialogue = tuple[tuple[bytes, str], ...]
 """What is said at the opening of a connection, each with the text that answers it."""
 
 
 def payload(size: int) -> bytes:
-    """Return a payload of at least the size of a stamp."""
-    return STAMP + b"x" * (size - len(STAMP)) if size > len(STAMP) else MARK + b"x" * (size - 1)
+    """Return a payload of so many bytes, which begins with a stamp if that fits in."""
+    start = STAMP if size >= len(STAMP) else MARK
+    return start + b"x" * (size - len(start))
 
 
 @attrs.frozen
 class Batch:
-    """Requests that are sent together, and how their answers are counted."""
+    """Requests that are sent together, and how their answers are counted.
+
+    The data may hold several batches, `parts` of equal size, for a sender to send in turns.
+    """
 
     data: bytes
     replies: int
     mark: bytes
+    parts: int = 1
+
+
+def in_turns(batches: Sequence[Batch]) -> Batch:
+    """Return batches of one size as one, to be sent in turns."""
+    data = b"".join(each.data for each in batches)
+    return attrs.evolve(batches[0], data=data, parts=len(batches))
 
 
 def frame(data: bytes) -> bytes:
@@ -54,49 +68,52 @@ def handshake(address: str, path: str) -> bytes:
 
 
 class Protocol(Protocol_):
-    """What is said to one kind of server."""
+    """What is said to one kind of server. Names are of channels, or of patterns that match some."""
 
     def opening(self, address: str) -> Dialogue:
         """What a publisher says."""
 
-    def subscribing(self, address: str, channels: Sequence[str]) -> Dialogue:
+    def subscribing(self, address: str, names: Sequence[str], *, patterns: bool) -> Dialogue:
         """What a subscriber says."""
 
     def batch(self, channels: Sequence[str], data: bytes) -> Batch:
         """One publish to each channel, with its answers."""
 
 
+@attrs.frozen
 class Redis:
     """RESP, as spoken by Redis, Redis Cluster and the sidecar."""
 
-    def __init__(self, login: Dialogue = ()) -> None:
-        self._login = login
+    shard: str = ""
 
     def opening(self, _address: str) -> Dialogue:
         """What a publisher says."""
-        return self._login
+        return ()
 
-    def subscribing(self, _address: str, channels: Sequence[str]) -> Dialogue:
+    def subscribing(self, _address: str, names: Sequence[str], *, patterns: bool) -> Dialogue:
         """What a subscriber says."""
-        last = f"{channels[-1]}\r\n:{len(channels)}\r\n"
-        return (*self._login, (pack("SUBSCRIBE", *channels), last))
+        verb = "PSUBSCRIBE" if patterns else f"{self.shard}SUBSCRIBE"
+        last = f"{names[-1]}\r\n:{len(names)}\r\n"
+        return ((pack(verb, *names), last),)
 
     def batch(self, channels: Sequence[str], data: bytes) -> Batch:
         """One publish to each channel."""
-        requests = b"".join(pack("PUBLISH", channel, data) for channel in channels)
+        verb = f"{self.shard}PUBLISH"
+        requests = b"".join(pack(verb, channel, data) for channel in channels)
         return Batch(requests, len(channels), b":")
 
 
 class Nats:
-    """The protocol of nats-server."""
+    """The protocol of nats-server; what is a pattern to it is known by its form."""
 
     def opening(self, _address: str) -> Dialogue:
         """What a publisher says."""
         return ((b'CONNECT {"verbose":false}\r\nPING\r\n', "PONG"),)
 
-    def subscribing(self, _address: str, channels: Sequence[str]) -> Dialogue:
+    def subscribing(self, _address: str, names: Sequence[str], *, patterns: bool) -> Dialogue:
         """What a subscriber says."""
-        subs = "".join(f"SUB {channel} {sid}\r\n" for sid, channel in enumerate(channels))
+        del patterns
+        subs = "".join(f"SUB {name} {sid}\r\n" for sid, name in enumerate(names))
         return ((b'CONNECT {"verbose":false}\r\n' + subs.encode() + b"PING\r\n", "PONG"),)
 
     def batch(self, channels: Sequence[str], data: bytes) -> Batch:
@@ -114,10 +131,16 @@ class Bridge:
         """What a publisher says."""
         return ((handshake(address, "/"), "hello"),)
 
-    def subscribing(self, address: str, channels: Sequence[str]) -> Dialogue:
-        """What a subscriber says."""
-        request = json.dumps({"op": "subscribe", "channels": list(channels), "id": "sub"}).encode()
-        return (*self.opening(address), (frame(request), '"sub"'))
+    def subscribing(self, address: str, names: Sequence[str], *, patterns: bool) -> Dialogue:
+        """What a subscriber says: so many names at a time, and only the last is answered."""
+        op, field = ("psubscribe", "patterns") if patterns else ("subscribe", "channels")
+        starts = range(0, len(names), NAMES_MAX)
+        requests: list[dict[str, object]] = [
+            {"op": op, field: names[at : at + NAMES_MAX]} for at in starts
+        ]
+        requests[-1]["id"] = "sub"
+        frames = b"".join(frame(json.dumps(each).encode()) for each in requests)
+        return (*self.opening(address), (frames, '"sub"'))
 
     def batch(self, channels: Sequence[str], data: bytes) -> Batch:
         """One publish to each channel."""
@@ -136,9 +159,10 @@ class SocketIo:
         path = "/socket.io/?EIO=4&transport=websocket"
         return ((handshake(address, path), '"sid"'), (frame(b"40"), '40{"sid"'))
 
-    def subscribing(self, address: str, channels: Sequence[str]) -> Dialogue:
-        """What a subscriber says."""
-        request = b"42" + json.dumps(["join", list(channels)]).encode()
+    def subscribing(self, address: str, names: Sequence[str], *, patterns: bool) -> Dialogue:
+        """What a subscriber says: rooms know no patterns."""
+        assert not patterns
+        request = b"42" + json.dumps(["join", list(names)]).encode()
         return (*self.opening(address), (frame(request), "joined"))
 
     def batch(self, channels: Sequence[str], data: bytes) -> Batch:
@@ -147,3 +171,48 @@ class SocketIo:
             frame(b"421" + json.dumps(["publish", c, data.decode()]).encode()) for c in channels
         )
         return Batch(requests, len(channels), b"]")
+
+
+class Nchan:
+    """HTTP to publish and a websocket to subscribe, as `peers/nginx.conf` has them."""
+
+    def opening(self, _address: str) -> Dialogue:
+        """What a publisher says."""
+        return ()
+
+    def subscribing(self, address: str, names: Sequence[str], *, patterns: bool) -> Dialogue:
+        """What a subscriber says: a location knows one channel and no patterns."""
+        assert len(names) == 1
+        assert not patterns
+        return ((handshake(address, f"/sub?id={names[0]}"), "\r\n\r\n"),)
+
+    def batch(self, channels: Sequence[str], data: bytes) -> Batch:
+        """One request for each channel; no capital H stands in an answer but that of HTTP."""
+        requests = b"".join(
+            b"POST /pub?id=%b HTTP/1.1\r\nHost: bench\r\nContent-Length: %d\r\n\r\n%b"
+            % (c.encode(), len(data), data)
+            for c in channels
+        )
+        return Batch(requests, len(channels), b"H")
+
+
+class Webdis:
+    """Chunked HTTP: the websockets of Debian's webdis are of the draft before RFC 6455."""
+
+    def opening(self, _address: str) -> Dialogue:
+        """What a publisher says."""
+        return ()
+
+    def subscribing(self, _address: str, names: Sequence[str], *, patterns: bool) -> Dialogue:
+        """What a subscriber says."""
+        verb = "PSUBSCRIBE" if patterns else "SUBSCRIBE"
+        request = f"GET /{verb}/{'/'.join(names)} HTTP/1.1\r\nHost: bench\r\n\r\n"
+        return ((request.encode(), f'"{names[-1]}",{len(names)}]'),)
+
+    def batch(self, channels: Sequence[str], data: bytes) -> Batch:
+        """One request for each channel."""
+        requests = b"".join(
+            b"GET /PUBLISH/%b/%b HTTP/1.1\r\nHost: bench\r\n\r\n" % (c.encode(), data)
+            for c in channels
+        )
+        return Batch(requests, len(channels), b"{")

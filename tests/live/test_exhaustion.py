@@ -12,11 +12,11 @@ from tests.live.test_fleet import client, next_data, subscribed, until
 pytestmark = pytest.mark.live
 
 
-def sidecar_under(fleet: Fleet, shell: str) -> Process:
+def sidecar_under(fleet: Fleet, shell: str, *extra: str) -> Process:
     """Start a sidecar by a shell that first takes something away from it."""
     sidecar = fleet.start(
         "sh", "-c", shell, "sh", command("fanout-sidecar"), "--discovery", fleet.discovery[0],
-        "--resp", "127.0.0.1:0", "--ws", "127.0.0.1:0", "--admin", "127.0.0.1:0", *FAST,
+        "--resp", "127.0.0.1:0", "--ws", "127.0.0.1:0", "--admin", "127.0.0.1:0", *FAST, *extra,
     )  # fmt: skip
     sidecar.wait_line("ready ")
     return sidecar
@@ -36,6 +36,23 @@ def test_a_full_disk_for_logs_stops_nobody(fleet: Fleet) -> None:
                 assert wrong.recv(100).startswith(b"-ERR Protocol error")
         assert publisher.publish("c", "x") == 1
         assert next_data(pubsub) == b"x"
+    assert sidecar.stop() == 0
+
+
+@pytest.mark.parametrize(("hard", "warned"), [(1900, False), (1000, True)])
+def test_as_many_files_as_clients_need_may_be_open(
+    fleet: Fleet, hard: int, *, warned: bool
+) -> None:
+    """The soft limit is raised; where the hard one is too low that is said."""
+    fleet.add_discovery()
+    fleet.node("node-0")
+    shell = f'ulimit -Sn 256; ulimit -Hn {hard}; exec "$@"'
+    sidecar = sidecar_under(fleet, shell, "--clients-max", "400")
+    limits = Path(f"/proc/{sidecar.pid}/limits").read_text()
+    (line,) = [each for each in limits.splitlines() if each.startswith("Max open files")]
+
+    assert int(line.split()[3]) == min(hard, 2 * 400 + 1024)
+    assert (b"files_limited" in sidecar.log.read_bytes()) is warned
     assert sidecar.stop() == 0
 
 

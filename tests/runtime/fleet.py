@@ -235,9 +235,9 @@ class MemoryFleet:
             config = attrs.evolve(config, node_username=username, node_password=password)
         return await self._start(name, partial(run_sidecar, config, adjuncts=adjuncts), wait=wait)
 
-    async def client(self, sidecar: str) -> Client:
+    async def client(self, sidecar: str, username: str = "", password: str = "") -> Client:
         """Connect a client to a sidecar."""
-        address = RedisAddress(Endpoint(sidecar, 6380))
+        address = RedisAddress(Endpoint(sidecar, 6380), username, password)
         link = await connect(self.network, address.endpoint, timeout_seconds=5)
         self._nursery.start_soon(run_link, link)
         await greet(link, address)

@@ -8,7 +8,7 @@ import trio
 from trio.lowlevel import Task
 from trio.testing import MockClock
 
-from fanout.runtime import resp_listener, ws_listener
+from fanout.runtime import resp_listener, ws_client
 from fanout.runtime.consumer import Consumer
 from fanout.testing.network import MemoryNetwork
 from fanout.testing.stream import MemoryTransport
@@ -154,7 +154,7 @@ async def test_whatever_happens_at_any_step_of_a_session(
         await trio.sleep(LEASE)
         subscribed = [each.subscriptions for each in fleet.redis.values()]
         before = alive()
-        for module in (resp_listener, ws_listener):
+        for module in (resp_listener, ws_client):
             monkeypatch.setattr(module, "Consumer", Noted)
 
         async def attempt(number: int) -> bool:

@@ -504,3 +504,29 @@ async def test_the_same_seed_gives_the_same_run(autojump_clock: MockClock) -> No
             return [server.published for server in fleet.redis.values()]
 
     assert await run() == await run()
+
+
+async def test_a_node_that_has_much_to_deliver_is_not_taken_for_dead(
+    autojump_clock: MockClock,
+) -> None:
+    """A probe stands in line behind what was published before; as long as that comes, all is well."""
+    network = MemoryNetwork(buffer_bytes_max=2000)
+    async with memory_fleet(nodes=1, network=network) as fleet:
+        subscriber, publisher = await fleet.client("sidecar-1"), await fleet.client("sidecar-2")
+        await subscriber.subscribed(b"c")
+        for number in range(20):  # so that the node sends much more than it is sent
+            subscriber.link.submit_subscription(b"PSUBSCRIBE", (b"c" + b"*" * number,))
+        subscriber.link.flush()
+        await until(lambda: not subscriber.link.in_flight)
+        payloads = [b"%d" % number for number in range(60)]
+        network.delay_seconds = lambda: 0.4
+        for payload in payloads:
+            publisher.publish_soon(b"c", payload)
+        await until(lambda: len(publisher.outcomes) == len(payloads))
+        behind = len(subscriber.received)
+        began = trio.current_time()
+        await until(lambda: len(subscriber.received) == len(payloads))
+
+        assert behind < len(payloads)
+        assert trio.current_time() - began > NOTICE
+        assert subscriber.received == [(b"c", payload) for payload in payloads]

@@ -2,14 +2,17 @@
 
 import random
 import ssl
+from pathlib import Path
 
 import pytest
 import structlog
 import trio
 import trustme
 
+from fanout.config import TlsFiles
 from fanout.core.outbox import Outbox
 from fanout.core.throttle import BURST
+from fanout.runtime.certificates import Contexts
 from fanout.runtime.sender import Sender
 from fanout.runtime.tls import HANDSHAKE_SECONDS, TlsListener, TlsTransport
 from fanout.runtime.transport import Transport
@@ -147,3 +150,21 @@ async def test_a_flood_of_plain_talk_is_a_few_lines(
         "event": "consumer_failed", "code": "tls", "consumer": "client of door:1",
         "reason": "too slow", "suppressed": 100 - BURST, "log_level": "warning",
     }  # fmt: skip
+
+
+def test_what_both_sides_insist_on(tmp_path: Path) -> None:
+    """TLS 1.2 at least, and a certificate for the name, however little is configured."""
+    authority = trustme.CA()
+    door, ca = tmp_path / "door.pem", tmp_path / "ca.pem"
+    authority.issue_cert("door").private_key_and_cert_chain_pem.write_to_path(door)
+    authority.cert_pem.write_to_path(ca)
+    plain = Contexts(TlsFiles(tls_cert=str(door)))
+    strict = Contexts(TlsFiles(tls_cert=str(door), tls_client_ca=str(ca), tls_ca=str(ca)))
+    for contexts in (plain, strict):
+        assert contexts.server is not None
+        assert contexts.server.minimum_version >= ssl.TLSVersion.TLSv1_2
+        assert contexts.client.minimum_version >= ssl.TLSVersion.TLSv1_2
+        assert contexts.client.verify_mode is ssl.CERT_REQUIRED
+        assert contexts.client.check_hostname
+    assert plain.server is not None and plain.server.verify_mode is ssl.CERT_NONE
+    assert strict.server is not None and strict.server.verify_mode is ssl.CERT_REQUIRED

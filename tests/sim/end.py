@@ -82,6 +82,7 @@ async def without_discovery(sim: "Simulation") -> None:
         sim.violation(f"I11 {late} are not active")
         return
     sim.watch.whole = True
+    nodes = tuple(NodeId(name) for name in sorted(sim.agents))
     began = trio.current_time()
     async with sim.traffic(SLOWER):
         back = [_take_away(sim, server) for server in sim.fleet.discovery]
@@ -96,7 +97,6 @@ async def without_discovery(sim: "Simulation") -> None:
         await trio.sleep(1.2 * LEASE)
         ended = trio.current_time()
     await trio.sleep(2)  # what is on its way arrives
-    nodes = tuple(NodeId(name) for name in sorted(sim.agents))
     sim.history.away.append(Away(began, ended, nodes))
 
 

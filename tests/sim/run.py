@@ -24,6 +24,8 @@ from tests.sim.watch import Watch
 SECONDS = 20.0
 """How long changes go on, on the simulated clock."""
 CHANNELS = tuple(b"c%d" % number for number in range(6))
+FRESH = b"fresh-"
+"""With a number behind it: a channel nobody had, published on as soon as it is confirmed."""
 NODES_MAX, SIDECARS_MAX = 5, 4
 
 
@@ -180,6 +182,9 @@ class Simulation:
             if not clients:
                 continue
             who, channel = self.rng.choice(clients), self.rng.choice(CHANNELS)
+            if self.rng.random() < 0.2:
+                self.count += 1
+                channel = FRESH + b"%d" % self.count
             if channel not in who.open:
                 self.subscribe_one(who, channel)
             elif self.rng.random() < 0.5 and who.open[channel].confirmed < float("inf"):
@@ -209,6 +214,9 @@ class Simulation:
         leaving = who.leaving.get(channel, [])
         if kind == b"subscribe":
             who.open[channel].confirmed = now
+            clients = [each for each in self.clients if not each.gone]
+            if channel.startswith(FRESH) and clients:
+                self.publish_one(self.rng.choice(clients), channel)
         elif kind == b"unsubscribe":
             leaving.pop(0).left = now
         elif leaving:
@@ -392,10 +400,10 @@ class Simulation:
         self.watch.cuts.setdefault((sidecar, node), trio.current_time())
 
     def reach_again(self, sidecar: str, node: str) -> None:
-        """Undo `cut_off`."""
-        self.fleet.network.mend(sidecar, node)
-        self.watch.cuts.pop((sidecar, node), None)
-        self.fleet.redis[node].changed_at = trio.current_time()
+        """Undo `cut_off`, if nobody has."""
+        if self.watch.cuts.pop((sidecar, node), None) is not None:
+            self.fleet.network.mend(sidecar, node)
+            self.fleet.redis[node].changed_at = trio.current_time()
 
     async def reset_node(self) -> None:
         """Break all connections of a node."""

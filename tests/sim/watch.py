@@ -107,7 +107,8 @@ class Watch:
         Looked at when the client published: what is on its way then cannot be called back.
         """
         since = self.began(payload) - DEAF_SECONDS
-        deaf = [each for each in self.sidecars() if self.cuts.get((each, node), since + 1) <= since]
+        never = float("inf")
+        deaf = [each for each in self.sidecars() if self.cuts.get((each, node), never) <= since]
         if deaf and (better := set(self.steady(since)) - {node}):
             self.found(f"I15 published on {node}, which {deaf} cannot hear; all hear {better}")
 

@@ -292,3 +292,20 @@ def test_long_patterns_cost_nothing() -> None:
     for subcommand in (b"CHANNELS", b"SHARDCHANNELS"):
         (refused,) = tell(one, b"PUBSUB " + subcommand + b" " + b"c" * 101)
         assert b"channel-bytes-max" in refused
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        "EVAL x 0", "EVALSHA x 0", "SCRIPT LOAD x", "FUNCTION LOAD x", "CONFIG SET dir /", "SET k v",
+        "CONFIG REWRITE", "DEBUG SLEEP 9", "SHUTDOWN", "REPLICAOF h 1", "SLAVEOF h 1", "MONITOR",
+        "ACL SETUSER u on", "ACL LIST", "FLUSHALL", "KEYS *", "MODULE LOAD x", "SAVE", "MIGRATE h 1",
+        "CLIENT PAUSE 9", "CLUSTER MEET h 1", "GET k", "SYNC", "PSYNC ? -1", "LATENCY RESET",
+    ],
+)  # fmt: skip
+def test_nothing_but_pubsub_is_done(request_: str) -> None:
+    """What reaches into a Redis gets an error here, and goes nowhere."""
+    action = LoneSidecar().join(1).handle(request_.encode().split())
+
+    assert isinstance(action, Reply)
+    assert said(action).startswith(b"-ERR ")

@@ -8,9 +8,9 @@ import trio
 from fanout.config import DiscoveryAddress, FleetConfig, TlsFiles
 from fanout.core.report import FleetReport, Reading, report
 from fanout.errors import CommandFailed, FanoutError, LinkLost, RemoteProtocolError
+from fanout.runtime.certificates import Contexts
 from fanout.runtime.link import Link, use_link
 from fanout.runtime.reading import Pipeline, read_indexed
-from fanout.runtime.tls import Contexts
 from fanout.runtime.world import World, real_world
 from fanout.values import DrainRequest, NodeRecord, SidecarRecord, Snapshot
 from fanout.wire import records

@@ -2,6 +2,7 @@
 
 import trio
 
+from fanout.core.in_flight import Answer
 from fanout.errors import LinkLost, RemoteProtocolError
 from fanout.runtime.link import Link
 from fanout.values import IDENTITY_KEY, NodeRecord
@@ -31,9 +32,9 @@ async def identify(link: Link, record: NodeRecord, timeout_seconds: float) -> No
         raise WrongIdentity(f"the Redis at {record.endpoint} restarted; its agent will say so")
 
 
-def check_identity(raw: bytes | None, record: NodeRecord) -> None:
+def check_identity(raw: Answer, record: NodeRecord) -> None:
     """Check what stands at the identity key of a node. Raises WrongIdentity."""
-    if raw is None:
+    if not isinstance(raw, bytes):
         raise WrongIdentity(f"the Redis at {record.endpoint} does not say which node it is")
     try:
         found = decode_identity(raw)

@@ -24,6 +24,7 @@ import trio
 from fanout.config import SidecarConfig
 from fanout.core.backoff import Backoff, jittered, spread_seconds
 from fanout.core.histogram import Histogram
+from fanout.core.in_flight import Answer
 from fanout.core.membership import Membership
 from fanout.core.subscriptions import Batch, Line, Subscriptions
 from fanout.core.users import CTL_USER, DATA_USER
@@ -320,18 +321,22 @@ class NodeLink:
         while True:
             await trio.sleep(jittered(timings.probe_interval_seconds, hub.rng))
             self._probe_back = trio.Event()
+            answers: list[Answer] = []
+            self.control(pack(b"GET", IDENTITY_KEY), answers.append)
+            self.control(pack(b"PUBLISH", hub.probe_channel, b""))
             self._probes += 1
-            began = trio.current_time()
-            with trio.move_on_after(timings.probe_timeout_seconds) as scope:
-                self.control(pack(b"PUBLISH", hub.probe_channel, b""))
-                identity = await link.call("GET", IDENTITY_KEY)
-                await self._probe_back.wait()
-            if scope.cancelled_caught:
-                self._heard = False
-                self._probe_failures += 1
-                raise LinkLost("a probe published on the node did not come back")
-            self._probe_seconds = trio.current_time() - began
-            check_identity(identity, self.record)
+            since = trio.current_time()
+            while not self._probe_back.is_set():
+                # What comes meanwhile was published before it, and may be much.
+                deadline = max(since, link.received_at) + timings.probe_timeout_seconds
+                if deadline <= trio.current_time():
+                    self._heard = False
+                    self._probe_failures += 1
+                    raise LinkLost("a probe published on the node did not come back")
+                with trio.move_on_at(deadline):
+                    await self._probe_back.wait()
+            self._probe_seconds = trio.current_time() - since
+            check_identity(answers[0], self.record)  # it was asked for before
 
     async def _publishing(self, link: Link) -> None:
         """Offer the link to the publisher and notice when publishes are not answered."""

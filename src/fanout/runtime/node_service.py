@@ -29,13 +29,13 @@ from fanout.core.rival import owner_name
 from fanout.errors import CommandFailed, FanoutError, LinkLost
 from fanout.runtime.admin import Readiness
 from fanout.runtime.agent_metrics import AGENT_METRICS, NodeServiceStatistics
+from fanout.runtime.certificates import Contexts
 from fanout.runtime.console import print_line
 from fanout.runtime.loop_watch import LoopWatch
 from fanout.runtime.monitoring import labels_of, start_admin
 from fanout.runtime.node_redis import NodeRedis
 from fanout.runtime.registry import Registry
 from fanout.runtime.signals import Stop, open_signal_stop
-from fanout.runtime.tls import Contexts
 from fanout.runtime.world import World, real_world
 from fanout.values import (
     CONTROL_CHANNEL,

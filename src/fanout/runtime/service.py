@@ -13,7 +13,9 @@ from fanout.config import SidecarConfig, TlsFiles
 from fanout.errors import ConfigError
 from fanout.runtime.adjuncts import Adjunct, Sidecar, keep_running, survive
 from fanout.runtime.admin import Readiness
+from fanout.runtime.certificates import Contexts
 from fanout.runtime.console import print_line
+from fanout.runtime.file_limit import raise_file_limit
 from fanout.runtime.gate import Gate
 from fanout.runtime.hub import Hub
 from fanout.runtime.loop_watch import LoopWatch
@@ -23,7 +25,7 @@ from fanout.runtime.registry import Registry
 from fanout.runtime.resp_listener import serve_resp
 from fanout.runtime.sidecar_metrics import SIDECAR_METRICS, SidecarStatistics
 from fanout.runtime.signals import Stop, open_signal_stop
-from fanout.runtime.tls import Contexts, TlsListener
+from fanout.runtime.tls import TlsListener
 from fanout.runtime.transport import Listener, Network
 from fanout.runtime.watch import Watch
 from fanout.runtime.world import World, real_world
@@ -59,6 +61,7 @@ async def run_sidecar(
 
     """
     if stop is None:
+        raise_file_limit(2 * config.limits.clients_max)  # at each of two doors
         async with open_signal_stop() as signals:
             return await run_sidecar(
                 config,

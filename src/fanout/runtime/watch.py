@@ -11,8 +11,8 @@ from fanout.config import FleetConfig, Timings, TlsFiles
 from fanout.core.ledger import FURTHER, Ledger
 from fanout.core.view import TOMBSTONE_SECONDS, View
 from fanout.errors import RegistryUnavailable
+from fanout.runtime.certificates import Contexts
 from fanout.runtime.registry import Registry
-from fanout.runtime.tls import Contexts
 from fanout.runtime.world import World, real_world
 from fanout.values import Record, Snapshot
 from fanout.wire.records import RecordKind

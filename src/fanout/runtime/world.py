@@ -11,8 +11,9 @@ import trio
 from starlette.routing import BaseRoute
 
 from fanout.runtime.admin import Readiness, serve_admin
+from fanout.runtime.certificates import Contexts
 from fanout.runtime.loop_watch import LoopWatch
-from fanout.runtime.tls import Contexts, TlsNetwork
+from fanout.runtime.tls import TlsNetwork
 from fanout.runtime.transport import Network, SocketNetwork
 from fanout.values import Endpoint
 

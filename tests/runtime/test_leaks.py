@@ -1,14 +1,17 @@
-"""Clients that come and go in every way leave nothing behind."""
+"""Clients and nodes that come and go in every way leave nothing behind, and miss nothing."""
 
 import contextlib
 
+import pytest
 import trio
 from trio.testing import MockClock
 
+from fanout.core.view import TOMBSTONE_SECONDS
 from fanout.testing.network import MemoryNetwork
 from fanout.values import Endpoint
 from tests.runtime.alive import alive
 from tests.runtime.fleet import LEASE, memory_fleet
+from tests.runtime.test_fleet import CHANNELS, two_clients
 from tests.wire.rfc6455 import HANDSHAKE, TEXT, close, frame
 
 CLIENTS = 10_000
@@ -64,3 +67,43 @@ async def test_clients_leave_nothing_behind(autojump_clock: MockClock) -> None:
 
         assert redis.subscriptions == subscribed
         assert alive() == before
+
+
+NODES, AT_ONCE = 100, 10
+
+
+@pytest.mark.timeout(600)  # hours of the fleet's time: on a busy machine minutes of ours
+async def test_nodes_leave_nothing_behind(autojump_clock: MockClock) -> None:
+    """A hundred of them, some of which crash: neither in sidecars and agents nor in discovery."""
+    async with memory_fleet(nodes=1, sidecars=2) as fleet:
+        publisher, subscriber = await two_clients(fleet)
+        await trio.sleep(LEASE)
+        discovery = fleet.discovery[0]
+        keys, before = discovery.dump().keys(), alive()
+        tasks = trio.lowlevel.current_statistics().tasks_living
+        used = 0
+
+        async def come_and_go(number: int) -> None:
+            nonlocal used
+            agent = await fleet.node(f"node-{number}")
+            await trio.sleep(0.1)
+            await publisher.publish(CHANNELS[number % len(CHANNELS)], b"%d" % number)
+            if number % 10:
+                assert await agent.leave() == 0
+            else:
+                agent.scope.cancel()
+            server = fleet.redis.pop(f"node-{number}")
+            fleet.kill(server)
+            used += bool(server.published)
+
+        for start in range(0, NODES, AT_ONCE):
+            async with trio.open_nursery() as crowd:
+                for number in range(start, start + AT_ONCE):
+                    crowd.start_soon(come_and_go, number + 2)
+        assert used > NODES // 3
+        assert len(subscriber.received) == NODES
+        await trio.sleep(2 * TOMBSTONE_SECONDS + LEASE)
+
+        assert discovery.dump().keys() == keys
+        assert alive() == before
+        assert trio.lowlevel.current_statistics().tasks_living == tasks

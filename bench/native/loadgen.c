@@ -10,107 +10,52 @@
  * the message was due (not sent: a sender held up must not hide it), in ns of the monotonic clock;
  * a pump measures how long each batch took to be answered.
  *
+ * With --ledger all generators of a trial share two counters in a file: what was sent, times its
+ * receivers, and what was received. A pump begins no batch while more than --window is on its way,
+ * so that the slowest receiver sets the pace and nothing needs to be thrown away.
+ *
  * Options: --connections N, --say FILE --until TEXT (repeated: the opening dialogue),
- * --batch FILE, --mark CHAR, --replies N (marks that answer one batch), --seconds S,
- * --rate BATCHES_PER_SECOND, --latencies FILE.
+ * --batch FILE, --batches N (equal parts of that file, sent in turns), --mark CHAR,
+ * --replies N (marks that answer one batch), --seconds S, --rate BATCHES_PER_SECOND,
+ * --latencies FILE, --ledger FILE, --each N (deliveries of one batch), --window DELIVERIES.
  *
  * Prints "ready", then waits for a line on the standard input. A sink answers each line "count"
- * with its counters and ends at the end of the input; the others run and print their counters.
+ * with its counters and ends at the end of the input; the others run and print their counters. A
+ * pace ends before its time at a second line.
+ *
+ * Long because its three modes share one kind of connection and one set of counters.
  */
-#define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
+#include "net.h"
 #include <fcntl.h>
-#include <netinet/tcp.h>
 #include <poll.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <time.h>
-#include <unistd.h>
+#include <sys/mman.h>
 
-enum { STEPS_MAX = 8, READ_BYTES = 1 << 18, EVENTS = 256, STAMP = 16, SAMPLES_MAX = 20000000 };
+enum { STEPS_MAX = 8, STAMP = 16, SAMPLES_MAX = 20000000 };
 
-struct text { char *bytes; size_t size; };
 struct conn {
     int fd;
-    size_t sent;         /* of the batch that is going out */
+    const char *data;    /* the batch that is going out */
+    size_t sent;         /* of it */
     int sending;         /* whether one is */
+    int waiting;         /* for the window to open */
     long replies_due;    /* of the batch that is out */
     uint64_t began;      /* when it went out, or was due */
     int stamp_at;        /* digits of a stamp still to come; 0 outside */
     uint64_t stamp;
 };
 
-static struct text says[STEPS_MAX], batch;
+static struct text says[STEPS_MAX], batch; /* the size is that of one of the batches */
 static char *untils[STEPS_MAX];
 static int steps, connections = 1, mark = '!';
-static long replies = 1;
+static long replies = 1, batches = 1, turn, closed;
+static uint64_t each, window;
+static struct { uint64_t sent, received; } *ledger;
 static double seconds = 1, rate = 0;
 static FILE *latencies;
 static long samples;
 static struct conn *conns;
 static uint64_t count, first_ns, last_ns;
 static char *buffer;
-
-static void die(const char *what) {
-    fprintf(stderr, "loadgen: %s: %s\n", what, strerror(errno));
-    exit(1);
-}
-
-static uint64_t now_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-static struct text read_file(const char *path) {
-    struct text text = {0};
-    FILE *file = fopen(path, "rb");
-    if (!file) die(path);
-    fseek(file, 0, SEEK_END);
-    text.size = (size_t)ftell(file);
-    rewind(file);
-    text.bytes = malloc(text.size + 1);
-    if (fread(text.bytes, 1, text.size, file) != text.size) die(path);
-    fclose(file);
-    return text;
-}
-
-static int dial(const char *address) {
-    int fd;
-    if (!strncmp(address, "unix:", 5)) {
-        struct sockaddr_un un = {.sun_family = AF_UNIX};
-        strncpy(un.sun_path, address + 5, sizeof un.sun_path - 1);
-        fd = socket(AF_UNIX, SOCK_STREAM, 0);
-        if (connect(fd, (struct sockaddr *)&un, sizeof un)) die(address);
-        return fd;
-    }
-    char host[64];
-    const char *colon = strrchr(address, ':');
-    snprintf(host, sizeof host, "%.*s", (int)(colon - address), address);
-    struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(colon + 1))};
-    if (inet_pton(AF_INET, host, &in.sin_addr) != 1) die(address);
-    fd = socket(AF_INET, SOCK_STREAM, 0);
-    int one = 1;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    while (connect(fd, (struct sockaddr *)&in, sizeof in))
-        if (errno != EINTR) die(address);
-    return fd;
-}
-
-static void send_all(int fd, const char *data, size_t size) {
-    while (size) {
-        ssize_t sent = write(fd, data, size);
-        if (sent < 0) die("write");
-        data += sent;
-        size -= (size_t)sent;
-    }
-}
 
 /* Say the opening lines on a blocking socket, each until its answer came. */
 static void open_dialogue(int fd) {
@@ -165,6 +110,11 @@ static long drain(struct conn *c) {
         ssize_t got = read(c->fd, buffer, READ_BYTES);
         if (got < 0 && errno == EINTR) continue;
         if (got < 0 && errno == EAGAIN) return found;
+        if (got <= 0 && replies == 0) { /* a sink goes on counting at the others */
+            close(c->fd);
+            closed++;
+            return found;
+        }
         if (got <= 0) die("the server hung up");
         uint64_t now = now_ns();
         found += take(c, buffer, (size_t)got, now);
@@ -175,8 +125,8 @@ static long drain(struct conn *c) {
 }
 
 static void report(double elapsed) {
-    printf("{\"count\": %lu, \"first_ns\": %lu, \"last_ns\": %lu, \"seconds\": %.6f}\n", count,
-           first_ns, last_ns, elapsed);
+    printf("{\"count\": %lu, \"first_ns\": %lu, \"last_ns\": %lu, \"seconds\": %.6f, "
+           "\"closed\": %ld}\n", count, first_ns, last_ns, elapsed, closed);
     fflush(stdout);
 }
 
@@ -196,14 +146,16 @@ static void run_sink(int epoll) {
                 report((double)(last_ns - first_ns) / 1e9);
                 continue;
             }
-            count += (uint64_t)drain(c);
+            uint64_t found = (uint64_t)drain(c);
+            count += found;
+            if (ledger) __atomic_fetch_add(&ledger->received, found, __ATOMIC_RELAXED);
         }
     }
 }
 
 static void push(struct conn *c) {
     while (c->sent < batch.size) {
-        ssize_t sent = write(c->fd, batch.bytes + c->sent, batch.size - c->sent);
+        ssize_t sent = write(c->fd, c->data + c->sent, batch.size - c->sent);
         if (sent < 0 && errno == EAGAIN) return;
         if (sent < 0) die("write");
         c->sent += (size_t)sent;
@@ -212,6 +164,9 @@ static void push(struct conn *c) {
 }
 
 static void begin(struct conn *c, uint64_t due) {
+    if (ledger) __atomic_fetch_add(&ledger->sent, each, __ATOMIC_RELAXED);
+    c->data = batch.bytes + (size_t)(turn++ % batches) * batch.size;
+    c->waiting = 0;
     c->sent = 0;
     c->sending = 1;
     c->began = due;
@@ -219,23 +174,38 @@ static void begin(struct conn *c, uint64_t due) {
     push(c);
 }
 
+static int window_open(void) {
+    return !ledger || (int64_t)(__atomic_load_n(&ledger->sent, __ATOMIC_RELAXED) -
+                                __atomic_load_n(&ledger->received, __ATOMIC_RELAXED)) <
+                          (int64_t)window;
+}
+
 static void run_pump(int epoll) {
     struct epoll_event events[EVENTS];
     uint64_t start = now_ns(), stop = start + (uint64_t)(seconds * 1e9);
-    int busy = connections;
+    int busy = connections, waiting = 0;
     for (int i = 0; i < connections; i++) begin(&conns[i], start);
     while (busy) {
-        int n = epoll_wait(epoll, events, EVENTS, -1);
+        int n = epoll_wait(epoll, events, EVENTS, waiting ? 1 : -1);
         for (int i = 0; i < n; i++) {
             struct conn *c = events[i].data.ptr;
             if (events[i].events & EPOLLIN) c->replies_due -= drain(c);
             if (c->sending) push(c);
-            if (c->sending || c->replies_due > 0) continue;
-            uint64_t now = now_ns();
-            sample(now - c->began);
+            if (c->waiting || c->sending || c->replies_due > 0) continue;
+            sample(now_ns() - c->began);
             count++;
-            if (now < stop) begin(c, now);
-            else busy--;
+            c->waiting = ++waiting;
+        }
+        for (int i = 0; waiting && i < connections; i++) {
+            uint64_t now = now_ns();
+            if (!conns[i].waiting || (now < stop && !window_open())) continue;
+            waiting--;
+            if (now < stop) begin(&conns[i], now);
+            else {
+                busy--;
+                conns[i].waiting = 0;
+                conns[i].replies_due = 1; /* never again */
+            }
         }
     }
     report((double)(now_ns() - start) / 1e9);
@@ -243,6 +213,8 @@ static void run_pump(int epoll) {
 
 static void run_pace(int epoll) {
     struct epoll_event events[EVENTS];
+    struct epoll_event input = {.events = EPOLLIN, .data.ptr = NULL};
+    epoll_ctl(epoll, EPOLL_CTL_ADD, 0, &input);
     char *stamp = memmem(batch.bytes, batch.size, "!0000000000000000", STAMP + 1);
     uint64_t start = now_ns(), step = (uint64_t)(1e9 / rate), due = start;
     uint64_t stop = start + (uint64_t)(seconds * 1e9);
@@ -261,7 +233,7 @@ static void run_pace(int epoll) {
         if (stamp) {
             char digits[STAMP + 1];
             snprintf(digits, sizeof digits, "%016lx", due);
-            memcpy(stamp + 1, digits, STAMP);
+            memcpy(stamp + 1 + (size_t)(turn % batches) * batch.size, digits, STAMP);
         }
         struct conn *c = &conns[next];
         c->replies_due = 0;
@@ -274,9 +246,20 @@ static void run_pace(int epoll) {
         }
         count++;
         int n = epoll_wait(epoll, events, EVENTS, 0);
-        for (int i = 0; i < n; i++) drain(events[i].data.ptr);
+        for (int i = 0; i < n; i++) {
+            if (events[i].data.ptr) drain(events[i].data.ptr);
+            else stop = 0;
+        }
     }
     report((double)(now_ns() - start) / 1e9);
+}
+
+static void open_ledger(const char *path) {
+    int fd = open(path, O_RDWR);
+    if (fd < 0) die(path);
+    ledger = mmap(NULL, sizeof *ledger, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (ledger == MAP_FAILED) die(path);
+    close(fd);
 }
 
 static void read_options(int argc, char **argv) {
@@ -288,6 +271,10 @@ static void read_options(int argc, char **argv) {
             untils[steps++] = "";
         } else if (!strcmp(name, "--until") && steps) untils[steps - 1] = value;
         else if (!strcmp(name, "--batch")) batch = read_file(value);
+        else if (!strcmp(name, "--batches")) batches = atol(value);
+        else if (!strcmp(name, "--ledger")) open_ledger(value);
+        else if (!strcmp(name, "--each")) each = strtoull(value, NULL, 10);
+        else if (!strcmp(name, "--window")) window = strtoull(value, NULL, 10);
         else if (!strcmp(name, "--mark")) mark = value[0];
         else if (!strcmp(name, "--replies")) replies = atol(value);
         else if (!strcmp(name, "--seconds")) seconds = atof(value);
@@ -301,6 +288,7 @@ int main(int argc, char **argv) {
     if (argc < 3) { fprintf(stderr, "loadgen sink|pump|pace ADDRESS [options]\n"); return 2; }
     buffer = malloc(READ_BYTES);
     read_options(argc, argv);
+    batch.size /= (size_t)batches;
     conns = calloc((size_t)connections, sizeof *conns);
     int epoll = epoll_create1(0);
     for (int i = 0; i < connections; i++) {

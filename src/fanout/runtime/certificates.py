@@ -1,0 +1,98 @@
+"""Certificates and keys: read at the start and again on SIGHUP; old connections keep theirs."""
+
+import ssl
+from collections.abc import Callable
+from typing import TypeVar
+
+import structlog
+
+from fanout.config import TlsFiles
+from fanout.errors import ConfigError
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+
+class Contexts:
+    """The two sides' contexts, made of one configuration.
+
+    Raises:
+        ConfigError: a file cannot be read, or is no certificate or key.
+
+    """
+
+    def __init__(self, files: TlsFiles) -> None:
+        self._files = files
+        self.server: ssl.SSLContext | None = None
+        """For the doors; None where they are plain."""
+        if files.tls_cert:
+            self.server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            if files.tls_client_ca:
+                self.server.verify_mode = ssl.CERT_REQUIRED
+        self._client: ssl.SSLContext | None = None
+        if files.tls_ca or files.tls_client_cert:
+            _ = self.client  # what is wrong with the files is said at the start
+        self._load()
+
+    @property
+    def client(self) -> ssl.SSLContext:
+        """Towards discovery and nodes: they must show a certificate for the name we connect to."""
+        if self._client is None:
+            self._client = _reading("tls-ca", _client_context, self._files.tls_ca)
+        return self._client
+
+    def reload(self) -> None:
+        """Read the files again; what is wrong with them is logged, and changes nothing."""
+        if self._files == TlsFiles():
+            return
+        try:
+            self._load()
+        except ConfigError as error:
+            log.warning("certificates_not_reloaded", reason=str(error))
+        else:
+            log.info("certificates_reloaded")
+
+    def _load(self) -> None:
+        files = self._files
+        if self.server is not None:
+            server = self.server
+            _reading_chain("tls-cert", server, files.tls_cert, files.tls_key)
+            if files.tls_client_ca:
+                _reading("tls-client-ca", server.load_verify_locations, files.tls_client_ca)
+        if files.tls_client_cert:
+            cert, key = files.tls_client_cert, files.tls_client_key
+            _reading_chain("tls-client-cert", self.client, cert, key)
+
+
+def _client_context(ca: str) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=ca or None)
+
+
+class _EncryptedError(Exception):
+    """A key needs a passphrase."""
+
+
+def _no_passphrase() -> str:
+    raise _EncryptedError
+
+
+def _reading_chain(option: str, context: ssl.SSLContext, certificate: str, key: str) -> None:
+    """Read a certificate and its key. OpenSSL must not ask the terminal: that would stop us all."""
+    try:
+        _reading(option, context.load_cert_chain, certificate, key or None, _no_passphrase)
+    except _EncryptedError:
+        raise ConfigError(
+            f"{option}: the key is encrypted and nobody is here to type its passphrase; give a "
+            "key without one that only this user can read, as openssl pkey makes it"
+        ) from None
+
+
+def _reading(option: str, read: Callable[..., T], *arguments: object) -> T:
+    try:
+        return read(*arguments)
+    except ssl.SSLError as error:
+        what = error.reason or "not understood"
+        raise ConfigError(f"{option}: not a certificate and its key: {what}") from None
+    except OSError as error:
+        raise ConfigError(f"{option}: cannot be read: {error.strerror}") from None
