@@ -981,6 +981,18 @@ def options(config: type) -> dict[str, Any]:
     return {name: field for group in groups(config).values() for name, field in group.items()}
 
 
+def secrets_of(config: Any) -> frozenset[str]:
+    """Return every secret in a configuration: what it does not show of itself, parts included."""
+    if isinstance(config, tuple):
+        return frozenset().union(*map(secrets_of, config))
+    if not attrs.has(type(config)):
+        return frozenset()
+    found = {field.name: getattr(config, field.name) for field in attrs.fields(type(config))}
+    hidden = {field.name for field in attrs.fields(type(config)) if not field.repr}
+    own = {text for name, text in found.items() if name in hidden and isinstance(text, str)}
+    return frozenset(own - {""}).union(*map(secrets_of, found.values()))
+
+
 def flag(name: str) -> str:
     """Return the command line's word for a setting, without its dashes in front."""
     return name.replace("_", "-")
