@@ -14,7 +14,7 @@ import pytest
 
 from fanout.values import DrainRequest, Identity, NodeRecord, SidecarRecord
 from fanout.wire import records
-from tests.ops import DOCS, blocks
+from tests.documents import DOCS, blocks
 from tests.reference import PAGE, page
 from tests.test_layers import SOURCES
 

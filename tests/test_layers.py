@@ -26,8 +26,11 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "fanout.core": (VALUES | {"fanout.core"}, {"attrs"}),
     "fanout.wire": (VALUES | {"fanout.wire"}, {"attrs", "hiredis", "wsproto"}),
     "fanout.runtime": (
-        VALUES | {"fanout.config", "fanout.core", "fanout.wire", "fanout.runtime"},
-        {"attrs", "hypercorn", "redis", "starlette", "structlog", "trio", "trio_websocket"},
+        VALUES | {"fanout", "fanout.config", "fanout.core", "fanout.wire", "fanout.runtime"},
+        {
+            *("attrs", "hypercorn", "prometheus_client", "redis", "sentry_sdk", "starlette"),
+            *("structlog", "structlog_sentry", "trio", "trio_websocket"),
+        },
     ),
     "fanout.client": (
         VALUES | {"fanout.core", "fanout.wire", "fanout.client"},

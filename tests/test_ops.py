@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from fanout.config import NodeConfig, SidecarConfig, Timings
-from tests.ops import (
+from tests.documents import (
     OPS,
     SECRET,
     Unit,

@@ -76,4 +76,4 @@ def dns(config_file: str | None, **flags: Any) -> None:
             raise
         click.echo("Error: dns needs dnspython; pip install 'fanout[gateway]'", err=True)
         sys.exit(2)
-    run(partial(keep_name, config), config.log_level, config.log_format)
+    run(partial(keep_name, config), config)

@@ -33,7 +33,7 @@ def main(context: click.Context, /, config_file: str | None, **flags: Any) -> No
     config = configured(NodeConfig, flags, config_file)
     from fanout.runtime.node_service import run_node  # noqa: PLC0415 - not needed for help
 
-    run(partial(run_node, config), config.log_level, config.log_format)
+    run(partial(run_node, config), config)
 
 
 @main.command("status", cls=Configured, config=FleetConfig)

@@ -8,10 +8,11 @@ import os
 import re
 import sys
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import click
 
+import fanout
 from fanout.config import (
     DnsConfig,
     EdgeConfig,
@@ -23,6 +24,7 @@ from fanout.config import (
     groups,
     mask,
     options,
+    secrets_of,
     split_urls,
 )
 from fanout.errors import ConfigError, FanoutError, SettingError
@@ -36,6 +38,19 @@ HOST_CHARACTERS_MAX = 48
 
 _WHOLE = (NodeConfig, SidecarConfig)
 _SERVICES = {name: field for config in _WHOLE for name, field in options(config).items()}
+
+
+class Logged(Protocol):
+    """The settings of a service, as far as its log goes."""
+
+    @property
+    def log_level(self) -> str:
+        """The least important that is logged."""
+
+    @property
+    def log_format(self) -> str:
+        """How it is written."""
+
 
 C = TypeVar("C", SidecarConfig, NodeConfig, FleetConfig, DnsConfig, EdgeConfig, PurgeConfig)
 
@@ -146,16 +161,19 @@ GC_OBJECTS = 20_000
 load, for next to nothing: what is made for a message is in no cycle."""
 
 
-def run(main: Callable[[], Awaitable[int]], log_level: str = "", log_format: str = "auto") -> None:
+def run(main: Callable[[], Awaitable[int]], service: Logged | None = None) -> None:
     """Run `main` and end the process with its exit code; errors become one line each.
 
-    Without a `log_level` nothing is logged.
+    Only a `service`, which is named by its configuration, logs, and reports to Sentry.
     """
     import trio  # noqa: PLC0415 - a wrong setting is reported before the runtime is loaded
 
     from fanout.runtime.logs import configure_logging  # noqa: PLC0415 - likewise
 
-    configure_logging(log_level or "critical", log_format)
+    if service is None:
+        configure_logging("critical", "auto")
+    else:
+        configure_logging(service.log_level, service.log_format, *_reporters(service))
     gc.freeze()  # what was imported lives as long as the process
     gc.set_threshold(GC_OBJECTS)
     try:
@@ -171,6 +189,25 @@ def run(main: Callable[[], Awaitable[int]], log_level: str = "", log_format: str
         if any(isinstance(failure, ConfigError) for failure in failures):
             code = 2
     sys.exit(code)
+
+
+def _reporters(service: Logged) -> list[Any]:
+    """Start Sentry where the environment asks for it; return what reports to it."""
+    dsn = os.environ.get("SENTRY_DSN")
+    if not dsn:
+        return []
+    try:
+        from fanout.runtime.sentry import start_sentry  # noqa: PLC0415 - seldom there
+    except ModuleNotFoundError as error:
+        if error.name not in ("sentry_sdk", "structlog_sentry"):
+            raise
+        click.echo("Error: SENTRY_DSN needs Sentry's SDK; pip install 'fanout[sentry]'", err=True)
+        sys.exit(2)
+    try:
+        return [start_sentry(dsn, secrets_of(service), release=fanout.__version__)]
+    except ConfigError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(2)
 
 
 def _help(name: str, field: Any) -> str:

@@ -31,11 +31,11 @@ def edge(config_file: str | None, **flags: Any) -> None:
     try:
         from fanout.adjunct.purge.edge import run_edge  # noqa: PLC0415 - needs the extra
     except ModuleNotFoundError as error:
-        if error.name != EXTRA:
+        if (error.name or "").partition(".")[0] != EXTRA:
             raise
         click.echo("Error: edge needs httpx; pip install 'fanout[cdn]'", err=True)
         sys.exit(2)
-    run(partial(run_edge, config), config.log_level, config.log_format)
+    run(partial(run_edge, config), config)
 
 
 @click.command(

@@ -39,7 +39,7 @@ def main(context: click.Context, /, config_file: str | None, **flags: Any) -> No
     from fanout.runtime.service import run_sidecar  # noqa: PLC0415 - likewise
 
     main = run_local if config.local else run_sidecar
-    run(partial(main, config, adjuncts=_adjuncts(config)), config.log_level, config.log_format)
+    run(partial(main, config, adjuncts=_adjuncts(config)), config)
 
 
 def _adjuncts(config: SidecarConfig) -> "list[Adjunct]":

@@ -555,6 +555,37 @@ def _tls_ca() -> Any:
     )
 
 
+def _tls_cert() -> Any:
+    return _file(
+        "PEM file of the certificate of the doors: they then speak TLS only. Read again on SIGHUP."
+    )
+
+
+def _tls_key() -> Any:
+    return _file("PEM file of its key, if it is not in the same file.")
+
+
+def _tls_client_ca() -> Any:
+    return _file(
+        "PEM file of those who sign the certificates of clients: the doors then ask for one."
+    )
+
+
+def _require_tls_cert(config: TlsFiles) -> None:
+    if not config.tls_cert and (config.tls_key or config.tls_client_ca):
+        raise SettingError(
+            "tls-cert: missing beside --tls-key or --tls-client-ca; give the certificate too",
+            "tls_cert",
+            "tls_key",
+            "tls_client_ca",
+        )
+
+
+def _is_wide(endpoint: Endpoint) -> bool:
+    """Return whether others than this machine reach an address."""
+    return not endpoint.path and not is_loopback(endpoint.host)
+
+
 def _tls_client_cert() -> Any:
     return _file("PEM file of a certificate to show to discovery and nodes. Read again on SIGHUP.")
 
@@ -644,7 +675,7 @@ class SidecarConfig:
         Endpoint("127.0.0.1", 9380),
         _tcp_endpoint,
         "HOST:PORT",
-        "Where /healthz and /readyz are served.",
+        "Where /healthz, /readyz and /metrics are served.",
     )
     users: str = option(
         "",
@@ -680,13 +711,9 @@ class SidecarConfig:
         "password: whoever connects can read and publish everything.",
         group="Access",
     )
-    tls_cert: str = _file(
-        "PEM file of the certificate of the doors: they then speak TLS only. Read again on SIGHUP."
-    )
-    tls_key: str = _file("PEM file of its key, if it is not in the same file.")
-    tls_client_ca: str = _file(
-        "PEM file of those who sign the certificates of clients: the doors then ask for one."
-    )
+    tls_cert: str = _tls_cert()
+    tls_key: str = _tls_key()
+    tls_client_ca: str = _tls_client_ca()
     tls_ca: str = _tls_ca()
     tls_client_cert: str = _tls_client_cert()
     tls_client_key: str = _tls_client_key()
@@ -707,18 +734,11 @@ class SidecarConfig:
                 "local",
                 "discovery",
             )
-        if not self.tls_cert and (self.tls_key or self.tls_client_ca):
-            raise SettingError(
-                "tls-cert: missing beside --tls-key or --tls-client-ca; give the certificate too",
-                "tls_cert",
-                "tls_key",
-                "tls_client_ca",
-            )
+        _require_tls_cert(TlsFiles.of(self))
         for name in ("resp", "ws", "admin"):
             endpoint = getattr(self, name)
-            wide = not endpoint.path and not is_loopback(endpoint.host)
             asks = bool(self.users) and name != "admin"
-            if wide and not asks and self.serve_anybody == "no":
+            if _is_wide(endpoint) and not asks and self.serve_anybody == "no":
                 raise SettingError(
                     f"{name}: {endpoint} is not allowed: others reach it and it asks nobody for a "
                     "password; use 127.0.0.1, give --users FILE for resp and ws, or "
@@ -768,6 +788,32 @@ class NodeConfig:
         "HOST:PORT",
         "Address that sidecars reach the node at. Default: that of --redis or --spawn.",
     )
+    admin: Endpoint | None = option(
+        None,
+        _tcp_endpoint,
+        "HOST:PORT",
+        "Where /healthz, /readyz and /metrics are served. Default: nowhere.",
+    )
+    host: tuple[str, ...] = option(
+        (),
+        _hosts,
+        "HOST",
+        "Further names by which the admin door is reached. Repeat it for each. Default: the "
+        "address itself, and localhost.",
+        group="Access",
+        repeatable=True,
+    )
+    serve_anybody: str = option(
+        "no",
+        _choice("no", "yes"),
+        "YES|NO",
+        "yes lets the admin door be on an address that others reach, though it asks nobody for a "
+        "password: whoever connects can read health and metrics.",
+        group="Access",
+    )
+    tls_cert: str = _tls_cert()
+    tls_key: str = _tls_key()
+    tls_client_ca: str = _tls_client_ca()
     tls_ca: str = _tls_ca()
     tls_client_cert: str = _tls_client_cert()
     tls_client_key: str = _tls_client_key()
@@ -783,6 +829,13 @@ class NodeConfig:
         if not self.discovery:
             raise SettingError(
                 "discovery: missing; give --discovery URL at least once", "discovery"
+            )
+        _require_tls_cert(TlsFiles.of(self))
+        if self.admin is not None and _is_wide(self.admin) and self.serve_anybody == "no":
+            raise SettingError(
+                f"admin: {self.admin} is not allowed: others reach it and it asks nobody for a "
+                "password; use 127.0.0.1, or --serve-anybody yes",
+                "admin",
             )
         if self.redis is None and self.spawn is None:
             raise SettingError("redis: missing; give --redis URL or --spawn HOST:PORT", "redis")
@@ -1129,6 +1182,18 @@ def groups(config: type) -> dict[str, dict[str, Any]]:
 def options(config: type) -> dict[str, Any]:
     """Return name and attrs field of every option, parts included, in order."""
     return {name: field for group in groups(config).values() for name, field in group.items()}
+
+
+def secrets_of(config: Any) -> frozenset[str]:
+    """Return every secret in a configuration: what it does not show of itself, parts included."""
+    if isinstance(config, tuple):
+        return frozenset().union(*map(secrets_of, config))
+    if not attrs.has(type(config)):
+        return frozenset()
+    found = {field.name: getattr(config, field.name) for field in attrs.fields(type(config))}
+    hidden = {field.name for field in attrs.fields(type(config)) if not field.repr}
+    own = {text for name, text in found.items() if name in hidden and isinstance(text, str)}
+    return frozenset(own - {""}).union(*map(secrets_of, found.values()))
 
 
 def flag(name: str) -> str:

@@ -12,9 +12,9 @@ import pytest
 import redis
 
 from fanout.runtime.redis_server import free_port
+from tests.documents import OPS, SECRET, compose
 from tests.live.conftest import FAST, START_SECONDS, Fleet, Process, command
 from tests.live.test_fleet import until
-from tests.ops import OPS, SECRET, compose
 
 pytestmark = pytest.mark.live
 

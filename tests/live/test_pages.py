@@ -16,9 +16,9 @@ import redis
 import trio
 import trio_websocket
 
+from tests.documents import DOCS, blocks
 from tests.live.conftest import Fleet
 from tests.live.pages import Page, lines_of, whole
-from tests.ops import DOCS, blocks
 
 pytestmark = pytest.mark.live
 

@@ -93,7 +93,7 @@ def errors_of(sidecar: Process, ca: Path) -> bytes:
             client.execute_command("AUTHX", CANARY)
     context = ssl.create_default_context(cafile=str(ca))
     admin = sidecar.ready["admin"]
-    for path in ("healthz", "readyz", f"readyz?token={QUOTED}", f"{QUOTED}"):
+    for path in ("healthz", "readyz", "metrics", f"readyz?token={QUOTED}", f"{QUOTED}"):
         answer = httpx.get(f"{admin}{path}", verify=context)
         said += repr(answer.headers).encode() + answer.content
     door = sidecar.ready["ws"].replace("wss:", "https:")

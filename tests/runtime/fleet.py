@@ -12,6 +12,8 @@ from typing import Any
 import attrs
 import trio
 import trio.testing
+from starlette.requests import Request
+from starlette.routing import BaseRoute, Route
 
 from fanout.config import (
     DiscoveryAddress,
@@ -23,6 +25,7 @@ from fanout.config import (
 )
 from fanout.core.in_flight import Answer
 from fanout.runtime.adjuncts import Adjunct
+from fanout.runtime.admin import Readiness
 from fanout.runtime.link import Link, connect, greet
 from fanout.runtime.node_service import run_node
 from fanout.runtime.service import run_sidecar
@@ -32,17 +35,31 @@ from fanout.testing.network import MemoryNetwork
 from fanout.testing.redis import FakeRedis
 from fanout.values import Endpoint
 from fanout.wire.replies import pack
+from tests.exposition import samples
 
 TIMINGS = Timings()
 LEASE = TIMINGS.lease_seconds
 
 
-async def no_admin(
-    endpoint: Endpoint, *_: object, task_status: trio.TaskStatus[Endpoint], **__: object
-) -> None:
-    """Stand in for HTTP, which is tested over real sockets."""
-    task_status.started(endpoint)
-    await trio.sleep_forever()
+@attrs.frozen
+class Admin:
+    """What a service would show on its admin door."""
+
+    readiness: Callable[[], Readiness]
+    routes: Sequence[BaseRoute]
+
+    async def scrape(self) -> str:
+        """Return what /metrics answers in OpenMetrics."""
+        (metrics,) = [
+            each for each in self.routes if isinstance(each, Route) and each.path == "/metrics"
+        ]
+        headers = [(b"accept", b"application/openmetrics-text; version=1.0.0")]
+        response = await metrics.endpoint(Request({"type": "http", "headers": headers}))
+        return bytes(response.body).decode()
+
+    async def samples(self) -> dict[tuple[str, ...], float]:
+        """Return the figures of /metrics by name and label values, labels in order of their names."""
+        return samples(await self.scrape())
 
 
 @attrs.define(eq=False)
@@ -124,6 +141,8 @@ class MemoryFleet:
         self.connects: defaultdict[str, list[float]] = defaultdict(list)
         """When somebody tried to connect to a host, for each."""
         self.network.on_connect = self._count_connect
+        self.admin: dict[str, Admin] = {}
+        """What the services show, by their names. HTTP itself is tested over real sockets."""
         self._nursery = nursery
         self._wall = itertools.count(1_000)
         self.node_login: tuple[str, str] | None = None
@@ -131,8 +150,21 @@ class MemoryFleet:
             network=self.network,
             rng=self.rng,
             wall_milliseconds=lambda: next(self._wall),
-            serve_admin=no_admin,
+            serve_admin=self._serve_admin,
         )
+
+    async def _serve_admin(
+        self,
+        endpoint: Endpoint,
+        readiness: Callable[[], Readiness],
+        *,
+        routes: Sequence[BaseRoute] = (),
+        task_status: trio.TaskStatus[Endpoint],
+        **_: object,
+    ) -> None:
+        self.admin[endpoint.host] = Admin(readiness, routes)
+        task_status.started(endpoint)
+        await trio.sleep_forever()
 
     async def start_redis(
         self, endpoint: Endpoint, managed: tuple[str, str] | None = None
@@ -170,6 +202,8 @@ class MemoryFleet:
             id=name,
             discovery=self.addresses(),
             redis=RedisAddress(self.redis[name].endpoint, *(self.node_login or ())),
+            admin=Endpoint(name, 9381),
+            serve_anybody="yes",
             timings=TIMINGS,
         )
         return await self._start(name, partial(run_node, config), wait=wait)

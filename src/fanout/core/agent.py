@@ -11,11 +11,14 @@ then Redis itself refuses a publisher that has not heard the news, which may try
 Long because joining and leaving share every fact they wait for.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from math import inf
+from types import MappingProxyType
 
 import attrs
 
+from fanout.core.histogram import LONG_SECONDS, Histogram, HistogramStatistics
 from fanout.core.rival import Rival
 from fanout.values import (
     PROTOCOL_VERSION,
@@ -105,6 +108,25 @@ Effect = (
 )
 
 
+@attrs.frozen(kw_only=True)
+class AgentStatistics:
+    """Where a node stands, and what has passed."""
+
+    state: NodeState | None  # None before Redis was first up
+    state_since: float  # the agent's clock
+    vouched: bool  # whether the node's Redis delivers
+    lives: int
+    heartbeats: int
+    heartbeat_at: float  # -inf before the first
+    sidecars: int  # that live, as discovery tells
+    missing: tuple[SidecarId, ...]  # those that a join or a drain waits for
+    joins: HistogramStatistics  # until the node was active
+    drains: HistogramStatistics  # until it was gone
+    deadlines_missed: Mapping[str, int]
+    """`join`: activated though sidecars were missing; `publishers`: closed though some may still
+    publish; `subscribers`: left though some were still subscribed."""
+
+
 @attrs.frozen(slots=True)
 class Redis:
     """A run of the node's Redis as the shell sees it."""
@@ -166,6 +188,30 @@ class Agent:
         self._ended = False
         self._next_count = 0.0
         self._agreed = False  # whether the last count allowed what waits for it
+        self._since = -inf
+        self._lives = self._heartbeats = 0
+        self._heartbeat_at = -inf
+        self._joins = Histogram(LONG_SECONDS)
+        self._drains = Histogram(LONG_SECONDS)
+        self._deadlines_missed = Counter({"join": 0, "publishers": 0, "subscribers": 0})
+
+    def statistics(self) -> AgentStatistics:
+        """Return where the node stands, and what has passed."""
+        waits = {NodeState.JOINING: "covered", NodeState.DRAINING: "stopped"}
+        table = waits.get(self.state) if self.state is not None else None
+        return AgentStatistics(
+            state=self.state,
+            state_since=self._since,
+            vouched=self._up,
+            lives=self._lives,
+            heartbeats=self._heartbeats,
+            heartbeat_at=self._heartbeat_at,
+            sidecars=len(self._sidecars),
+            missing=self._missing(table) if table is not None else (),
+            joins=self._joins.statistics(),
+            drains=self._drains.statistics(),
+            deadlines_missed=MappingProxyType(dict(self._deadlines_missed)),
+        )
 
     @property
     def state(self) -> NodeState | None:
@@ -319,7 +365,8 @@ class Agent:
             tls=redis.tls,
         )
         self._told = self._agreed = False
-        self._next_count = now
+        self._since = self._next_count = now
+        self._lives += 1
         self._deadline = now + self._join_timeout
         return (*self._arrange(record, is_open=False), *self._beat(now))
 
@@ -348,6 +395,7 @@ class Agent:
                 return ()
             if self._others and not self._agreed:
                 return self._count(record, now)
+        self._deadlines_missed["join"] += late
         effects = (*self._door(is_open=True), *self._move(NodeState.ACTIVE, now))
         assert self._record is not None  # noqa: S101 - _move has just set it
         return (*effects, Activated(self._record, missing, late))
@@ -356,11 +404,13 @@ class Agent:
         """Publishers first, then END, then subscribers."""
         effects: list[Effect] = []
         if not self._ended and (not self._missing("stopped") or now >= self._end_deadline):
+            self._deadlines_missed["publishers"] += bool(self._missing("stopped"))
             self._ended = True
             self._next_count = now
             if self._up:
                 effects += self._door(is_open=False)
         if self._ended and (self._agreed or not self._up or now >= self._deadline):
+            self._deadlines_missed["subscribers"] += self._up and not self._agreed
             effects.extend(self._move(NodeState.GONE, now))
             assert self._record is not None  # noqa: S101 - _move has just set it
             effects.append(Left(self._record))
@@ -395,12 +445,18 @@ class Agent:
         record = self._record
         if record is None or state not in MOVES[record.state]:
             raise ValueError(f"no move from {record and record.state} to {state}")
-        self._record = attrs.evolve(record, state=state)
+        if record.state is NodeState.DRAINING:
+            self._drains.add(now - self._since)
+        elif state is NodeState.ACTIVE:
+            self._joins.add(now - self._since)
+        self._record, self._since = attrs.evolve(record, state=state), now
         return self._beat(now)
 
     def _beat(self, now: float) -> tuple[Effect, ...]:
         """Write the whole record with a new version."""
         assert self._record is not None  # noqa: S101 - a node without a record has no heartbeat
         self._record = attrs.evolve(self._record, version=self._record.version + 1)
+        self._heartbeats += 1
+        self._heartbeat_at = now
         self._next_heartbeat = now + self._heartbeat if self._up else inf
         return (WriteRecord(self._record),)

@@ -53,19 +53,44 @@ class Encoders:
         return self.pmessages if space is Space.PATTERNS else self.smessages
 
 
+@attrs.frozen
+class DispatchStatistics:
+    """What local clients subscribe to, and what they were given."""
+
+    channels: int  # different ones, shard channels included
+    patterns: int
+    deliveries: Mapping[Encoding, int]  # since the start
+
+
+@attrs.define(eq=False, slots=True)
+class _Tally:
+    """What the clients of one encoding were given."""
+
+    deliveries: int = 0
+
+
+@attrs.define(eq=False, slots=True)
+class _Readers(Generic[C]):
+    """The consumers of one name that read one encoding."""
+
+    encode: Callable[[bytes, Sequence[Any]], bytes]
+    tally: _Tally
+    consumers: dict[C, None] = attrs.field(factory=dict)
+
+
 class _Route(Generic[C]):
     """The consumers of one name, by encoding, and the batch that waits for them."""
 
-    __slots__ = ("doors", "name", "pending", "space")
+    __slots__ = ("name", "pending", "readers", "space")
 
     def __init__(self, space: Space, name: bytes) -> None:
         self.space = space
         self.name = name  # as clients know it
-        self.doors: dict[Encoding, dict[C, None]] = {}
+        self.readers: dict[Encoding, _Readers[C]] = {}
         self.pending: list[Any] = []  # what the encoder of the space takes
 
     def __len__(self) -> int:
-        return sum(map(len, self.doors.values()))
+        return sum(len(each.consumers) for each in self.readers.values())
 
 
 class Dispatch(Generic[C]):
@@ -73,6 +98,7 @@ class Dispatch(Generic[C]):
 
     def __init__(self, encoders: Mapping[Encoding, Encoders]) -> None:
         self._encoders = encoders
+        self._tallies = {encoding: _Tally() for encoding in encoders}
         self._channels: dict[bytes, _Route[C]] = {}
         self._patterns: dict[bytes, _Route[C]] = {}
         self._touched: list[_Route[C]] = []
@@ -88,7 +114,12 @@ class Dispatch(Generic[C]):
             if kind is Kind.PATTERN:
                 self._matchers[name] = compile_pattern(name)
                 self._matches.clear()
-        route.doors.setdefault(consumer.encoding, {})[consumer] = None
+        readers = route.readers.get(consumer.encoding)
+        if readers is None:
+            encode = self._encoders[consumer.encoding].of(route.space)
+            readers = _Readers(encode, self._tallies[consumer.encoding])
+            route.readers[consumer.encoding] = readers
+        readers.consumers[consumer] = None
 
     def discard(self, kind: Kind, name: bytes, consumer: C) -> None:
         """Deliver `name` to `consumer` no more. Discarding what is not there changes nothing."""
@@ -96,13 +127,13 @@ class Dispatch(Generic[C]):
         route = routes.get(name)
         if route is None:
             return
-        door = route.doors.get(consumer.encoding)
-        if door is None:
+        readers = route.readers.get(consumer.encoding)
+        if readers is None:
             return
-        door.pop(consumer, None)
-        if not door:
-            del route.doors[consumer.encoding]
-        if not route.doors:
+        readers.consumers.pop(consumer, None)
+        if not readers.consumers:
+            del route.readers[consumer.encoding]
+        if not route.readers:
             del routes[name]
             if kind is Kind.PATTERN:
                 del self._matchers[name]
@@ -140,8 +171,10 @@ class Dispatch(Generic[C]):
         slow: list[C] = []
         for route in self._touched:
             pending, route.pending = route.pending, []
-            for encoding, consumers in route.doors.items():
-                blob = self._encoders[encoding].of(route.space)(route.name, pending)
+            for readers in route.readers.values():
+                consumers = readers.consumers
+                blob = readers.encode(route.name, pending)
+                readers.tally.deliveries += len(pending) * len(consumers)
                 slow.extend([each for each in consumers if not each.outbox.append(blob)])
                 fed.extend(consumers)
         self._touched.clear()
@@ -158,6 +191,14 @@ class Dispatch(Generic[C]):
             found = tuple(name for name, match in self._matchers.items() if match(channel))
             self._matches[channel] = found
         return found
+
+    def statistics(self) -> DispatchStatistics:
+        """Return how much there is now, and what was delivered."""
+        return DispatchStatistics(
+            channels=len(self._channels),
+            patterns=len(self._patterns),
+            deliveries={encoding: tally.deliveries for encoding, tally in self._tallies.items()},
+        )
 
     def receivers(self, channel: bytes) -> int:
         """Count as Redis does: subscribers of the channel, and of each matching pattern."""

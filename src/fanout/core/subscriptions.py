@@ -115,6 +115,11 @@ class Subscriptions:
     def __len__(self) -> int:
         return len(self._desired)
 
+    @property
+    def unconfirmed(self) -> int:
+        """How many names wait for the confirmation of a node."""
+        return len(self._waiting)
+
     def acquire(
         self, kind: Kind, names: Iterable[bytes], on_confirmed: Callable[[], None]
     ) -> Ticket:

@@ -24,8 +24,9 @@ async def accept_clients(
     clients_max: int,
     connects_per_second_max: int,
     refusal: bytes,
+    on_refused: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve each connection with `handle`; past `clients_max` send `refusal` and close.
+    """Serve each connection with `handle`; past `clients_max` send `refusal` and close, and tell.
 
     Connections that come faster than `connects_per_second_max` wait their turn in the kernel. Runs
     until cancelled; cancelling it ends the clients as well. Once the listener is closed it takes no
@@ -66,6 +67,7 @@ async def accept_clients(
                 log.warning(
                     "client_refused", code="full", peer=transport.peer, clients_max=clients_max
                 )
+                on_refused()
                 with contextlib.suppress(*CONNECTION_ERRORS):
                     transport.send_nowait(refusal)
                 transport.close()

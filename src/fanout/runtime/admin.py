@@ -1,10 +1,11 @@
-"""The admin HTTP door: is this sidecar alive, and can it do its work."""
+"""The admin HTTP door: is this service alive, and can it do its work."""
 
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
+import attrs
 import trio
 from hypercorn.config import Config
 from hypercorn.trio import serve
@@ -15,11 +16,21 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from fanout.runtime.loop_watch import LoopWatch
 from fanout.values import Endpoint
 from fanout.wire.callers import Callers
 
 GRACE_SECONDS = 1.0
 """How long a request may go on once the sidecar leaves."""
+
+
+@attrs.frozen
+class Readiness:
+    """Whether a service can do its work now."""
+
+    unready: str  # why not; empty when it can
+    facts: Mapping[str, Any]
+    """What that rests on, for people: texts, numbers, and lists and tables of them."""
 
 
 class _Config(Config):
@@ -41,8 +52,9 @@ class _Config(Config):
 
 async def serve_admin(
     endpoint: Endpoint,
-    unready: Callable[[], str],
+    readiness: Callable[[], Readiness],
     *,
+    loop: LoopWatch,
     origins: Sequence[str] = (),
     tls: ssl.SSLContext | None = None,
     hosts: Sequence[str] = (),
@@ -51,22 +63,26 @@ async def serve_admin(
 ) -> None:
     """Serve /healthz, /readyz and `routes` until cancelled; reports the bound address as started.
 
-    `unready` says why the sidecar cannot serve its purpose now, or nothing. A request of a page
-    that is not in `origins`, or to a name that is not this door's or in `hosts`, gets 403.
+    A request of a page that is not in `origins`, or to a name that is not this door's or in
+    `hosts`, gets 403. `loop` watches the event loop as long.
 
     Raises:
-        OSError: the address cannot be bound.
+        OSError: the address cannot be bound; in a group, as from any nursery.
 
     """
     callers = Callers(frozenset(), frozenset())
 
     async def healthz(_request: Request) -> JSONResponse:
-        return JSONResponse({"status": "alive"})
+        lag = loop.last_seconds
+        reason = f"the event loop runs; it was {lag:.3f} s late when last looked at"
+        return JSONResponse({"status": "alive", "reason": reason, "loop_lag_seconds": lag})
 
     async def readyz(_request: Request) -> JSONResponse:
-        if reason := unready():
-            return JSONResponse({"status": "unready", "reason": reason}, status_code=503)
-        return JSONResponse({"status": "ready"})
+        now = readiness()
+        status = "unready" if now.unready else "ready"
+        reason = now.unready or "nothing is missing"
+        body = {"status": status, "reason": reason, **now.facts}
+        return JSONResponse(body, status_code=503 if now.unready else 200)
 
     async def known(request: Request, call_next: RequestResponseEndpoint) -> Response:
         why = callers.refusal(request.headers.get("host"), request.headers.getlist("origin"))
@@ -81,6 +97,7 @@ async def serve_admin(
     config.errorlog = config.accesslog = None
     config.graceful_timeout = GRACE_SECONDS
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(loop.run)
         binds = await nursery.start(partial(serve, cast("Any", app), config, mode="asgi"))
         port = int(binds[0].rpartition(":")[2])
         bound = Endpoint(host=endpoint.host, port=port)

@@ -1,6 +1,8 @@
 """One local client: what it asked for, what it is subscribed to, and the bytes on their way to it.
 
 The two doors differ in how they read requests and write replies; what a request does is here.
+
+Long because all that a client asks for changes the same state.
 """
 
 import contextlib
@@ -55,6 +57,7 @@ class Consumer:
         self.encoding = encoding
         self.outbox = Outbox(limits.outbox_bytes_max)
         self.name = f"{door.name} client {transport.peer}"
+        self.received_bytes = 0
         self.last = b""
         """What is sent last, unless the client is cut off."""
         self._hub = hub
@@ -77,6 +80,7 @@ class Consumer:
         self._room = trio.Event()
         self._closing = False  # no more requests are read
         self._gone = False
+        self._consumers = hub.consumers[door.name]
 
     @property
     def closing(self) -> bool:
@@ -88,6 +92,11 @@ class Consumer:
         """Whether anything is delivered to this client."""
         return bool(self._active)
 
+    @property
+    def subscriptions(self) -> int:
+        """Names that are delivered to this client."""
+        return len(self._active)
+
     async def serve(
         self, read: Callable[[], Any], linger: Callable[[], Awaitable[None]] = _go
     ) -> None:
@@ -95,6 +104,7 @@ class Consumer:
 
         `linger` waits for the client to have read the goodbye, before the connection is closed.
         """
+        self._consumers.add(self)
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
@@ -112,6 +122,7 @@ class Consumer:
                     await self._sender.drain()
                     await linger()
             self._transport.close()
+            self._consumers.discard(self)
 
     def perform(self, action: Action | PublishRun) -> None:
         """Do what one request asks. Its reply is written in its turn, sooner or later."""
@@ -172,14 +183,18 @@ class Consumer:
         """Disconnect the client; it is told why if it still reads. Idempotent."""
         if self._gone or self._scope.cancel_called:
             return
-        self.complain("consumer_disconnected", code, reason)
+        self._hub.flood_log.warning(
+            "consumer_disconnected", code=code, consumer=self.name, reason=reason
+        )
+        self._consumers.cut(code)
         self._forget()  # now: nothing may be delivered behind the farewell
         self.last = b""
         self.outbox.truncate(self._door.farewell(code, reason))
         self._scope.cancel()
 
     def complain(self, event: str, code: str, reason: str) -> None:
-        """Log what is wrong with the client."""
+        """Log and count what is wrong with the client."""
+        self._consumers.fault(code)
         self._hub.flood_log.warning(event, code=code, consumer=self.name, reason=reason)
 
     def recheck(self, session: Authorized) -> None:
@@ -208,6 +223,7 @@ class Consumer:
         self._publish(run, [each.tag for each in publishes], order or self._turns)
 
     def _publish(self, run: PublishRun, tags: Sequence[Any], order: Order) -> None:
+        self._consumers.published += len(tags)
         turn, outcomes = order.reserve(len(tags)), self._door.outcomes
 
         def done(results: Sequence[Outcome]) -> None:

@@ -3,18 +3,23 @@
 Everything here is synchronous, hence atomic between checkpoints: a task puts something in (a
 batch from a node, requests of a client, news from discovery) and then calls `flush`, which sends
 what has become due in one go.
+
+Long because the parts of a sidecar meet here and nowhere else.
 """
 
 import random
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import Any
 
+import attrs
 import structlog
 import trio
 
 from fanout.config import SidecarConfig
-from fanout.core.dispatch import Dispatch
+from fanout.core.dispatch import Dispatch, DispatchStatistics
 from fanout.core.hearing import Hearing
+from fanout.core.histogram import LONG_SECONDS, Histogram, HistogramStatistics
 from fanout.core.membership import (
     Effect,
     Membership,
@@ -28,11 +33,12 @@ from fanout.core.membership import (
 )
 from fanout.core.subscriptions import Line, Subscriptions
 from fanout.runtime.census import Census
+from fanout.runtime.consumers import Consumers, ConsumersStatistics
 from fanout.runtime.gate import Gate
 from fanout.runtime.local_client import ENCODERS, LocalClient, client_limits
 from fanout.runtime.logs import FloodLog
-from fanout.runtime.node_link import NodeLink
-from fanout.runtime.publisher import Publisher
+from fanout.runtime.node_link import NodeLink, NodeStatistics
+from fanout.runtime.publisher import Publisher, PublisherStatistics
 from fanout.runtime.transport import Network
 from fanout.values import (
     CONTROL_CHANNEL,
@@ -53,6 +59,22 @@ from fanout.wire.records import decode_control, encode_control
 from fanout.wire.replies import pack
 
 log = structlog.get_logger()
+
+
+@attrs.frozen(kw_only=True)
+class HubStatistics:
+    """A sidecar's membership, subscriptions, fan-out and publishing."""
+
+    nodes: tuple[NodeStatistics, ...]
+    consumers: tuple[ConsumersStatistics, ...]  # of each door
+    dispatch: DispatchStatistics
+    publisher: PublisherStatistics
+    unconfirmed: int  # names that a client waits for
+    joins: HistogramStatistics  # of nodes, as seen from here
+    drains: HistogramStatistics
+    conflicts: int  # agents that were noticed to use another one's node id
+    sidecars: int  # known, this one included
+    frozen: bool  # no discovery instance can be read
 
 
 class Hub:
@@ -83,6 +105,10 @@ class Hub:
             on_deadline=self.deadline_moved,
         )
         self.nodes: dict[NodeId, NodeLink] = {}
+        self.consumers = {door: Consumers(door) for door in ("resp", "ws")}
+        self.joins = Histogram(LONG_SECONDS)
+        self.drains = Histogram(LONG_SECONDS)
+        self._conflicts = 0
         self.on_change: Callable[[], None] = lambda: None
         """Called when what this sidecar tells discovery about itself may have changed."""
         self.on_gap: Callable[[NodeId, str], None] = lambda _node, _reason: None
@@ -134,21 +160,28 @@ class Hub:
 
     def on_pushes(self, line: Line, pushes: list[list[Any]]) -> None:
         """Take what a node has pushed: mostly messages to fan out."""
+        others = 0
         for push in self.dispatch.take(pushes):
             kind = push[0]
             if kind == b"message":
+                others += 1
                 if push[1].startswith(RESERVED_PREFIX):
                     self._on_control(line.node, push[1], push[2])
             elif kind == b"pmessage":
-                if not push[2].startswith(RESERVED_PREFIX):
+                if push[2].startswith(RESERVED_PREFIX):
+                    others += 1
+                else:
                     self.dispatch.pmessage(push[1], push[2], push[3])
             elif kind in (b"subscribe", b"psubscribe", b"unsubscribe", b"punsubscribe"):
+                others += 1
                 self.subscriptions.acknowledge(
                     line,
                     subscribed=kind in (b"subscribe", b"psubscribe"),
                     kind=Kind.PATTERN if kind[0] == b"p"[0] else Kind.CHANNEL,
                     name=push[1],
                 )
+        if (node := self.nodes.get(line.node)) is not None:
+            node.received += len(pushes) - others
 
     def _on_control(self, node: NodeId, channel: bytes, payload: bytes) -> None:
         link = self.nodes.get(node)
@@ -227,6 +260,7 @@ class Hub:
                     log.info("member_left", node=record.node, reason=reason)
                     self.nodes.pop(record.node).leave()
                 case NodeConflict(record, rival):
+                    self._conflicts += 1
                     log.error(
                         "member_conflict",
                         node=record.node,
@@ -291,4 +325,40 @@ class Hub:
         closed = sorted(name for name, node in active.items() if not node.usable)
         if closed:
             return f"cannot publish to {', '.join(closed)}"
+        if active.keys() <= self.publisher.refusing(trio.current_time()):
+            return "every active node refuses publishes"
         return ""
+
+    def facts(self) -> dict[str, Any]:
+        """Return what readiness rests on, for people."""
+        now = trio.current_time()
+        age = self.membership.read_age(now)
+        return {
+            "nodes": {
+                name: {
+                    "state": node.record.state.value,
+                    "covered": node.covered,
+                    "deaf": node.deaf,
+                    "usable": node.usable,
+                }
+                for name, node in sorted(self.nodes.items())
+            },
+            "fenced": sorted(self.publisher.refusing(now)),
+            "discovery_readable": not self.membership.frozen,
+            "discovery_age_seconds": None if age == inf else round(age, 3),
+        }
+
+    def statistics(self) -> HubStatistics:
+        """Return how the sidecar is, and what has passed."""
+        return HubStatistics(
+            nodes=tuple(node.statistics() for node in self.nodes.values()),
+            consumers=tuple(each.statistics() for each in self.consumers.values()),
+            dispatch=self.dispatch.statistics(),
+            publisher=self.publisher.statistics(),
+            unconfirmed=self.subscriptions.unconfirmed,
+            joins=self.joins.statistics(),
+            drains=self.drains.statistics(),
+            conflicts=self._conflicts,
+            sidecars=len(self.membership.sidecars),
+            frozen=self.membership.frozen,
+        )

@@ -3,11 +3,14 @@
 A link speaks RESP3, so that one connection can subscribe and run commands. It lives for one
 connection only; whoever wants it back makes a new one. Commands are queued synchronously and go
 out together at the next `flush`: what many local clients want in one turn is one write.
+
+Long because all that can end a connection ends it in one place.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+import attrs
 import trio
 
 from fanout.config import RedisAddress
@@ -42,6 +45,22 @@ def _ignore(_value: Any) -> None:
     """Do nothing with a push or an end of batch."""
 
 
+@attrs.frozen
+class LinkStatistics:
+    """Bytes of one connection."""
+
+    received_bytes: int = 0
+    sent_bytes: int = 0
+    waiting_bytes: int = 0  # now, for Redis to read them
+
+    def __add__(self, other: "LinkStatistics") -> "LinkStatistics":
+        return LinkStatistics(
+            self.received_bytes + other.received_bytes,
+            self.sent_bytes + other.sent_bytes,
+            self.waiting_bytes + other.waiting_bytes,
+        )
+
+
 class Link:
     """A connected Redis. Make it with `connect`, run `run` as a task, then submit commands."""
 
@@ -58,6 +77,7 @@ class Link:
         """Called after each batch of replies and pushes, synchronously."""
         self.received_at = trio.current_time()
         """When bytes last arrived (trio's clock)."""
+        self._received_bytes = 0
 
     @property
     def lost(self) -> bool:
@@ -73,6 +93,14 @@ class Link:
     def answered(self) -> int:
         """Commands answered since the start; it stands still while Redis does."""
         return self._in_flight.answered
+
+    def statistics(self) -> LinkStatistics:
+        """Return what has passed since the connection was made, and what waits."""
+        return LinkStatistics(
+            received_bytes=self._received_bytes,
+            sent_bytes=self._outbox.handed,
+            waiting_bytes=self._outbox.size,
+        )
 
     def submit(self, command: bytes, on_answer: OnAnswer) -> None:
         """Queue a packed command; `on_answer` is called exactly once, synchronously, later."""
@@ -159,6 +187,7 @@ class Link:
                     self.close("Redis closed the connection")
                     return
                 self.received_at = trio.current_time()
+                self._received_bytes += len(data)
                 self._take(data)
                 self.on_batch()
         except LinkLost as lost:

@@ -3,7 +3,8 @@
 import contextlib
 import logging
 import sys
-from typing import TextIO, cast
+from collections.abc import MutableMapping
+from typing import Any, TextIO, cast
 
 import structlog
 import trio
@@ -11,6 +12,9 @@ import trio
 from fanout.core.throttle import Throttle
 
 log = structlog.get_logger()
+
+VALUE_CHARACTERS_MAX = 1024
+"""How much is shown of any value: others choose some, such as what a Redis says."""
 
 NAME_BYTES_MAX = 64
 """How much of a channel name is shown."""
@@ -30,8 +34,11 @@ class _StandardError:
             sys.stderr.flush()
 
 
-def configure_logging(level: str, form: str) -> None:
-    """Set up structlog for this process. `form` is auto, console or json."""
+def configure_logging(level: str, form: str, *further: structlog.typing.Processor) -> None:
+    """Set up structlog for this process. `form` is auto, console or json.
+
+    `further` processors see each event before it is written.
+    """
     console = form == "console" or (form == "auto" and sys.stderr.isatty())
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
@@ -43,6 +50,8 @@ def configure_logging(level: str, form: str) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _shown,
+            *further,
             structlog.processors.format_exc_info,
             renderer,
         ],
@@ -51,6 +60,19 @@ def configure_logging(level: str, form: str) -> None:
         ),
         logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _StandardError())),
     )
+
+
+def _shown(
+    _logger: object, _name: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Escape and cut texts: what others say must not end a line, or speak to a terminal."""
+    for key, value in event.items():
+        if isinstance(value, str) and (
+            len(value) > VALUE_CHARACTERS_MAX or not value.isprintable()
+        ):
+            cut = value[:VALUE_CHARACTERS_MAX]
+            event[key] = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in cut)
+    return event
 
 
 class FloodLog:

@@ -11,22 +11,26 @@ Long because both connections, and what may be missed by them, are the state of 
 """
 
 import random
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Protocol
 
+import attrs
 import structlog
 import trio
 
 from fanout.config import SidecarConfig
 from fanout.core.backoff import Backoff, jittered, spread_seconds
+from fanout.core.histogram import Histogram
 from fanout.core.in_flight import Answer
 from fanout.core.membership import Membership
 from fanout.core.subscriptions import Batch, Line, Subscriptions
 from fanout.core.users import CTL_USER, DATA_USER
 from fanout.errors import CommandFailed, LinkLost
 from fanout.runtime.identity import WrongIdentity, check_identity, identify
-from fanout.runtime.link import Link, OnAnswer, use_link
+from fanout.runtime.link import Link, LinkStatistics, OnAnswer, use_link
 from fanout.runtime.login import node_address
 from fanout.runtime.publisher import Publisher
 from fanout.runtime.transport import Network
@@ -65,6 +69,8 @@ class Owner(Protocol):
     probe_channel: bytes
     publisher: Publisher
     on_gap: Callable[[NodeId, str], None]
+    joins: Histogram
+    drains: Histogram
 
     def on_pushes(self, line: Line, pushes: list[list[Any]]) -> None:
         """Take what the node has pushed."""
@@ -74,6 +80,26 @@ class Owner(Protocol):
 
     def flush(self) -> None:
         """Send everything that has become due."""
+
+
+@attrs.frozen(kw_only=True)
+class NodeStatistics:
+    """One node as this sidecar sees it. Counts are since the sidecar has known the node."""
+
+    node: NodeId
+    state: NodeState
+    covered: bool
+    deaf: bool
+    usable: bool
+    published: int  # messages handed to it
+    received: int  # messages it delivered
+    bytes: LinkStatistics  # of both connections
+    connects: Mapping[str, int]  # user -> connections on which the node has proved its identity
+    link_failures: Mapping[str, int]  # user -> connections lost, and attempts that failed
+    probes: int
+    probe_failures: int
+    probe_seconds: float  # how long the last one took that came back; 0 before the first
+    gaps: Mapping[str, int]  # reason -> times
 
 
 class NodeLink:
@@ -102,6 +128,17 @@ class NodeLink:
         self._heard = False  # whether the present or last connection could subscribe
         self._ended: int | None = None  # the incarnation whose END was read
         self._renewed = trio.Event()
+        self.published = 0
+        """Messages handed to the node since the start."""
+        self.received = 0
+        """Messages that the node delivered since the start."""
+        self._since = trio.current_time()  # in the present state
+        self._past = LinkStatistics()  # of connections that have ended
+        self._connects: Counter[str] = Counter()
+        self._link_failures: Counter[str] = Counter()
+        self._probes = self._probe_failures = 0
+        self._probe_seconds = 0.0
+        self._gaps: Counter[str] = Counter()
 
     @property
     def covered(self) -> bool:
@@ -129,6 +166,8 @@ class NodeLink:
     def observe(self, record: NodeRecord) -> None:
         """Follow news of discovery; a new life or address needs new connections."""
         before, self.record = self.record, record
+        if (record.state, record.incarnation) != (before.state, before.incarnation):
+            self._note_stay(before.state, record)
         if (record.incarnation, record.endpoint) != (before.incarnation, before.endpoint):
             for link in (self._ctl, self.data):
                 if link is not None:
@@ -138,7 +177,28 @@ class NodeLink:
 
     def leave(self) -> None:
         """Give up both connections for good."""
+        self._note_stay(self.record.state, None)
         self._scope.cancel()
+
+    def statistics(self) -> NodeStatistics:
+        """Return how the node is, and what has passed."""
+        links = (self._ctl, self.data)
+        return NodeStatistics(
+            node=self.record.node,
+            state=self.record.state,
+            covered=self.covered,
+            deaf=self.deaf,
+            usable=self.usable,
+            published=self.published,
+            received=self.received,
+            bytes=sum((each.statistics() for each in links if each is not None), self._past),
+            connects=MappingProxyType(dict(self._connects)),
+            link_failures=MappingProxyType(dict(self._link_failures)),
+            probes=self._probes,
+            probe_failures=self._probe_failures,
+            probe_seconds=self._probe_seconds,
+            gaps=MappingProxyType(dict(self._gaps)),
+        )
 
     def subscribe(self, batch: Batch) -> None:
         """Send a batch of subscriptions, if it belongs to the present connection."""
@@ -177,7 +237,7 @@ class NodeLink:
                 nursery.start_soon(self._keep, CTL_USER, self._control)
                 nursery.start_soon(self._keep, DATA_USER, self._publishing)
         if self._missed:
-            self._hub.on_gap(self.record.node, "left")
+            self._tell_gap("left")
 
     async def _keep(self, user: str, session: Callable[[Link], Awaitable[None]]) -> None:
         """Connect, run `session` until the link ends, wait, and so on.
@@ -200,6 +260,7 @@ class NodeLink:
                     timeout_seconds=self._timings.connect_timeout_seconds,
                 )
             except (LinkLost, CommandFailed) as lost:
+                self._link_failures[user] += 1
                 bound.warning("link_lost", reason=str(lost))
                 if isinstance(lost, WrongIdentity) and self.data is not None:
                     self.data.close(lost.reason)  # nothing of clients goes there
@@ -224,6 +285,7 @@ class NodeLink:
         hub, incarnation = self._hub, self.record.incarnation
         line = self.line = hub.subscriptions.open(self.record.node)
         self._ctl = link
+        self._connects[CTL_USER] += 1
         self._was_covered = False
         link.on_pushes = partial(hub.on_pushes, line)
         link.on_batch = self._batch_done
@@ -234,6 +296,7 @@ class NodeLink:
         finally:
             hub.subscriptions.close(line)
             self.line = self._ctl = None
+            self._retire(link)
             if self._was_covered and self._ended != incarnation:
                 self._gap("lost")
             hub.links_changed()
@@ -261,15 +324,18 @@ class NodeLink:
             answers: list[Answer] = []
             self.control(pack(b"GET", IDENTITY_KEY), answers.append)
             self.control(pack(b"PUBLISH", hub.probe_channel, b""))
+            self._probes += 1
             since = trio.current_time()
             while not self._probe_back.is_set():
                 # What comes meanwhile was published before it, and may be much.
                 deadline = max(since, link.received_at) + timings.probe_timeout_seconds
                 if deadline <= trio.current_time():
                     self._heard = False
+                    self._probe_failures += 1
                     raise LinkLost("a probe published on the node did not come back")
                 with trio.move_on_at(deadline):
                     await self._probe_back.wait()
+            self._probe_seconds = trio.current_time() - since
             check_identity(answers[0], self.record)  # it was asked for before
 
     async def _publishing(self, link: Link) -> None:
@@ -277,6 +343,7 @@ class NodeLink:
         await identify(link, self.record, self._timings.connect_timeout_seconds)
         hub = self._hub
         self.data = link
+        self._connects[DATA_USER] += 1
         link.on_batch = self._publishes_answered
         try:
             hub.links_changed()
@@ -284,6 +351,7 @@ class NodeLink:
             await self._watch_data(link)
         finally:
             self.data = None
+            self._retire(link)
             hub.links_changed()
             hub.flush()
 
@@ -308,12 +376,32 @@ class NodeLink:
         """Report that messages may have been missed, unless nobody publishes on the node yet."""
         if self._missed or self.record.state is not NodeState.JOINING:
             self._missed = reason == "lost"
-            self._hub.on_gap(self.record.node, reason)
+            self._tell_gap(reason)
+
+    def _tell_gap(self, reason: str) -> None:
+        self._gaps[reason] += 1
+        self._hub.on_gap(self.record.node, reason)
+
+    def _retire(self, link: Link) -> None:
+        """Keep what was counted of a connection that ends."""
+        self._past += attrs.evolve(link.statistics(), waiting_bytes=0)
+
+    def _note_stay(self, state: NodeState, after: NodeRecord | None) -> None:
+        """Count how long a join or a drain took that ends now: for `after`, or with the node."""
+        now = trio.current_time()
+        if state is NodeState.DRAINING:
+            self._hub.drains.add(now - self._since)
+        elif state is NodeState.JOINING and after and after.state is NodeState.ACTIVE:
+            self._hub.joins.add(now - self._since)
+        self._since = now
 
     def _set_deaf(self, *, deaf: bool) -> None:
         if deaf is not self.deaf:
             self.deaf = deaf
-            event = "node_deaf" if deaf else "node_heard"
-            log.warning(event, node=self.record.node, state=self.record.state.value)
+            log.warning(
+                "node_deaf" if deaf else "node_heard",
+                node=self.record.node,
+                state=self.record.state.value,
+            )
             self._hub.links_changed()
             self._hub.flush()

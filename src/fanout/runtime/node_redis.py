@@ -31,6 +31,17 @@ from fanout.wire.records import encode_record
 log = structlog.get_logger()
 
 
+@attrs.frozen(kw_only=True)
+class RedisStatistics:
+    """An agent's hold on its node's Redis."""
+
+    cooperative: str  # why the agent cannot fence the node; empty when it can
+    link_failures: int  # connections lost, and attempts that failed
+    probes: int
+    probe_failures: int
+    probe_seconds: float  # how long the last one took that came back; 0 before the first
+
+
 class NodeRedis:
     """The node's Redis.
 
@@ -63,6 +74,18 @@ class NodeRedis:
         self._cooperative_because = ""
         self._probe_channel = RESERVED_PREFIX + b"probe:node:" + config.id.encode()
         self._probe_back = trio.Event()
+        self._link_failures = self._probes = self._probe_failures = 0
+        self._probe_seconds = 0.0
+
+    def statistics(self) -> RedisStatistics:
+        """Return how the hold is, and what has passed."""
+        return RedisStatistics(
+            cooperative=self._cooperative_because,
+            link_failures=self._link_failures,
+            probes=self._probes,
+            probe_failures=self._probe_failures,
+            probe_seconds=self._probe_seconds,
+        )
 
     async def run(self) -> None:
         """Keep a link to the node's Redis, which is started first if it is ours.
@@ -158,6 +181,7 @@ class NodeRedis:
                     timeout_seconds=self._timings.connect_timeout_seconds,
                 )
             except (LinkLost, CommandFailed) as error:
+                self._link_failures += 1
                 log.warning("redis_lost", redis=str(address), reason=str(error))
             finally:
                 self._link = None
@@ -189,6 +213,7 @@ class NodeRedis:
         with trio.move_on_after(self._timings.probe_timeout_seconds) as scope:
             found = await link.call("GET", IDENTITY_KEY)
         if scope.cancelled_caught:
+            self._probe_failures += 1
             raise LinkLost("the node's Redis does not answer")
         if on is link and found != raw:
             raise LinkLost("the identity is gone: is this Redis another one's replica?")
@@ -221,11 +246,15 @@ class NodeRedis:
 
     async def _probe(self, link: Link) -> None:
         self._probe_back = trio.Event()
+        self._probes += 1
+        began = trio.current_time()
         with trio.move_on_after(self._timings.probe_timeout_seconds) as scope:
             await link.call("PUBLISH", self._probe_channel, b"")
             await self._probe_back.wait()
         if scope.cancelled_caught:
+            self._probe_failures += 1
             raise LinkLost("a probe published on the node did not come back")
+        self._probe_seconds = trio.current_time() - began
 
     def _on_pushes(self, pushes: list[list[object]]) -> None:
         if any(push[0] == b"message" for push in pushes):

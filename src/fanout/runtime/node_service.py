@@ -1,7 +1,11 @@
-"""The agent beside one node: runs the `Agent` machine against a Redis and discovery."""
+"""The agent beside one node: runs the `Agent` machine against a Redis and discovery.
+
+Long because what an agent does at any moment rests on all its parts.
+"""
 
 from collections.abc import Callable
 from functools import partial
+from math import inf
 
 import structlog
 import trio
@@ -23,8 +27,12 @@ from fanout.core.agent import (
 from fanout.core.membership import Membership
 from fanout.core.rival import owner_name
 from fanout.errors import CommandFailed, FanoutError, LinkLost
+from fanout.runtime.admin import Readiness
+from fanout.runtime.agent_metrics import AGENT_METRICS, NodeServiceStatistics
 from fanout.runtime.certificates import Contexts
 from fanout.runtime.console import announce_ready
+from fanout.runtime.loop_watch import LoopWatch
+from fanout.runtime.monitoring import labels_of, start_admin
 from fanout.runtime.node_redis import NodeRedis
 from fanout.runtime.registry import Registry
 from fanout.runtime.signals import Stop, open_signal_stop
@@ -35,6 +43,7 @@ from fanout.values import (
     End,
     NodeId,
     NodeRecord,
+    NodeState,
     Snapshot,
 )
 from fanout.wire.records import encode_control
@@ -61,7 +70,7 @@ async def run_node(
     Without `stop` the first SIGTERM or SIGINT drains the node and a second one ends it at once.
 
     Raises:
-        ConfigError: a Redis to be spawned cannot be.
+        ConfigError: a Redis to be spawned cannot be, or the admin address cannot be bound.
         NodeIdTaken: another agent lives under this node's id.
 
     """
@@ -124,11 +133,26 @@ class _NodeService:
         self._left = trio.Event()
         self._written: NodeRecord | None = None
         self._refused: DrainRequest | None = None
+        self._world = world
+        self._loop = LoopWatch()
+        self._admin = ""  # its URL, where there is one
 
     async def run(self) -> int:
         """Run everything; return the exit code."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
+            if self._config.admin is not None:
+                self._admin = await start_admin(
+                    nursery,
+                    self._world,
+                    self._config.admin,
+                    readiness=self._readiness,
+                    table=AGENT_METRICS,
+                    statistics=self.statistics,
+                    loop=self._loop,
+                    tls=self._contexts.server,
+                    hosts=self._config.host,
+                )
             nursery.start_soon(self._registry.run)
             nursery.start_soon(self._act)
             nursery.start_soon(self._keep_time)
@@ -140,6 +164,37 @@ class _NodeService:
             log.info("node_left")
             nursery.cancel_scope.cancel()
         return 1 if self._stop.now.is_set() and not self._left.is_set() else 0
+
+    def statistics(self) -> NodeServiceStatistics:
+        """Return how the agent is, and what has passed."""
+        return NodeServiceStatistics(
+            labels=labels_of("fanout-node", self._config),
+            agent=self._agent.statistics(),
+            redis=self._redis.statistics(),
+            discovery=self._registry.statistics(),
+            loop_lag=self._loop.statistics(),
+            unready=self._readiness().unready,
+        )
+
+    def _readiness(self) -> Readiness:
+        agent = self._agent.statistics()
+        age = self._membership.read_age(trio.current_time())
+        state = agent.state.value if agent.state is not None else "starting"
+        unready = ""
+        if not agent.vouched:
+            unready = "its Redis does not return what is published on it"
+        elif agent.state is not NodeState.ACTIVE:
+            waits = f"; waits for {', '.join(agent.missing)}" if agent.missing else ""
+            unready = f"publishing is closed: the node is {state}{waits}"
+        elif self._stop.requested.is_set():
+            unready = "it was told to leave"
+        facts = {
+            "state": state,
+            "missing": list(agent.missing),
+            "discovery_readable": not self._membership.frozen,
+            "discovery_age_seconds": None if age == inf else round(age, 3),
+        }
+        return Readiness(unready, facts)
 
     async def _leave_on_stop(self) -> None:
         await self._stop.requested.wait()
@@ -247,9 +302,10 @@ class _NodeService:
                 )
                 if not self._announced:
                     self._announced = True
+                    admin = f" admin={self._admin}" if self._admin else ""
                     self._announce(
                         f"ready node={record.node} redis={record.endpoint} "
-                        f"state={record.state.value}"
+                        f"state={record.state.value}{admin}"
                     )
             case PublishEnd(incarnation):
                 end = encode_control(End(NodeId(self._config.id), incarnation))

@@ -7,7 +7,7 @@ What is unknown is never tried again: a second copy would be a duplicate.
 Long because what is fenced, held and tried again must keep one order.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import accumulate
@@ -19,6 +19,7 @@ import trio
 
 from fanout.core.choices import Choices
 from fanout.core.fences import Fences
+from fanout.core.histogram import SHORT_SECONDS, Histogram, HistogramStatistics
 from fanout.core.in_flight import Answer
 from fanout.core.run import Run
 from fanout.core.subscriptions import Line
@@ -27,6 +28,7 @@ from fanout.runtime.link import Link
 from fanout.values import (
     CONTROL_CHANNEL,
     Fence,
+    FenceMode,
     NodeId,
     NodeRecord,
     NotPublished,
@@ -47,6 +49,9 @@ FENCE_TIMEOUT_SECONDS = 1.0
 FENCE_RECENT_SECONDS = 10.0
 """A node not published to for so long needs no fence: what it carried has arrived."""
 
+REFUSED_SECONDS = 10.0
+"""How long a node that refused a publish counts as fenced, unless it executes one before."""
+
 
 _NONE: Mapping[NodeId, str] = MappingProxyType({})
 
@@ -58,8 +63,23 @@ class Receivers(Protocol):
         """Count the local receivers of a channel."""
 
 
+@attrs.frozen
+class PublisherStatistics:
+    """What became of publishes since the start, and what waits now."""
+
+    executed: HistogramStatistics  # from the request to the node's answer
+    failed: Mapping[str, int]  # code, or `unknown` -> messages
+    retries: int  # a node refused a message, and another one was asked
+    waiting: int  # messages that no node can take now
+    waiting_bytes: int
+    fence_timeouts: int
+
+
 class PublishNode(Protocol):
     """What the publisher asks a node it may publish to."""
+
+    published: int
+    """Messages handed to the node since the start."""
 
     @property
     def record(self) -> NodeRecord:
@@ -120,6 +140,10 @@ class Publisher:
         self._fences: Fences[_Attempt] = Fences(timeout_seconds=FENCE_TIMEOUT_SECONDS)
         self._used: dict[NodeId, float] = {}  # deadline of the last publish on each node
         self._deadline: float | None = None  # of what is published before the next flush
+        self._executed = Histogram(SHORT_SECONDS)
+        self._failures: Counter[str] = Counter()
+        self._retries = 0
+        self._refused_at: dict[NodeId, float] = {}  # nodes whose fence is shut
 
     def use(self, nodes: Mapping[NodeId, PublishNode]) -> None:
         """Publish to these nodes from now on; each has a data link."""
@@ -147,6 +171,7 @@ class Publisher:
             link = node.data
             assert link is not None  # noqa: S101 - `_parts` has just seen to it
             self._dirty[link] = None
+            node.published += len(indexes)
             on_answers = partial(self._answered, run, indexes, node, self._deadline)
             if len(parts) == 1:
                 link.submit_all(run.data, run.ends, on_answers)
@@ -188,11 +213,23 @@ class Publisher:
             if type(answer) is not int:
                 break
             outcomes.append(answer - own + local if answer > own else local)
+        whole = len(outcomes) == len(answers)
+        executed = len(outcomes) if whole else sum(type(each) is int for each in answers)
+        if executed:
+            self._note_executed(node, deadline, executed)
         if len(outcomes) == len(run.channels):
             run.settle_all(outcomes)
             return
         for index, answer in zip(indexes, answers, strict=True):
             self._attempted(_Attempt(run, index, deadline), node, answer)
+
+    def _note_executed(self, node: PublishNode, deadline: float, executed: int) -> None:
+        """Count messages that a node has just executed."""
+        link = node.data
+        now = link.received_at if link is not None else trio.current_time()
+        self._executed.add(now - deadline + self._timeout_seconds, executed)
+        if self._refused_at:
+            self._refused_at.pop(node.record.node, None)
 
     def flush(self) -> None:
         """Send what was submitted since the last flush."""
@@ -206,13 +243,29 @@ class Publisher:
         while self._parked and self._parked[0].deadline <= now:
             attempt = self._parked.popleft()
             self._parked_bytes -= len(attempt.command)
-            attempt.done(self._failure(attempt))
+            self._fail(attempt, self._failure(attempt))
         self._resubmit(self._fences.expire(now))
 
     def next_deadline(self) -> float:
         """Return when `expire` has something to do; infinity when idle."""
         parked = self._parked[0].deadline if self._parked else float("inf")
         return min(parked, self._fences.next_deadline())
+
+    def refusing(self, now: float) -> frozenset[NodeId]:
+        """Return the nodes that are fenced off, though they may be active: they refuse publishes."""
+        recent = now - REFUSED_SECONDS
+        return frozenset(node for node, at in self._refused_at.items() if at > recent)
+
+    def statistics(self) -> PublisherStatistics:
+        """Return what became of publishes, and what waits."""
+        return PublisherStatistics(
+            executed=self._executed.statistics(),
+            failed=MappingProxyType(dict(self._failures)),
+            retries=self._retries,
+            waiting=len(self._parked),
+            waiting_bytes=self._parked_bytes,
+            fence_timeouts=self._fences.timeouts,
+        )
 
     def fencing(self, node: NodeId) -> bool:
         """Return whether sidecars have yet to receive what was published on a node."""
@@ -269,19 +322,26 @@ class Publisher:
                 self._fences.hold(fence, attempt.channel, attempt)
                 return
         self._used[name] = attempt.deadline
-        link.submit(attempt.command, partial(self._attempted, attempt, node))
+        node.published += 1
+        link.submit(attempt.command, partial(self._attempt_answered, attempt, node))
         self._dirty[link] = None
 
     def _park(self, attempt: _Attempt) -> None:
         """Hold a publish until a node can take it, in order, for as long as its deadline."""
         size = len(attempt.command)
         if self._parked_bytes + size > PARKED_BYTES_MAX:
-            attempt.done(NotPublished("no_node", "no node can be published to, and too many wait"))
+            why = "no node can be published to, and too many wait"
+            self._fail(attempt, NotPublished("no_node", why))
             return
         if not self._parked:
             self._on_deadline()
         self._parked.append(attempt)
         self._parked_bytes += size
+
+    def _attempt_answered(self, attempt: _Attempt, node: PublishNode, answer: Answer) -> None:
+        if type(answer) is int:
+            self._note_executed(node, attempt.deadline, 1)
+        self._attempted(attempt, node, answer)
 
     def _attempted(self, attempt: _Attempt, node: PublishNode, answer: Answer) -> None:
         if type(answer) is int:
@@ -292,23 +352,30 @@ class Publisher:
 
     def _failed(self, attempt: _Attempt, node: PublishNode, answer: Answer) -> None:
         if isinstance(answer, LinkLost) and answer.written:
-            attempt.done(OutcomeUnknown(f"the node was lost with the message: {answer.reason}"))
+            why = f"the node was lost with the message: {answer.reason}"
+            self._fail(attempt, OutcomeUnknown(why))
         elif isinstance(answer, LinkLost):
             self._submit(attempt)  # parked until the choice of nodes follows the loss
         elif isinstance(answer, ReplyError):
             self._refused(attempt, node, error_text(answer))
         else:
-            attempt.done(OutcomeUnknown(f"the node answered {answer!r:.64}"))
+            self._fail(attempt, OutcomeUnknown(f"the node answered {answer!r:.64}"))
+
+    def _fail(self, attempt: _Attempt, outcome: NotPublished | OutcomeUnknown) -> None:
+        self._failures[outcome.code if isinstance(outcome, NotPublished) else "unknown"] += 1
+        attempt.done(outcome)
 
     def _refused(self, attempt: _Attempt, node: PublishNode, why: str) -> None:
         """Try elsewhere what a node refused; fail when no node is left or the time is over."""
-        attempt.tried = {**attempt.tried, node.record.node: why}
-        if (
-            attempt.deadline <= trio.current_time()
-            or not self._choices.nodes.keys() - attempt.tried.keys()
-        ):
-            attempt.done(self._failure(attempt))
+        now, name = trio.current_time(), node.record.node
+        attempt.tried = {**attempt.tried, name: why}
+        # Elsewhere it may be about the channel: a fence of ours leaves the user every channel.
+        if node.record.fence is FenceMode.ACL and why.startswith("NOPERM"):
+            self._refused_at[name] = now
+        if attempt.deadline <= now or not self._choices.nodes.keys() - attempt.tried.keys():
+            self._fail(attempt, self._failure(attempt))
         else:
+            self._retries += 1
             self._submit(attempt)
 
     @staticmethod

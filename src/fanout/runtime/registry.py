@@ -242,8 +242,12 @@ class Registry:
             instance.write_errors[code] += 1
         if code != instance.error:
             instance.error = code
-            event = "discovery_write_failed" if code else "discovery_write_recovered"
-            log.warning(event, instance=str(instance.address.primary), code=code, reason=reason)
+            log.warning(
+                "discovery_write_failed" if code else "discovery_write_recovered",
+                instance=str(instance.address.primary),
+                code=code,
+                reason=reason,
+            )
         return not code
 
     async def _keep_writer(self, instance: _Instance) -> None:

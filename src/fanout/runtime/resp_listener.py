@@ -87,6 +87,7 @@ class _Client:
         while not consumer.closing and (
             data := await self._transport.receive_some(RECEIVE_BYTES_MAX)
         ):
+            consumer.received_bytes += len(data)
             try:
                 self._handle(data)
             except RemoteProtocolError as error:
@@ -141,4 +142,5 @@ async def serve_resp(hub: Hub, listener: Listener, wall_milliseconds: Callable[[
         clients_max=limits.clients_max,
         connects_per_second_max=limits.connects_per_second_max,
         refusal=resp.error("ERR max number of clients reached"),
+        on_refused=hub.consumers[DOOR.name].refuse,
     )

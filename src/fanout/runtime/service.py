@@ -12,14 +12,18 @@ import trio
 from fanout.config import SidecarConfig, TlsFiles
 from fanout.errors import ConfigError
 from fanout.runtime.adjuncts import Adjunct, Sidecar, keep_running, survive
+from fanout.runtime.admin import Readiness
 from fanout.runtime.certificates import Contexts
 from fanout.runtime.console import announce_ready
 from fanout.runtime.file_limit import raise_file_limit
 from fanout.runtime.gate import Gate
 from fanout.runtime.hub import Hub
+from fanout.runtime.loop_watch import LoopWatch
+from fanout.runtime.monitoring import labels_of, start_admin
 from fanout.runtime.presence import Presence
 from fanout.runtime.registry import Registry
 from fanout.runtime.resp_listener import serve_resp
+from fanout.runtime.sidecar_metrics import SIDECAR_METRICS, SidecarStatistics
 from fanout.runtime.signals import Stop, open_signal_stop
 from fanout.runtime.tls import TlsListener
 from fanout.runtime.transport import Listener, Network
@@ -103,7 +107,9 @@ async def _run(
         presence = Presence(hub, registry, incarnation=world.wall_milliseconds(), rng=rng)
         nursery.start_soon(_stop_at_once, stop, nursery.cancel_scope)
         nursery.start_soon(_reload_on, stop, gate, contexts)
-        admin = await _start_admin(nursery, beside, hub, adjuncts, contexts.server)
+        admin = await _start_admin(
+            nursery, beside, hub, stop, adjuncts=adjuncts, tls=contexts.server
+        )
         nursery.start_soon(registry.run)
         nursery.start_soon(hub.keep_time)
         nursery.start_soon(presence.run)
@@ -124,7 +130,7 @@ async def _run(
             secure = "s" if contexts.server is not None else ""
             announce(
                 f"ready resp={resp.endpoint} ws=ws{secure}://{ws.endpoint}/ "
-                f"admin=http{secure}://{admin}/ nodes={len(hub.active)}"
+                f"admin={admin} nodes={len(hub.active)}"
             )
             log.info("sidecar_ready", nodes=len(hub.active))
             beside.ready.set()
@@ -192,27 +198,43 @@ async def _start_admin(
     nursery: trio.Nursery,
     beside: Sidecar,
     hub: Hub,
+    stop: Stop,
+    *,
     adjuncts: Sequence[Adjunct],
     tls: ssl.SSLContext | None,
-) -> Endpoint:
-    config = beside.config
-    try:
-        endpoint: Endpoint = await nursery.start(
-            partial(
-                beside.world.serve_admin,
-                config.admin,
-                hub.unready,
-                origins=config.origin,
-                tls=tls,
-                hosts=config.host,
-                routes=tuple(chain.from_iterable(each.routes(beside) for each in adjuncts)),
-            )
+) -> str:
+    config, loop = beside.config, LoopWatch()
+
+    def readiness() -> Readiness:
+        unready = hub.unready()
+        if stop.requested.is_set():
+            unready = "it leaves"
+        elif not unready and not beside.ready.is_set():
+            unready = "its doors are not open yet"
+        return Readiness(unready, hub.facts())
+
+    def statistics() -> SidecarStatistics:
+        return SidecarStatistics(
+            labels=labels_of("fanout-sidecar", config),
+            hub=hub.statistics(),
+            discovery=beside.registry.statistics(),
+            loop_lag=loop.statistics(),
+            unready=readiness().unready,
         )
-    except OSError as error:
-        raise ConfigError(
-            f"--admin: cannot listen on {config.admin}: {error.strerror or error}"
-        ) from error
-    return endpoint
+
+    return await start_admin(
+        nursery,
+        beside.world,
+        config.admin,
+        readiness=readiness,
+        table=SIDECAR_METRICS,
+        statistics=statistics,
+        loop=loop,
+        tls=tls,
+        hosts=config.host,
+        origins=config.origin,
+        routes=tuple(chain.from_iterable(each.routes(beside) for each in adjuncts)),
+    )
 
 
 async def _until_ready(hub: Hub, nodes_min: int) -> None:

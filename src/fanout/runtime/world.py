@@ -10,8 +10,9 @@ import attrs
 import trio
 from starlette.routing import BaseRoute
 
-from fanout.runtime.admin import serve_admin
+from fanout.runtime.admin import Readiness, serve_admin
 from fanout.runtime.certificates import Contexts
+from fanout.runtime.loop_watch import LoopWatch
 from fanout.runtime.tls import TlsNetwork
 from fanout.runtime.transport import Network, SocketNetwork
 from fanout.values import Endpoint
@@ -23,8 +24,9 @@ class ServeAdmin(Protocol):
     async def __call__(
         self,
         endpoint: Endpoint,
-        unready: Callable[[], str],
+        readiness: Callable[[], Readiness],
         *,
+        loop: LoopWatch,
         origins: Sequence[str],
         tls: ssl.SSLContext | None,
         hosts: Sequence[str],

@@ -168,6 +168,7 @@ class WebSocketClient:
         if not data:
             self.consumer.last = b""
             return False
+        self.consumer.received_bytes += len(data)
         for event in self._server.events(data):
             self._perform(event)
         self._publish()

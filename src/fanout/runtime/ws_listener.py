@@ -7,7 +7,7 @@ import trio
 from fanout.runtime.accept import accept_clients
 from fanout.runtime.hub import Hub
 from fanout.runtime.transport import Listener, Transport
-from fanout.runtime.ws_client import WebSocketClient
+from fanout.runtime.ws_client import DOOR, WebSocketClient
 from fanout.values import NodeId
 from fanout.wire import bridge_frames
 from fanout.wire.callers import Callers
@@ -45,6 +45,7 @@ class WebSocketDoor:
                 clients_max=limits.clients_max,
                 connects_per_second_max=limits.connects_per_second_max,
                 refusal=b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n",
+                on_refused=self._hub.consumers[DOOR.name].refuse,
             )
 
     def _users_changed(self) -> None:

@@ -75,7 +75,7 @@ class Edge:
         )
         self._changed = trio.Event()
         self._reports, self._to_send = trio.open_memory_channel[Report](REPORTS_MAX)
-        self._flood = FloodLog()
+        self._flood_log = FloodLog()
         self._ready = False
 
     async def run(self) -> None:
@@ -103,10 +103,10 @@ class Edge:
         try:
             purge = decode_purge(data)
         except UnknownVersion:
-            self._flood.warning("purge_of_unknown_version", code="version")
+            self._flood_log.warning("purge_of_unknown_version", code="version")
             self._plan.owe("unknown_version", now)
         except RemoteProtocolError as error:
-            self._flood.warning("purge_unreadable", code="unreadable", why=ascii(str(error)))
+            self._flood_log.warning("purge_unreadable", code="unreadable", why=ascii(str(error)))
         else:
             log.info(
                 "purge_received",
@@ -126,7 +126,7 @@ class Edge:
                 continue
             failure = await self._cache.apply(job.target)
             if failure is not None:
-                self._flood.warning("cache_failed", code=failure.code, why=failure.message)
+                self._flood_log.warning("cache_failed", code=failure.code, why=failure.message)
             elif not job.settled:
                 log.debug("purge_applied_once", ids=job.ids)
             self._tell(self._plan.finish(job, trio.current_time(), failure))
@@ -149,7 +149,7 @@ class Edge:
             try:
                 self._reports.send_nowait(effect)
             except trio.WouldBlock:
-                self._flood.warning("report_dropped", code="overflow")
+                self._flood_log.warning("report_dropped", code="overflow")
 
     async def _report(self) -> None:
         channel = report_channel(self._config.pool)
@@ -157,7 +157,7 @@ class Edge:
             try:
                 await self._client.publish(channel, encode_report(report))
             except RequestFailed as failure:
-                self._flood.warning("report_failed", code=failure.code, why=str(failure))
+                self._flood_log.warning("report_failed", code=failure.code, why=str(failure))
 
     async def _watch(self) -> None:
         """Log when the sidecar is away and when it is back."""

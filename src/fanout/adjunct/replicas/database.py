@@ -214,8 +214,12 @@ class Database:
             self._router.observe(endpoint, position, now)
             told, self._told[endpoint] = self._told.get(endpoint, ""), reason
         if bool(told) != bool(reason):
-            event_name = "database_server_lost" if reason else "database_server_recovered"
-            log.warning(event_name, database=self.name, server=str(endpoint), reason=reason or told)
+            log.warning(
+                "database_server_lost" if reason else "database_server_recovered",
+                database=self.name,
+                server=str(endpoint),
+                reason=reason or told,
+            )
 
     def sweep(self) -> None:
         """Close the connections to servers that are no longer used."""
