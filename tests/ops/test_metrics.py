@@ -1,6 +1,7 @@
 """Metrics tell what happened, under the names that the docs list, and nothing a client chooses."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,13 +104,13 @@ def total(samples: dict[tuple[str, ...], float], name: str, *last: str) -> float
     )
 
 
-async def publish_all(client: Client) -> None:
-    """Publish one message on each channel, in one run."""
+async def publish_all(client: Client, channels: Sequence[bytes] = CHANNELS) -> None:
+    """Publish one message on each channel, all of them in one go."""
     outcomes: list[Answer] = []
-    for channel in CHANNELS:
+    for channel in channels:
         client.link.submit(pack(b"PUBLISH", channel, b"canary"), outcomes.append)
     client.link.flush()
-    await until(lambda: len(outcomes) == len(CHANNELS))
+    await until(lambda: len(outcomes) == len(channels))
 
 
 async def test_every_message_is_counted_once_at_each_place(autojump_clock: MockClock) -> None:
@@ -148,6 +149,20 @@ async def test_every_message_is_counted_once_at_each_place(autojump_clock: MockC
     assert total(one, "fanout_consumer_received_bytes_total", "resp") > 20 * len(b"canary")
     assert one["fanout_sidecars",] == 2
     assert one["fanout_node_join_seconds_count",] == 0  # they were active when it came
+
+
+async def test_messages_that_come_as_one_run_are_counted_each(autojump_clock: MockClock) -> None:
+    """A run is forwarded as it came, and answered as one."""
+    async with memory_fleet(nodes=1, sidecars=1) as fleet:
+        client = await fleet.client("sidecar-1")
+        for _ in range(2):  # from the second on the channel is known
+            await publish_all(client, [b"c"] * 64)
+        samples = await fleet.admin["sidecar-1"].samples()
+
+    assert samples["fanout_consumer_published_messages_total", "resp"] == 128
+    assert samples["fanout_node_published_messages_total", "node-1"] == 128
+    assert samples["fanout_publishes_total", "executed"] == 128
+    assert total(samples, "fanout_publish_seconds_count") == 128
 
 
 async def test_nothing_that_clients_choose_is_a_label(autojump_clock: MockClock) -> None:
