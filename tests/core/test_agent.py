@@ -349,3 +349,38 @@ def test_of_two_that_began_together_the_younger_ends() -> None:
     younger = active()
     assert younger.found(0, other(1), 1) == ()
     assert younger.found(0, other(2), 1) == (Outdone(other(2)),)
+
+
+def test_what_an_agent_waited_for_is_counted() -> None:
+    """How long, and whether a deadline ended it; the log is not all that tells."""
+    machine, _ = joined()
+    machine.looked(sidecars(), {}, 0)
+    machine.told(100, 0)
+    assert machine.statistics().missing == (SidecarId("s"),)
+    machine.advance(30)
+    machine.drain(100)
+    waiting = machine.statistics()
+    machine.advance(130)
+    machine.counted(100, 1, 0, 131)
+    machine.advance(160)
+    gone = machine.statistics()
+
+    assert (waiting.state, waiting.state_since) == (NodeState.DRAINING, 100)
+    assert waiting.missing == (SidecarId("s"),)
+    assert waiting.deadlines_missed == {"join": 1, "publishers": 0, "subscribers": 0}
+    assert (waiting.joins.count, waiting.joins.seconds) == (1, 30)
+    assert gone.deadlines_missed == {"join": 1, "publishers": 1, "subscribers": 1}
+    assert (gone.drains.count, gone.drains.seconds) == (1, 60)
+    assert (gone.state, gone.missing, gone.lives, gone.sidecars) == (NodeState.GONE, (), 1, 1)
+    assert gone.heartbeat_at == 160
+
+
+def test_waits_that_end_in_time_miss_no_deadline() -> None:
+    """Neither a join nor a drain of which everybody has heard."""
+    machine = active(sidecars(covered=COVERED))
+    machine.drain(10)
+    machine.looked(sidecars(stopped=COVERED), {}, 11)
+    machine.counted(100, 0, 0, 12)
+
+    assert machine.state is NodeState.GONE
+    assert not any(machine.statistics().deadlines_missed.values())

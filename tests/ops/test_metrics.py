@@ -1,22 +1,27 @@
 """Metrics tell what happened, under the names that the docs list, and nothing a client chooses."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanout.config import Limits
 from fanout.core.histogram import Histogram
+from fanout.core.in_flight import Answer
 from fanout.errors import CommandFailed
 from fanout.runtime.agent_metrics import AGENT_METRICS
 from fanout.runtime.common_metrics import COMMON_METRICS
+from fanout.runtime.loop_watch import LoopWatch
 from fanout.runtime.metrics import Family, words
 from fanout.runtime.sidecar_metrics import SIDECAR_METRICS
 from fanout.testing.network import MemoryNetwork
 from fanout.values import Endpoint
+from fanout.wire.records import NODE
 from fanout.wire.replies import pack
 from tests.runtime.fleet import TIMINGS, Client, MemoryFleet, memory_fleet, until
 
@@ -99,12 +104,13 @@ def total(samples: dict[tuple[str, ...], float], name: str, *last: str) -> float
     )
 
 
-async def publish_all(client: Client) -> None:
-    """Publish one message on each channel, in one run."""
-    begun = len(client.outcomes)
-    for channel in CHANNELS:
-        client.publish_soon(channel, b"canary")
-    await until(lambda: len(client.outcomes) == begun + len(CHANNELS))
+async def publish_all(client: Client, channels: Sequence[bytes] = CHANNELS) -> None:
+    """Publish one message on each channel, all of them in one go."""
+    outcomes: list[Answer] = []
+    for channel in channels:
+        client.link.submit(pack(b"PUBLISH", channel, b"canary"), outcomes.append)
+    client.link.flush()
+    await until(lambda: len(outcomes) == len(channels))
 
 
 async def test_every_message_is_counted_once_at_each_place(autojump_clock: MockClock) -> None:
@@ -143,6 +149,20 @@ async def test_every_message_is_counted_once_at_each_place(autojump_clock: MockC
     assert total(one, "fanout_consumer_received_bytes_total", "resp") > 20 * len(b"canary")
     assert one["fanout_sidecars",] == 2
     assert one["fanout_node_join_seconds_count",] == 0  # they were active when it came
+
+
+async def test_messages_that_come_as_one_run_are_counted_each(autojump_clock: MockClock) -> None:
+    """A run is forwarded as it came, and answered as one."""
+    async with memory_fleet(nodes=1, sidecars=1) as fleet:
+        client = await fleet.client("sidecar-1")
+        for _ in range(2):  # from the second on the channel is known
+            await publish_all(client, [b"c"] * 64)
+        samples = await fleet.admin["sidecar-1"].samples()
+
+    assert samples["fanout_consumer_published_messages_total", "resp"] == 128
+    assert samples["fanout_node_published_messages_total", "node-1"] == 128
+    assert samples["fanout_publishes_total", "executed"] == 128
+    assert total(samples, "fanout_publish_seconds_count") == 128
 
 
 async def test_nothing_that_clients_choose_is_a_label(autojump_clock: MockClock) -> None:
@@ -211,6 +231,8 @@ async def test_a_node_that_dies_shows_in_every_figure(autojump_clock: MockClock)
     assert dead["fanout_node_deaf", "node-2"] == 1
     assert dead["fanout_node_covered", "node-2"] == 0
     assert dead["fanout_node_usable", "node-2"] == 0
+    assert dead["fanout_node_received_bytes_total", "node-2"] > 0  # of links that are no more
+    assert dead["fanout_node_sent_bytes_total", "node-2"] > 0
     assert dead["fanout_node_deaf", "node-1"] == 0
     assert dead["fanout_ready",] == 0
     assert "node-2" in readiness.unready
@@ -265,7 +287,10 @@ async def test_a_sidecar_is_unready_while_every_node_refuses_its_publishes(
         await shut(fleet, "node-1", is_open=False)
         await publish_all(client)
         some = admin.readiness()
-        retries = (await admin.samples())["fanout_publish_retries_total",]
+        samples = await admin.samples()
+        retries = samples["fanout_publish_retries_total",]
+        assert total(samples, "fanout_node_published_messages_total") == 20 + retries
+        assert samples["fanout_publishes_total", "executed"] == 20
         await shut(fleet, "node-2", is_open=False)
         with pytest.raises(CommandFailed, match="publish_failed"):
             await client.publish(b"c", b"x")
@@ -288,6 +313,83 @@ async def test_a_sidecar_is_unready_while_every_node_refuses_its_publishes(
     assert again.unready == ""
     assert silent == ["every active node refuses publishes", ""]
     assert failed == 2
+
+
+async def test_a_sidecar_is_ready_from_its_first_client_to_the_word_to_leave(
+    autojump_clock: MockClock,
+) -> None:
+    """Whoever sends it clients must not do so before or after."""
+    async with memory_fleet(nodes=0, sidecars=0) as fleet:
+        sidecar = await fleet.sidecar("sidecar-1", wait=False, nodes_min=2)
+        await until(lambda: "sidecar-1" in fleet.admin)
+        readiness = fleet.admin["sidecar-1"].readiness
+        alone = readiness().unready
+        await fleet.node("node-1")
+        await until(lambda: readiness().unready == "its doors are not open yet")
+        assert not sidecar.ready.is_set()
+        await fleet.node("node-2")
+        await sidecar.ready.wait()
+        ready = readiness().unready
+        sidecar.stop.requested.set()
+        leaving = readiness().unready
+        samples = await fleet.admin["sidecar-1"].samples()
+
+    assert (alone, ready, leaving) == ("no active node is known", "", "it leaves")
+    assert samples["fanout_ready",] == 0
+
+
+async def test_a_channel_that_nodes_refuse_makes_no_sidecar_unready(
+    autojump_clock: MockClock,
+) -> None:
+    """In cooperative mode the operator's user may have few channels, and any client asks for more."""
+    async with memory_fleet(nodes=0, sidecars=0) as fleet:
+        fleet.node_login = ("managed", "canary")
+        await fleet.node("node-1")
+        await fleet.sidecar("sidecar-1")
+        user = fleet.redis["node-1"]._users[b"managed"]
+        for rule in (b"resetchannels", b"&__fanout:*", b"&allowed"):
+            user.apply(rule)
+        client = await fleet.client("sidecar-1")
+        with pytest.raises(CommandFailed, match="NOPERM"):
+            await client.publish(b"other", b"x")
+        readiness = fleet.admin["sidecar-1"].readiness()
+        agent = await fleet.admin["node-1"].samples()
+
+    assert readiness.unready == ""
+    assert agent["fanout_agent_cooperative",] == 1
+
+
+async def test_two_agents_with_one_id_are_noticed(autojump_clock: MockClock) -> None:
+    """By the sidecar that finds the younger one's record."""
+    async with memory_fleet(nodes=1, sidecars=1) as fleet:
+        fleet.network.cut("node-1", "discovery-1")  # else the agents settle it among themselves
+        record = NODE.decode(fleet.discovery[0].peek(NODE.key("default", "node-1").encode()) or b"")
+        rival = attrs.evolve(record, owner="rival", version=record.version + 1)
+        door = await fleet.network.connect(fleet.discovery[0].endpoint)
+        door.send_nowait(pack(b"SET", NODE.key("default", "node-1").encode(), NODE.encode(rival)))
+        await trio.sleep(2 * TIMINGS.poll_interval_seconds)
+        samples = await fleet.admin["sidecar-1"].samples()
+        door.close()
+
+    assert samples["fanout_node_conflicts_total",] == 1
+
+
+async def test_a_loop_that_is_held_up_is_late(mock_clock: MockClock) -> None:
+    """By what it was held up for, once what was due is run."""
+    loop = LoopWatch()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(loop.run)
+        await wait_all_tasks_blocked()
+        mock_clock.jump(0.25)
+        await wait_all_tasks_blocked()
+        mock_clock.jump(1.0)
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+
+    assert loop.last_seconds == pytest.approx(0.75)
+    found = loop.statistics()
+    assert found.count == 2
+    assert found.seconds == pytest.approx(0.75)
 
 
 async def test_readiness_tells_how_old_the_view_is_and_survives_discovery(

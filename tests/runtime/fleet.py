@@ -216,6 +216,7 @@ class MemoryFleet:
         limits: Limits | None = None,
         users: str = "",
         adjuncts: Sequence[Adjunct] = (),
+        nodes_min: int = 1,
     ) -> Service:
         """Start a sidecar and wait until it is ready."""
         config = SidecarConfig(
@@ -233,7 +234,8 @@ class MemoryFleet:
         if self.node_login is not None:
             username, password = self.node_login
             config = attrs.evolve(config, node_username=username, node_password=password)
-        return await self._start(name, partial(run_sidecar, config, adjuncts=adjuncts), wait=wait)
+        run = partial(run_sidecar, config, adjuncts=adjuncts, nodes_min=nodes_min)
+        return await self._start(name, run, wait=wait)
 
     async def client(self, sidecar: str, username: str = "", password: str = "") -> Client:
         """Connect a client to a sidecar."""

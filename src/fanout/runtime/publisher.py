@@ -213,8 +213,9 @@ class Publisher:
             if type(answer) is not int:
                 break
             outcomes.append(answer - own + local if answer > own else local)
-        whole = len(outcomes) == len(answers)
-        executed = len(outcomes) if whole else sum(type(each) is int for each in answers)
+        executed = len(outcomes)
+        if executed < len(answers):
+            executed = sum(type(each) is int for each in answers)
         if executed:
             self._note_executed(node, deadline, executed)
         if len(outcomes) == len(run.channels):
@@ -369,8 +370,8 @@ class Publisher:
         """Try elsewhere what a node refused; fail when no node is left or the time is over."""
         now, name = trio.current_time(), node.record.node
         attempt.tried = {**attempt.tried, name: why}
-        # Elsewhere it may be about the channel: a fence of ours leaves the user every channel.
-        if node.record.fence is FenceMode.ACL and why.startswith("NOPERM"):
+        # In cooperative mode it may be about the channel: the user there is not of our making.
+        if node.record.fence is FenceMode.ACL:
             self._refused_at[name] = now
         if attempt.deadline <= now or not self._choices.nodes.keys() - attempt.tried.keys():
             self._fail(attempt, self._failure(attempt))
