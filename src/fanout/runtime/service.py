@@ -15,7 +15,6 @@ from fanout.runtime.adjuncts import Adjunct, Sidecar, keep_running, survive
 from fanout.runtime.admin import Readiness
 from fanout.runtime.certificates import Contexts
 from fanout.runtime.console import announce_ready
-from fanout.runtime.file_limit import raise_file_limit
 from fanout.runtime.gate import Gate
 from fanout.runtime.hub import Hub
 from fanout.runtime.loop_watch import LoopWatch
@@ -61,7 +60,6 @@ async def run_sidecar(
 
     """
     if stop is None:
-        raise_file_limit(2 * config.limits.clients_max)  # at each of two doors
         async with open_signal_stop() as signals:
             return await run_sidecar(
                 config,
@@ -110,6 +108,7 @@ async def _run(
         admin = await _start_admin(
             nursery, beside, hub, stop, adjuncts=adjuncts, tls=contexts.server
         )
+        world.allow_clients(2 * config.limits.clients_max)  # at each of two doors
         nursery.start_soon(registry.run)
         nursery.start_soon(hub.keep_time)
         nursery.start_soon(presence.run)

@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute
 
 from fanout.runtime.admin import Readiness, serve_admin
 from fanout.runtime.certificates import Contexts
+from fanout.runtime.file_limit import raise_file_limit
 from fanout.runtime.loop_watch import LoopWatch
 from fanout.runtime.tls import TlsNetwork
 from fanout.runtime.transport import Network, SocketNetwork
@@ -48,8 +49,10 @@ class World:
     rng: random.Random = attrs.field(factory=random.Random)
     wall_milliseconds: Callable[[], int] = _wall_milliseconds
     serve_admin: ServeAdmin = serve_admin
+    allow_clients: Callable[[int], None] = lambda _clients: None
+    """Called with how many clients there may be; see `fanout.runtime.file_limit`."""
 
 
 def real_world(contexts: Contexts) -> World:
     """Return the world as it is, with TLS where an address asks for it."""
-    return World(network=TlsNetwork(SocketNetwork(), contexts))
+    return World(network=TlsNetwork(SocketNetwork(), contexts), allow_clients=raise_file_limit)
