@@ -22,7 +22,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "fanout": (set(), set()),
     "fanout.errors": (set(), {"attrs"}),
     "fanout.values": ({"fanout.errors"}, {"attrs"}),
-    "fanout.config": (VALUES, {"attrs", "redis"}),
+    "fanout.config": (VALUES | {"fanout.config"}, {"attrs", "redis"}),
     "fanout.core": (VALUES | {"fanout.core"}, {"attrs"}),
     "fanout.wire": (VALUES | {"fanout.wire"}, {"attrs", "hiredis", "wsproto"}),
     "fanout.runtime": (

@@ -1,0 +1,51 @@
+"""Every setting of the commands: one table for flags, environment, files and help.
+
+A field's metadata says what it means, in which unit, and what raising it costs. Nothing here reads
+the environment; the commands collect a mapping of texts and numbers and hand it over.
+"""
+
+from fanout.config.addresses import DiscoveryAddress, RedisAddress, mask, split_urls
+from fanout.config.fleet import FleetConfig
+from fanout.config.gateway import (
+    DnsConfig,
+    DnsKey,
+    Gateway,
+    gateway_address,
+    gateway_host,
+    gateway_ips,
+    gateway_weight,
+)
+from fanout.config.options import flag, groups, option, options, secrets_of
+from fanout.config.parts import Limits, Timings
+from fanout.config.purge import EdgeConfig, PurgeConfig
+from fanout.config.readers import is_loopback
+from fanout.config.services import NodeConfig, SidecarConfig
+from fanout.config.shared import TlsFiles
+
+__all__ = [
+    "DiscoveryAddress",
+    "DnsConfig",
+    "DnsKey",
+    "EdgeConfig",
+    "FleetConfig",
+    "Gateway",
+    "Limits",
+    "NodeConfig",
+    "PurgeConfig",
+    "RedisAddress",
+    "SidecarConfig",
+    "Timings",
+    "TlsFiles",
+    "flag",
+    "gateway_address",
+    "gateway_host",
+    "gateway_ips",
+    "gateway_weight",
+    "groups",
+    "is_loopback",
+    "mask",
+    "option",
+    "options",
+    "secrets_of",
+    "split_urls",
+]

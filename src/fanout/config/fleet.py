@@ -1,0 +1,49 @@
+"""The settings of a look at the fleet."""
+
+from collections.abc import Mapping
+from typing import Self
+
+import attrs
+
+from fanout.config.addresses import DiscoveryAddress
+from fanout.config.options import build, option
+from fanout.config.readers import read_seconds
+from fanout.config.shared import (
+    cluster_option,
+    discovery_option,
+    tls_ca_option,
+    tls_client_cert_option,
+    tls_client_key_option,
+)
+from fanout.errors import SettingError
+
+
+@attrs.frozen(kw_only=True)
+class FleetConfig:
+    """Settings of the commands that look at a fleet from outside."""
+
+    cluster: str = cluster_option()
+    discovery: tuple[DiscoveryAddress, ...] = discovery_option()
+    timeout_seconds: float = option(
+        3.0, read_seconds, "SECONDS",
+        "How long a discovery instance may take to answer. Raising it makes an outage show later.",
+    )  # fmt: skip
+    tls_ca: str = tls_ca_option()
+    tls_client_cert: str = tls_client_cert_option()
+    tls_client_key: str = tls_client_key_option()
+
+    def __attrs_post_init__(self) -> None:
+        if not self.discovery:
+            raise SettingError(
+                "discovery: missing; give --discovery URL at least once", "discovery"
+            )
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, object]) -> Self:
+        """Build it from option names, underscored, and texts, numbers or lists.
+
+        Raises:
+            SettingError: a value is not allowed, or there is no such setting.
+
+        """
+        return build(cls, values)
