@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 
 from bench import plot as plots
-from bench import report, runner
+from bench import model, report, runner
 from bench.machine import allow_many_files
 from bench.processes import Missing
 from bench.scenarios import scenarios
@@ -111,6 +111,12 @@ def plot(results: dict[str, Any], folder: Path) -> None:
     """Draw results as SVG files in a folder."""
     for written in plots.draw(results, folder):
         click.echo(written)
+
+
+@main.command("model")
+def show_model() -> None:
+    """Print the table of docs/scaling.md: what fleets need, reckoned from measured costs."""
+    click.echo(model.table(model.Costs()), nl=False)
 
 
 # As Ctrl-C does: what was started is ended.

@@ -58,6 +58,10 @@ _VERBS = {
 }
 
 
+LATE_FACTOR = 2
+"""How many times its time a probe may take while other messages come in front of it."""
+
+
 class Owner(Protocol):
     """What a node's link needs of the hub."""
 
@@ -327,8 +331,10 @@ class NodeLink:
             self._probes += 1
             since = trio.current_time()
             while not self._probe_back.is_set():
-                # What comes meanwhile was published before it, and may be much.
-                deadline = max(since, link.received_at) + timings.probe_timeout_seconds
+                # What comes meanwhile was published before it, and may be much; yet it does not
+                # prove that anything of ours gets there.
+                limit = timings.probe_timeout_seconds
+                deadline = min(max(since, link.received_at) + limit, since + LATE_FACTOR * limit)
                 if deadline <= trio.current_time():
                     self._heard = False
                     self._probe_failures += 1
