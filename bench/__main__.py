@@ -9,8 +9,8 @@ from typing import Any
 import click
 from rich.console import Console
 
-from bench import plot as plots
 from bench import model, report, runner
+from bench import plot as plots
 from bench.machine import allow_many_files
 from bench.processes import Missing
 from bench.scenarios import scenarios
