@@ -84,8 +84,10 @@ class Page:
         """Run one command: in the background if it does not end by itself."""
         words = shlex.split(line, comments=True)
         if SERVICE.match(line) or "SUBSCRIBE" in words:
+            # The door stands for the sidecar's usual one; an agent has none unless told.
+            without = "unset FANOUT_ADMIN && " if line.startswith("fanout-node") else ""
             process = self.fleet.start(
-                "bash", "-c", f"cd {shlex.quote(str(self.folder))} && exec {line}",
+                "bash", "-c", f"cd {shlex.quote(str(self.folder))} && {without}exec {line}",
                 env=self.environment,
             )  # fmt: skip
             if "SUBSCRIBE" in words:

@@ -81,13 +81,6 @@ def test_every_way_to_log_is_seen(source: str) -> None:
     assert next(name for name, _ in told(source, "f.py")) == "x"
 
 
-@pytest.fixture(autouse=True)
-def as_before() -> Iterator[None]:
-    """Let settings of the whole process end with the test."""
-    yield
-    structlog.reset_defaults()
-
-
 def test_a_line_is_an_object_with_who_says_it(capsys: pytest.CaptureFixture[str]) -> None:
     """JSON where no person reads along, with the bound ids and the time in UTC."""
     configure_logging("info", "auto")

@@ -456,8 +456,9 @@ async def test_deadlines_that_a_stuck_sidecar_causes_are_counted(autojump_clock:
         samples = await fleet.admin["node-4"].samples()
         await until(lambda: fleet.admin["node-4"].readiness().unready == "", 60)
         joined = await fleet.admin["node-4"].samples()
+        admin = fleet.admin["node-4"]
         assert await service.leave() == 0
-        left = await fleet.admin["node-4"].samples()
+        left = await admin.samples()
 
     assert waiting.unready == "publishing is closed: the node is joining; waits for sidecar-2"
     assert samples["fanout_agent_missing_sidecars",] == 1

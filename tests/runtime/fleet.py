@@ -162,9 +162,13 @@ class MemoryFleet:
         task_status: trio.TaskStatus[Endpoint],
         **_: object,
     ) -> None:
-        self.admin[endpoint.host] = Admin(readiness, routes)
+        admin = self.admin[endpoint.host] = Admin(readiness, routes)
         task_status.started(endpoint)
-        await trio.sleep_forever()
+        try:
+            await trio.sleep_forever()
+        finally:
+            if self.admin[endpoint.host] is admin:
+                del self.admin[endpoint.host]
 
     async def start_redis(
         self, endpoint: Endpoint, managed: tuple[str, str] | None = None

@@ -1,7 +1,7 @@
 """What both commands show on their admin door: health and metrics."""
 
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -59,9 +59,18 @@ async def start_admin(
             )
         )
     except* OSError as group:
-        reason = "; ".join(str(error) for error in group.exceptions)
+        reason = "; ".join(_reasons(group))
         raise ConfigError(
             f"--admin: cannot listen on {endpoint}: {reason}; "
             "choose a free address, or port 0 for any free port"
         ) from group
     return f"http{'s' if tls is not None else ''}://{bound}/"
+
+
+def _reasons(group: BaseExceptionGroup[OSError]) -> Iterator[str]:
+    """Yield why each failed, however deep it lies."""
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _reasons(error)
+        else:
+            yield error.strerror or str(error)
