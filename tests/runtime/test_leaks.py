@@ -74,7 +74,7 @@ NODES, AT_ONCE = 100, 10
 
 @pytest.mark.timeout(600)  # hours of the fleet's time: on a busy machine minutes of ours
 async def test_nodes_leave_nothing_behind(autojump_clock: MockClock) -> None:
-    """A hundred of them, some of which crash: neither in sidecars and agents nor in discovery."""
+    """Dozens of them, some of which crash: neither in sidecars and agents nor in discovery."""
     async with memory_fleet(nodes=1, sidecars=2) as fleet:
         publisher, subscriber = await two_clients(fleet)
         await trio.sleep(LEASE)
