@@ -12,6 +12,11 @@ settings.register_profile("ci", derandomize=False, print_blob=True, deadline=Non
 settings.load_profile("ci")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long: simulated fleets keep the cores busy while live tests wait."""
+    items.sort(key=lambda item: ("/sim/" not in item.nodeid, "/live/" not in item.nodeid))
+
+
 @pytest.fixture(autouse=True)
 def logs_as_by_default() -> Iterator[None]:
     """Undo what a test sets up for its process: the next one may look at what is logged."""
