@@ -15,7 +15,7 @@ from fanout.config.gateway import (
     gateway_ips,
     gateway_weight,
 )
-from fanout.config.options import flag, groups, option, options, secrets_of
+from fanout.config.options import Configuration, flag, groups, option, options, secrets_of
 from fanout.config.parts import Limits, Timings
 from fanout.config.purge import EdgeConfig, PurgeConfig
 from fanout.config.readers import is_loopback
@@ -23,6 +23,7 @@ from fanout.config.services import NodeConfig, SidecarConfig
 from fanout.config.shared import TlsFiles
 
 __all__ = [
+    "Configuration",
     "DiscoveryAddress",
     "DnsConfig",
     "DnsKey",

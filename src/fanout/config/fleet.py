@@ -1,12 +1,9 @@
 """The settings of a look at the fleet."""
 
-from collections.abc import Mapping
-from typing import Self
-
 import attrs
 
 from fanout.config.addresses import DiscoveryAddress
-from fanout.config.options import build, option
+from fanout.config.options import Configuration, option
 from fanout.config.readers import read_seconds
 from fanout.config.shared import (
     cluster_option,
@@ -19,7 +16,7 @@ from fanout.errors import SettingError
 
 
 @attrs.frozen(kw_only=True)
-class FleetConfig:
+class FleetConfig(Configuration):
     """Settings of the commands that look at a fleet from outside."""
 
     cluster: str = cluster_option()
@@ -37,13 +34,3 @@ class FleetConfig:
             raise SettingError(
                 "discovery: missing; give --discovery URL at least once", "discovery"
             )
-
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, object]) -> Self:
-        """Build it from option names, underscored, and texts, numbers or lists.
-
-        Raises:
-            SettingError: a value is not allowed, or there is no such setting.
-
-        """
-        return build(cls, values)

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Self
 
 import attrs
 
@@ -92,31 +92,38 @@ def require_id(name: str) -> None:
         raise SettingError("id: missing; give this member of the fleet a name", "id")
 
 
-_T = TypeVar("_T")
+class Configuration:
+    """The settings of one command."""
 
+    __slots__ = ()
 
-def build(config: type[_T], values: Mapping[str, object]) -> _T:
-    """Build a configuration, parts included, from option names and their values.
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, object]) -> Self:
+        """Build it, parts included, from option names, underscored, and texts, numbers or lists.
 
-    Raises:
-        SettingError: a value is not allowed, or there is no such setting.
+        Raises:
+            SettingError: a value is not allowed, or there is no such setting.
 
-    """
-    known = options(config)
-    converted: dict[str, Any] = {}
-    for name, value in values.items():
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
-            raise SettingError(f"{name}: no such setting{hint}", name)
-        try:
-            converted[name] = known[name].metadata["convert"](value)
-        except ConfigError as error:
-            raise SettingError(f"{flag(name)}: {error}", name) from None
-    parts = {
-        part: kind(
-            **{name: converted.pop(name) for name in attrs.fields_dict(kind) if name in converted}
-        )
-        for part, kind in _parts(config).items()
-    }
-    return config(**converted, **parts)
+        """
+        known = options(cls)
+        converted: dict[str, Any] = {}
+        for name, value in values.items():
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
+                raise SettingError(f"{name}: no such setting{hint}", name)
+            try:
+                converted[name] = known[name].metadata["convert"](value)
+            except ConfigError as error:
+                raise SettingError(f"{flag(name)}: {error}", name) from None
+        parts = {
+            part: kind(
+                **{
+                    each: converted.pop(each)
+                    for each in attrs.fields_dict(kind)
+                    if each in converted
+                }
+            )
+            for part, kind in _parts(cls).items()
+        }
+        return cls(**converted, **parts)

@@ -1,13 +1,13 @@
 """The settings of purges: of an edge, and of who purges."""
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, Self
+from collections.abc import Callable
+from typing import Any
 
 import attrs
 
 from fanout.config.addresses import mask
-from fanout.config.options import build, flag, option, require_id
+from fanout.config.options import Configuration, flag, option, require_id
 from fanout.config.readers import (
     read_choice,
     read_count,
@@ -80,7 +80,7 @@ def pool_option() -> Any:
 
 
 @attrs.frozen(kw_only=True)
-class EdgeConfig:
+class EdgeConfig(Configuration):
     """Settings of the agent beside a cache."""
 
     id: str = option(
@@ -168,19 +168,9 @@ class EdgeConfig:
                 "cache",
             )
 
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, object]) -> Self:
-        """Build it from option names, underscored, and texts, numbers or lists.
-
-        Raises:
-            SettingError: a value is not allowed, or there is no such setting.
-
-        """
-        return build(cls, values)
-
 
 @attrs.frozen(kw_only=True)
-class PurgeConfig:
+class PurgeConfig(Configuration):
     """Settings of the command that purges."""
 
     id: str = option(
@@ -200,13 +190,3 @@ class PurgeConfig:
 
     def __attrs_post_init__(self) -> None:
         require_id(self.id)
-
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, object]) -> Self:
-        """Build it from option names, underscored, and texts, numbers or lists.
-
-        Raises:
-            SettingError: a value is not allowed, or there is no such setting.
-
-        """
-        return build(cls, values)

@@ -1,13 +1,10 @@
 """The settings of the two services."""
 
-from collections.abc import Mapping
-from typing import Self
-
 import attrs
 
 from fanout.config.addresses import DiscoveryAddress, RedisAddress
 from fanout.config.gateway import Gateway
-from fanout.config.options import build, option, require_id
+from fanout.config.options import Configuration, option, require_id
 from fanout.config.parts import Limits, Timings
 from fanout.config.readers import (
     is_loopback,
@@ -47,7 +44,7 @@ LOCAL_NODES_MAX = 16
 
 
 @attrs.frozen(kw_only=True)
-class SidecarConfig:
+class SidecarConfig(Configuration):
     """Settings of fanout-sidecar."""
 
     id: str = option(
@@ -153,19 +150,9 @@ class SidecarConfig:
                 "discovery",
             )
 
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, object]) -> Self:
-        """Build it from option names, underscored, and texts, numbers or lists.
-
-        Raises:
-            SettingError: a value is not allowed, or there is no such setting.
-
-        """
-        return build(cls, values)
-
 
 @attrs.frozen(kw_only=True)
-class NodeConfig:
+class NodeConfig(Configuration):
     """Settings of fanout-node."""
 
     id: str = option(
@@ -254,13 +241,3 @@ class NodeConfig:
                 "--config, or spawn on 127.0.0.1",
                 "spawn",
             )
-
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, object]) -> Self:
-        """Build it from option names, underscored, and texts, numbers or lists.
-
-        Raises:
-            SettingError: a value is not allowed, or there is no such setting.
-
-        """
-        return build(cls, values)
