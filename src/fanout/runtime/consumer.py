@@ -224,10 +224,10 @@ class Consumer:
 
     def _publish(self, run: PublishRun, tags: Sequence[Any], order: Order) -> None:
         self._consumers.published += len(tags)
-        turn, outcomes = order.reserve(len(tags)), self._door.outcomes
+        turn, reply = order.reserve(len(tags)), self._door.outcome
 
-        def done(results: Sequence[Outcome]) -> None:
-            order.complete(turn, outcomes(tags, results))
+        def done(outcomes: Sequence[Outcome]) -> None:
+            order.complete(turn, b"".join(map(reply, tags, outcomes)))
 
         self._hub.publisher.publish(Run(run.channels, run.data, run.ends, done))
 

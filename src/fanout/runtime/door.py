@@ -1,6 +1,6 @@
 """How the two doors differ, as far as a local client is concerned."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import attrs
@@ -14,8 +14,7 @@ class Door:
     """How one kind of client is answered."""
 
     name: str
-    outcomes: Callable[[Sequence[Any], Sequence[Outcome]], bytes]
-    """(tags of publishes, what became of each) -> their replies"""
+    outcome: Callable[[Any, Outcome], bytes]  # (tag of a publish, what became of it) -> reply
     farewell: Callable[[str, str], bytes]  # (code, reason) -> last bytes before the close
     confirmed: Callable[[Subscribe, tuple[NodeId, ...]], bytes] = lambda action, _: action.reply
     """(subscribe, active nodes that are not heard) -> reply"""

@@ -207,7 +207,8 @@ class Link:
             while (reply := gets()) is not NOT_YET:
                 if type(reply) is not PushNotification:
                     if pushes:
-                        pushes = self._hand_over(pushes)
+                        before, pushes = pushes, []
+                        self.on_pushes(before)
                     replies.append(reply)
                     continue
                 if replies:
@@ -221,10 +222,6 @@ class Link:
                 self.on_pushes(pushes)
             if replies:
                 self._in_flight.take(replies)
-
-    def _hand_over(self, pushes: list[list[Any]]) -> list[list[Any]]:
-        self.on_pushes(pushes)
-        return []
 
 
 async def connect(

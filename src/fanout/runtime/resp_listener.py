@@ -1,6 +1,6 @@
 """The door for Redis clients."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import inf
 from typing import Any
 
@@ -29,10 +29,6 @@ PAYLOAD_MARGIN_BYTES = 65_536
 """A payload somewhat over the limit is read whole and refused politely; beyond, we hang up."""
 
 
-def _outcomes(tags: Sequence[Any], outcomes: Sequence[Outcome]) -> bytes:
-    return b"".join(map(_outcome, tags, outcomes))
-
-
 def _outcome(tag: Any, outcome: Outcome) -> bytes:
     if tag is UNANSWERED:
         return b""
@@ -49,7 +45,7 @@ def _farewell(code: str, reason: str) -> bytes:
     return resp.error(f"ERR {code}: {reason}")
 
 
-DOOR = Door(name="resp", outcomes=_outcomes, farewell=_farewell)
+DOOR = Door(name="resp", outcome=_outcome, farewell=_farewell)
 
 
 class _Client:

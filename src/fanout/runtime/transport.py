@@ -87,14 +87,13 @@ class SocketTransport:
     """A `Transport` over a TCP or Unix socket."""
 
     unsent = False  # what the socket takes is the kernel's to send
-    __slots__ = ("_socket", "_trio_socket", "peer")
+    __slots__ = ("_socket", "peer")
 
     def __init__(self, socket: stdlib_socket.socket, peer: str) -> None:
         socket.setblocking(False)
         if socket.family in (stdlib_socket.AF_INET, stdlib_socket.AF_INET6):
             _tune(socket)
         self._socket = socket
-        self._trio_socket = trio.socket.from_stdlib_socket(socket)
         self.peer = peer
 
     def send_nowait(self, data: bytes | memoryview) -> int:
@@ -123,7 +122,9 @@ class SocketTransport:
 
     def close(self) -> None:
         """Close the socket."""
-        self._trio_socket.close()
+        if self._socket.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._socket)
+            self._socket.close()
 
 
 def _tune(socket: stdlib_socket.socket) -> None:

@@ -1,6 +1,5 @@
 """One websocket client: its handshake, its requests, and how it is left."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import trio
@@ -48,10 +47,6 @@ MESSAGE_MARGIN_BYTES = 65_536
 """Room for the rest of a request beside its payload."""
 
 
-def _outcomes(tags: Sequence[Any], outcomes: Sequence[Outcome]) -> bytes:
-    return b"".join(map(_outcome, tags, outcomes))
-
-
 def _outcome(tag: Any, outcome: Outcome) -> bytes:
     if isinstance(outcome, int):
         return bridge_frames.published_frame(tag, outcome)
@@ -68,7 +63,7 @@ def _confirmed(action: Subscribe, unheard: tuple[NodeId, ...]) -> bytes:
     return bridge_frames.confirmed_frame(action.tag, unheard)
 
 
-DOOR = Door(name="ws", outcomes=_outcomes, farewell=_farewell, confirmed=_confirmed)
+DOOR = Door(name="ws", outcome=_outcome, farewell=_farewell, confirmed=_confirmed)
 GOODBYE = _farewell("shutdown", "the sidecar leaves; connect again")
 
 
