@@ -1,14 +1,13 @@
 """The subcommands of fanout-sidecar for pools of instances that users are handed out to."""
 
 import json
-import sys
 from functools import partial
 from typing import Any
 
 import click
 
 from fanout.config import DnsConfig, FleetConfig
-from fanout_cli.options import Configured, configured, run
+from fanout_cli.options import Configured, configured, needing, run
 from fanout_cli.tables import as_table
 
 _HEAD = ("POOL", "INSTANCE", "STATE", "ADDRESS", "WEIGHT", "DNS")
@@ -69,11 +68,6 @@ def dns(config_file: str | None, **flags: Any) -> None:
     When the name is as it should be one line is printed: "ready name=... addresses=...".
     """
     config = configured(DnsConfig, flags, config_file)
-    try:
+    with needing("dns", why="dns needs dnspython", extra="gateway"):
         from fanout.adjunct.gateway.dns import keep_name  # noqa: PLC0415 - not needed for help
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "dns":
-            raise
-        click.echo("Error: dns needs dnspython; pip install 'fanout[gateway]'", err=True)
-        sys.exit(2)
     run(partial(keep_name, config), config)

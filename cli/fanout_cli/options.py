@@ -7,18 +7,16 @@ import gc
 import os
 import re
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 import click
 
 import fanout
 from fanout.config import (
-    DnsConfig,
-    EdgeConfig,
-    FleetConfig,
+    Configuration,
     NodeConfig,
-    PurgeConfig,
     SidecarConfig,
     flag,
     groups,
@@ -27,7 +25,7 @@ from fanout.config import (
     secrets_of,
     split_urls,
 )
-from fanout.errors import ConfigError, FanoutError, SettingError
+from fanout.errors import ConfigError, FanoutError, SettingError, leaves
 from fanout.runtime.toml_file import read_toml
 
 INTERRUPTED = 130
@@ -52,7 +50,7 @@ class Logged(Protocol):
         """How it is written."""
 
 
-C = TypeVar("C", SidecarConfig, NodeConfig, FleetConfig, DnsConfig, EdgeConfig, PurgeConfig)
+C = TypeVar("C", bound=Configuration)
 
 
 class Configured(click.Command):
@@ -179,10 +177,10 @@ def run(main: Callable[[], Awaitable[int]], service: Logged | None = None) -> No
     try:
         code = trio.run(main)
     except BaseException as error:
-        leaves = _leaves(error)
-        if not all(isinstance(leaf, FanoutError | KeyboardInterrupt) for leaf in leaves):
+        found = leaves(error)
+        if not all(isinstance(leaf, FanoutError | KeyboardInterrupt) for leaf in found):
             raise
-        failures = [leaf for leaf in leaves if isinstance(leaf, FanoutError)]
+        failures = [leaf for leaf in found if isinstance(leaf, FanoutError)]
         for failure in failures:
             click.echo(f"Error: {' '.join(str(failure).split())}", err=True)
         code = 1 if failures else INTERRUPTED
@@ -191,18 +189,27 @@ def run(main: Callable[[], Awaitable[int]], service: Logged | None = None) -> No
     sys.exit(code)
 
 
+@contextmanager
+def needing(*modules: str, why: str, extra: str) -> Iterator[None]:
+    """Import in the block what an extra brings; without it say how to get it, and end with 2."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in modules:
+            raise
+        click.echo(f"Error: {why}; pip install 'fanout[{extra}]'", err=True)
+        sys.exit(2)
+
+
 def _reporters(service: Logged) -> list[Any]:
     """Start Sentry where the environment asks for it; return what reports to it."""
     dsn = os.environ.get("SENTRY_DSN")
     if not dsn:
         return []
-    try:
+    with needing(
+        "sentry_sdk", "structlog_sentry", why="SENTRY_DSN needs Sentry's SDK", extra="sentry"
+    ):
         from fanout.runtime.sentry import start_sentry  # noqa: PLC0415 - seldom there
-    except ModuleNotFoundError as error:
-        if error.name not in ("sentry_sdk", "structlog_sentry"):
-            raise
-        click.echo("Error: SENTRY_DSN needs Sentry's SDK; pip install 'fanout[sentry]'", err=True)
-        sys.exit(2)
     try:
         return [start_sentry(dsn, secrets_of(service), release=fanout.__version__)]
     except ConfigError as error:
@@ -215,13 +222,6 @@ def _help(name: str, field: Any) -> str:
     default = "" if field.default in (None, "", ()) else f"; default: {shown}"
     only = ", not as a flag" if field.metadata["secret"] else ""
     return f"{field.metadata['help']}  [env: {variable(name)}{only}{default}]"
-
-
-def _leaves(error: BaseException) -> list[BaseException]:
-    """Return the exceptions that a group consists of, however deep."""
-    if not isinstance(error, BaseExceptionGroup):
-        return [error]
-    return [leaf for each in error.exceptions for leaf in _leaves(each)]
 
 
 def _refuse_secrets(config: type, given: Mapping[str, str | tuple[str, ...]]) -> None:

@@ -8,11 +8,8 @@ from typing import Any
 import click
 
 from fanout.config import EdgeConfig, PurgeConfig
-from fanout_cli.options import Configured, configured, run
+from fanout_cli.options import Configured, configured, needing, run
 from fanout_cli.tables import purge_text, purge_values
-
-EXTRA = "httpx"
-"""The library that the extra `cdn` adds."""
 
 
 @click.command(
@@ -28,13 +25,8 @@ def edge(config_file: str | None, **flags: Any) -> None:
     line is printed: "ready edge=... cache=...". SIGTERM or Ctrl-C ends it.
     """
     config = configured(EdgeConfig, flags, config_file)
-    try:
+    with needing("httpx", why="edge needs httpx", extra="cdn"):
         from fanout.adjunct.purge.edge import run_edge  # noqa: PLC0415 - needs the extra
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != EXTRA:
-            raise
-        click.echo("Error: edge needs httpx; pip install 'fanout[cdn]'", err=True)
-        sys.exit(2)
     run(partial(run_edge, config), config)
 
 

@@ -1,6 +1,13 @@
 """Every exception fanout raises on purpose; all derive from `FanoutError`."""
 
 
+def leaves(error: BaseException) -> list[BaseException]:
+    """Return the exceptions that a group consists of, however deep; of any other, itself."""
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    return [leaf for each in error.exceptions for leaf in leaves(each)]
+
+
 class FanoutError(Exception):
     """Base of all fanout errors; never raised itself."""
 

@@ -1,7 +1,7 @@
 """What both commands show on their admin door: health and metrics."""
 
 import ssl
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -10,7 +10,7 @@ from starlette.routing import BaseRoute
 
 import fanout
 from fanout.config import NodeConfig, SidecarConfig
-from fanout.errors import ConfigError
+from fanout.errors import ConfigError, leaves
 from fanout.runtime.admin import Readiness
 from fanout.runtime.loop_watch import LoopWatch
 from fanout.runtime.metrics import Table, metrics_route
@@ -59,18 +59,9 @@ async def start_admin(
             )
         )
     except* OSError as group:
-        reason = "; ".join(_reasons(group))
+        reason = "; ".join(getattr(each, "strerror", "") or str(each) for each in leaves(group))
         raise ConfigError(
             f"--admin: cannot listen on {endpoint}: {reason}; "
             "choose a free address, or port 0 for any free port"
         ) from group
     return f"http{'s' if tls is not None else ''}://{bound}/"
-
-
-def _reasons(group: BaseExceptionGroup[OSError]) -> Iterator[str]:
-    """Yield why each failed, however deep it lies."""
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _reasons(error)
-        else:
-            yield error.strerror or str(error)
