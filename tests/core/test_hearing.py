@@ -51,6 +51,24 @@ def test_a_word_said_again_is_no_news() -> None:
     assert not hearing.tell(ONE, {})
 
 
+def test_what_others_hear_is_known_of_until_the_last_of_them_does_not() -> None:
+    """Also of a node that only they know, then in its latest life."""
+    hearing = Hearing()
+    hearing.tell_covered(ONE, {A: 1, B: 1})
+    hearing.tell_covered(TWO, {A: 1, B: 2})
+    assert hearing.is_heard(A, 1)
+    assert not hearing.is_heard(A, 2)
+    assert hearing.unknown({A}) == {B: 2}
+    assert hearing.unknown({A, B}) == {}
+
+    hearing.forget(TWO)
+    assert hearing.is_heard(A, 1)
+    assert hearing.unknown({A}) == {B: 1}
+    hearing.tell_covered(ONE, {})
+    assert not hearing.is_heard(A, 1)
+    assert hearing.unknown(()) == {}
+
+
 WORDS = st.tuples(
     st.sampled_from((ONE, TWO)),
     st.none() | st.dictionaries(st.sampled_from((A, B, C)), st.integers(1, 2)),

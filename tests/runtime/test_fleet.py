@@ -457,6 +457,55 @@ async def test_an_active_node_that_many_cannot_hear_is_not_published_to(
         assert sorted(subscriber.received) == sorted(sent)
 
 
+async def test_a_node_without_an_agent_is_not_forgotten_while_others_hear_it(
+    autojump_clock: MockClock,
+) -> None:
+    """A sidecar that cannot hear it goes on saying so, and hears it when it can again."""
+    async with memory_fleet() as fleet:
+        agent = await fleet.node("node-4")
+        publisher, subscriber = await two_clients(fleet)
+        await trio.sleep(1)  # all publish on it
+        fleet.network.cut("sidecar-2", "node-4")
+        agent.scope.cancel()
+        for channel in CHANNELS:
+            subscriber.publish_soon(b"elsewhere-" + channel, b"notices that it cannot publish")
+        await trio.sleep(4 * LEASE)
+        before = carried(fleet.redis["node-4"])
+        sent = await publish_all(publisher, 0)
+        await until(lambda: len(subscriber.received) >= len(sent))
+        assert carried(fleet.redis["node-4"]) == before
+
+        fleet.network.mend("sidecar-2", "node-4")
+        await trio.sleep(NOTICE + 3)
+        sent += await publish_all(publisher, 1)
+        await trio.sleep(1)
+
+        assert carried(fleet.redis["node-4"]) > before
+        assert sorted(subscriber.received) == sorted(sent)
+
+
+async def test_a_node_that_discovery_forgot_is_not_published_to_once_a_sidecar_starts(
+    autojump_clock: MockClock,
+) -> None:
+    """Its agent is dead and others hear it: the new one says what it cannot hear."""
+    async with memory_fleet() as fleet:
+        agent = await fleet.node("node-4")
+        publisher, _ = await two_clients(fleet)
+        agent.scope.cancel()
+        await trio.sleep(4 * LEASE)
+        before = carried(fleet.redis["node-4"])
+        await publish_all(publisher, 0)
+        assert carried(fleet.redis["node-4"]) > before, "it delivers: those who hear it go on"
+
+        await fleet.sidecar("sidecar-3")
+        subscriber = await fleet.client("sidecar-3")
+        await subscriber.subscribed(*CHANNELS)
+        sent = await publish_all(publisher, 1)
+        await until(lambda: len(subscriber.received) >= len(sent))
+
+        assert sorted(subscriber.received) == sorted(sent)
+
+
 async def test_a_node_made_a_replica_is_not_used_until_it_is_itself_again(
     autojump_clock: MockClock,
 ) -> None:

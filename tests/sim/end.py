@@ -1,7 +1,8 @@
 """How a run ends: all faults are over, and what must be true of a fleet at rest is tried on it.
 
 First that it converges; then that it goes on as it is while discovery is away and when it is back;
-last that a sidecar which cannot hear a node has the others publish elsewhere.
+last that a sidecar which cannot hear a node, or does not know of it, has the others publish
+elsewhere.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,11 @@ async def end(sim: "Simulation") -> None:
     await heal(sim)
     await converge(sim)
     await without_discovery(sim)
-    await without_hearing(sim)
+    sim.watch.whole = False
+    sim.history.planned_until = trio.current_time()
+    if len(sim.agents) > 1:
+        node = sim.rng.choice(sorted(sim.agents))
+        await (without_agent if sim.rng.random() < 0.3 else without_hearing)(sim, node)
     nodes = sim.fleet.redis
     sim.history.take_logs({name: list(redis.log) for name, redis in nodes.items()})
     sim.history.connects = {name: sim.fleet.connects[name] for name in nodes}
@@ -112,13 +117,9 @@ def _take_away(sim: "Simulation", server: "FakeRedis") -> tuple["FakeRedis", boo
     return server, is_killed, keys
 
 
-async def without_hearing(sim: "Simulation") -> None:
+async def without_hearing(sim: "Simulation", node: str) -> None:
     """I15: a sidecar is cut off from a node, with discovery or without; `Watch.deaf` looks on."""
-    sim.watch.whole = False
-    sim.history.planned_until = trio.current_time()
-    if len(sim.agents) < 2:
-        return
-    node, sidecar = sim.rng.choice(sorted(sim.agents)), sim.rng.choice(sorted(sim.sidecars))
+    sidecar = sim.rng.choice(sorted(sim.sidecars))
     async with sim.traffic(SLOWER):
         if sim.rng.random() < 0.5:
             for server in sim.fleet.discovery:
@@ -127,3 +128,18 @@ async def without_hearing(sim: "Simulation") -> None:
         sim.cut_off(sidecar, node, one_way=sim.rng.random() < 0.5)
         await trio.sleep(DEAF_SECONDS + 4)
     sim.reach_again(sidecar, node)
+
+
+async def without_agent(sim: "Simulation", node: str) -> None:
+    """I15: a sidecar starts when discovery has forgotten a node that the others still hear."""
+    sim.note(f"{node}: agent crashes for good")
+    sim.busy.add(node)
+    sim.agents[node].scope.cancel()
+    await trio.sleep(1.2 * LEASE)
+    await sim.sidecar_leaves()  # makes room
+    before = set(sim.sidecars)
+    await sim.sidecar_joins()
+    (sidecar,) = set(sim.sidecars) - before
+    sim.watch.cuts[sidecar, node] = trio.current_time()
+    async with sim.traffic(SLOWER):
+        await trio.sleep(DEAF_SECONDS + 4)

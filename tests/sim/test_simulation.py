@@ -19,7 +19,7 @@ from fanout.runtime.node_link import NodeLink
 from fanout.values import End, NodeId, NodeRecord, NodeState, SidecarId
 from tests.sim.run import simulate
 
-SEEDS = 100
+SEEDS = 200
 """Half of them planned change only, half with faults; more by `python -m tests.sim`."""
 SABOTAGE_SEEDS = 500
 

@@ -113,7 +113,7 @@ class Entry(Generic[R]):
 
     record: R
     renewed_at: float
-    dead_since: float | None = None  # what the own data plane says
+    dead_since: float | None = None  # what the data plane says
     conflict: int = -1  # incarnation in which a second owner was reported
 
     @property

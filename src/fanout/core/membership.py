@@ -4,7 +4,7 @@ What holds for records of any kind is in `fanout.core.view`. Where there is a da
 removes a node only when it has been dead for `dead_seconds` as well: a node that delivers stays.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import chain
 from math import inf
 from typing import Any
@@ -88,6 +88,11 @@ class Membership(View[Effect]):
         return self._nodes.records
 
     @property
+    def absent(self) -> Iterable[NodeRecord]:
+        """The last records of the nodes that left or expired and are still remembered."""
+        return self._nodes.absent
+
+    @property
     def sidecars(self) -> Mapping[SidecarId, SidecarRecord]:
         """The present sidecars; a live view."""
         return self._sidecars.records
@@ -102,7 +107,7 @@ class Membership(View[Effect]):
         return self.take(instance, chain(snapshot.nodes, snapshot.sidecars), now)
 
     def alive(self, node: NodeId, *, alive: bool) -> None:
-        """Take what the own data plane says of a node: it delivers, or it does not.
+        """Take what the data plane says of a node: it delivers to somebody, or it does not.
 
         `dead_seconds` run from the next input that carries a time; `next_deadline` asks for one.
         """

@@ -207,7 +207,13 @@ class Hub:
     def links_changed(self) -> None:
         """Follow a change of a link or a state: who is published to, and who must confirm."""
         for name, node in self.nodes.items():
-            self.membership.alive(name, alive=node.line is not None or node.usable)
+            # Where another sidecar hears it somebody may publish: it stays, and is tried again.
+            delivers = (
+                self.hearing.is_heard(name, node.record.incarnation)
+                or node.line is not None
+                or node.usable
+            )
+            self.membership.alive(name, alive=delivers)
         self.deadline_moved()
         usable = {name: node for name, node in self.active.items() if node.usable}
         unheard = {name for name, node in usable.items() if node.deaf}
@@ -221,14 +227,31 @@ class Hub:
 
     @property
     def deaf(self) -> dict[NodeId, int]:
-        """The nodes that this sidecar cannot hear, with their lives."""
-        return {name: node.record.incarnation for name, node in self.nodes.items() if node.deaf}
+        """The nodes that this sidecar cannot hear, with their lives.
+
+        One is unknown here that others hear when its agent died before this sidecar started.
+        """
+        known = {name: node.record.incarnation for name, node in self.nodes.items() if node.deaf}
+        return known | self.unknown
+
+    @property
+    def unknown(self) -> dict[NodeId, int]:
+        """The nodes that others hear and discovery does not tell of, with their lives."""
+        unknown = self.hearing.unknown(self.nodes)
+        if unknown:  # one that left is still covered by those who have yet to learn of it
+            for record in self.membership.absent:
+                left = record.state is not NodeState.ACTIVE
+                if left and unknown.get(record.node) == record.incarnation:
+                    del unknown[record.node]
+        return unknown
 
     def _say_deaf(self) -> None:
         """Tell the other sidecars at once, by the nodes that are heard, what is not heard."""
         deaf = self.deaf
         if deaf == self._deaf:
             return
+        for name in self.unknown.keys() - self._deaf.keys():
+            log.warning("node_unknown", node=name, incarnation=deaf[name])
         self._deaf = deaf
         message = encode_control(Deaf(SidecarId(self.config.id), deaf))
         for node in self.nodes.values():
@@ -270,6 +293,7 @@ class Hub:
                 case SidecarJoined(record) | SidecarChanged(record):
                     if record.sidecar != self.config.id:
                         self.hearing.tell(record.sidecar, record.deaf)
+                        self.hearing.tell_covered(record.sidecar, record.covered)
                 case SidecarLeft(record):
                     self.hearing.forget(record.sidecar)
         if effects:
@@ -343,6 +367,7 @@ class Hub:
                 }
                 for name, node in sorted(self.nodes.items())
             },
+            "unknown": sorted(self.unknown),
             "fenced": sorted(self.publisher.refusing(now)),
             "discovery_readable": not self.membership.frozen,
             "discovery_age_seconds": None if age == inf else round(age, 3),
