@@ -6,6 +6,7 @@ Long because a vocabulary is looked up in one place.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, IntEnum
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any, NewType, Protocol, Self
 
 import attrs
@@ -37,6 +38,8 @@ Shard channels are a space of names of their own; nodes of Redis 6.2 do not know
 """
 
 PORT_MAX = 65535
+
+IPNetwork = IPv4Network | IPv6Network
 
 
 @attrs.frozen(slots=True)

@@ -13,8 +13,8 @@ import trio_websocket
 
 from fanout.client import open_client
 from fanout.core.access import digest
-from tests.live.conftest import Fleet, Process, command
-from tests.live.test_fleet import pubsub_of, until
+from tests.live.conftest import FAST, Fleet, Process, command
+from tests.live.test_fleet import direct_to, pubsub_of, until
 from tests.wire.rfc6455 import CLOSE, HANDSHAKE, TEXT, sent_frames
 
 pytestmark = pytest.mark.live
@@ -166,3 +166,21 @@ def test_a_wrong_file_is_refused_at_start(fleet: Fleet, tmp_path: Path) -> None:
         assert says in log
         assert CANARY not in log
         assert "Traceback" not in log
+
+
+def test_discovery_cannot_send_a_sidecar_to_other_networks(fleet: Fleet) -> None:
+    """A node elsewhere is said and not connected to; within the allowed networks all is as ever."""
+    fleet.add_discovery()
+    node = fleet.node("n1")
+    fleet.sidecar("s1", "--node-network", "127.0.0.0/8")
+    lost = fleet.start(
+        command("fanout-sidecar"), "--id", "s2", "--discovery", fleet.discovery[0],
+        "--resp", "127.0.0.1:0", "--ws", "127.0.0.1:0", "--admin", "127.0.0.1:0", *FAST,
+        "--node-network", "10.0.0.0/8", "--node-network", "fd00::/8",
+    )  # fmt: skip
+    until(lambda: "it is outside the allowed networks" in lost.log.read_text())
+    with direct_to(node) as direct:
+        assert direct.pubsub_numsub("__fanout:probe:s1") == [(b"__fanout:probe:s1", 1)]
+        assert direct.pubsub_numsub("__fanout:probe:s2") == [(b"__fanout:probe:s2", 0)]
+    assert b"ready" not in lost.said
+    assert lost.stop() == 0

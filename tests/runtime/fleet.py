@@ -258,7 +258,8 @@ class MemoryFleet:
 
     async def _start(self, name: str, run: Callable[..., Any], *, wait: bool) -> Service:
         service = Service()
-        world = attrs.evolve(self.world, network=self.network.host(name))
+        host = self.network.host(name)
+        world = attrs.evolve(self.world, network=host, node_network=host)
 
         async def serve() -> None:
             service.task = trio.lowlevel.current_task()

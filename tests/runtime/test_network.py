@@ -1,14 +1,76 @@
 """The network in memory behaves as sockets do."""
 
+from ipaddress import ip_network
+from pathlib import Path
+
 import pytest
 import trio
 from trio.testing import MockClock
 
+from fanout.runtime.transport import SocketNetwork
 from fanout.testing.network import MemoryNetwork
 from fanout.testing.stream import MemoryTransport
 from fanout.values import Endpoint
 
 HERE = Endpoint("here", 1)
+
+
+async def try_within(host: str, *networks: str) -> str:
+    """Listen on loopback, connect by the name of `host`; return why that failed, or nothing."""
+    listener = await SocketNetwork().bind(Endpoint("127.0.0.1", 0))
+    listener.listen()
+    target = Endpoint(host, listener.endpoint.port)
+    try:
+        transport = await SocketNetwork([ip_network(each) for each in networks]).connect(target)
+    except OSError as error:
+        return error.strerror or str(error)
+    else:
+        transport.close()
+        return ""
+    finally:
+        listener.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "networks", "allowed"),
+    [
+        ("127.0.0.1", ["127.0.0.0/8"], True),
+        ("127.0.0.1", ["10.0.0.0/8", "127.0.0.1/32"], True),
+        ("localhost", ["127.0.0.0/8"], True),
+        ("127.0.0.1", ["10.0.0.0/8"], False),
+        ("localhost", ["10.0.0.0/8", "fd00::/8"], False),
+        ("127.0.0.1", ["::/0"], False),
+        ("::ffff:127.0.0.1", ["::/0"], False),
+        ("::ffff:127.0.0.1", ["127.0.0.0/8"], True),
+    ],
+)
+async def test_only_addresses_within_the_networks_are_connected_to(
+    host: str, networks: list[str], *, allowed: bool
+) -> None:
+    """Whatever name leads there, and however the address is written."""
+    refused = await try_within(host, *networks)
+    assert refused == ("" if allowed else "it is outside the allowed networks")
+
+
+async def test_a_unix_socket_is_in_no_network(tmp_path: Path) -> None:
+    """Discovery must not have us speak to what listens on this machine's sockets."""
+    endpoint = Endpoint(path=str(tmp_path / "s"))
+    listener = await SocketNetwork().bind(endpoint)
+    listener.listen()
+    (await SocketNetwork().connect(endpoint)).close()
+    with pytest.raises(OSError, match="outside the allowed networks"):
+        await SocketNetwork([ip_network("0.0.0.0/0")]).connect(endpoint)
+    listener.close()
+
+
+async def test_why_the_last_allowed_address_failed_is_said() -> None:
+    """Not that the others are not allowed."""
+    listener = await SocketNetwork().bind(Endpoint("127.0.0.1", 0))
+    with pytest.raises(OSError, match=r"(?i)refused|could not connect|all attempts"):
+        await SocketNetwork([ip_network("127.0.0.0/8")]).connect(
+            Endpoint("localhost", listener.endpoint.port)
+        )
+    listener.close()
 
 
 async def pair(network: MemoryNetwork) -> tuple[MemoryTransport, MemoryTransport]:

@@ -3,12 +3,13 @@
 import math
 import re
 from collections.abc import Callable
+from ipaddress import ip_network
 from typing import Any
 from urllib.parse import urlsplit
 
 from fanout.config.addresses import DiscoveryAddress, RedisAddress, mask, split_urls
 from fanout.errors import ConfigError
-from fanout.values import NAME, Endpoint
+from fanout.values import NAME, Endpoint, IPNetwork
 
 
 def read_discovery(value: Any) -> tuple[DiscoveryAddress, ...]:
@@ -126,6 +127,18 @@ def read_hosts(value: Any) -> tuple[str, ...]:
     return read_words(
         value, r"[^/\s@:]+|[0-9a-fA-F:]*:[0-9a-fA-F:]*", "a name or an address, without port"
     )
+
+
+def read_networks(value: Any) -> tuple[IPNetwork, ...]:
+    """Read networks, or single addresses."""
+    form = "a network such as 10.0.0.0/8 or fd00::/8"
+    networks = []
+    for word in read_words(value, r"[0-9a-fA-F.:/]+", form):
+        try:
+            networks.append(ip_network(word))
+        except ValueError as error:
+            raise ConfigError(f"{mask(word)} is not allowed ({error}); write {form}") from None
+    return tuple(networks)
 
 
 def read_redis(value: Any) -> RedisAddress:

@@ -26,6 +26,7 @@ from fanout.config.shared import (
     discovery_option,
     log_format_option,
     log_level_option,
+    node_network_option,
     node_password_option,
     node_username_option,
     require_tls_cert,
@@ -38,7 +39,7 @@ from fanout.config.shared import (
     tls_key_option,
 )
 from fanout.errors import SettingError
-from fanout.values import Endpoint
+from fanout.values import Endpoint, IPNetwork
 
 LOCAL_NODES_MAX = 16
 
@@ -117,6 +118,7 @@ class SidecarConfig(Configuration):
     tls_client_cert: str = tls_client_cert_option()
     tls_client_key: str = tls_client_key_option()
     secret: str = secret_option()
+    node_network: tuple[IPNetwork, ...] = node_network_option()
     node_username: str = node_username_option()
     node_password: str = node_password_option()
     timings: Timings = attrs.field(factory=Timings)
@@ -207,6 +209,7 @@ class NodeConfig(Configuration):
     tls_client_cert: str = tls_client_cert_option()
     tls_client_key: str = tls_client_key_option()
     secret: str = secret_option()
+    node_network: tuple[IPNetwork, ...] = node_network_option()
     node_username: str = node_username_option()
     node_password: str = node_password_option()
     timings: Timings = attrs.field(factory=Timings)

@@ -5,7 +5,13 @@ from typing import Any, Self
 import attrs
 
 from fanout.config.options import option
-from fanout.config.readers import read_choice, read_discovery, read_name, read_text
+from fanout.config.readers import (
+    read_choice,
+    read_discovery,
+    read_name,
+    read_networks,
+    read_text,
+)
 from fanout.errors import SettingError
 
 
@@ -104,6 +110,16 @@ def secret_option() -> Any:
         "", read_text, "TEXT",
         "Secret of the fleet, the same for all nodes and sidecars: passwords of the nodes' users are made from it.",
         group="Nodes", secret=True,
+    )  # fmt: skip
+
+
+def node_network_option() -> Any:
+    """Where nodes may be."""
+    return option(
+        (), read_networks, "CIDR",
+        "Network that nodes are in, such as 10.0.0.0/8; no other address that discovery tells is "
+        "connected to. Repeat it for each. Default: any.",
+        group="Nodes", repeatable=True,
     )  # fmt: skip
 
 

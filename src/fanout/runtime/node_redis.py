@@ -1,6 +1,5 @@
 """An agent's hold on its node's Redis: started or attached to, set up, kept and probed."""
 
-import random
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -16,7 +15,7 @@ from fanout.errors import CommandFailed, LinkLost
 from fanout.runtime.link import Link, use_link
 from fanout.runtime.login import node_address
 from fanout.runtime.redis_server import spawn_redis
-from fanout.runtime.transport import Network
+from fanout.runtime.world import World
 from fanout.values import (
     IDENTITY_KEY,
     PRESENCE_CHANNEL,
@@ -47,8 +46,7 @@ class NodeRedis:
 
     Args:
         config: what the agent was told.
-        network: where connections come from.
-        rng: for jitter and the password of the agent's own user.
+        world: where connections and chance come from.
         on_up: called whenever the Redis has just proved that it delivers.
         on_down: called when it was lost.
 
@@ -57,16 +55,15 @@ class NodeRedis:
     def __init__(
         self,
         config: NodeConfig,
-        network: Network,
-        rng: random.Random,
+        world: World,
         *,
         on_up: Callable[[Redis], None],
         on_down: Callable[[], None],
     ) -> None:
         self._config = config
         self._timings = config.timings
-        self._network = network
-        self._rng = rng
+        self._world = world
+        self._rng = world.rng
         self._on_up = on_up
         self._on_down = on_down
         self._link: Link | None = None
@@ -153,7 +150,7 @@ class NodeRedis:
         address = node_address(self._config, record, users.CTL_USER)
         limit = self._timings.connect_timeout_seconds
         with trio.move_on_after(limit), suppress(LinkLost, CommandFailed):
-            await use_link(self._network, address, ask, timeout_seconds=limit)
+            await use_link(self._world.node_network, address, ask, timeout_seconds=limit)
         return found
 
     def lose(self, reason: str) -> None:
@@ -175,7 +172,7 @@ class NodeRedis:
             began = trio.current_time()
             try:
                 await use_link(
-                    self._network,
+                    self._world.network,
                     address,
                     session,
                     timeout_seconds=self._timings.connect_timeout_seconds,

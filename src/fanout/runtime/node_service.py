@@ -78,7 +78,8 @@ async def run_node(
         async with open_signal_stop() as signals:
             return await run_node(config, world=world, stop=signals, announce=announce)
     contexts = Contexts(TlsFiles.of(config))
-    service = _NodeService(config, world or real_world(contexts), contexts, stop, announce)
+    world = world or real_world(contexts, config.node_network)
+    service = _NodeService(config, world, contexts, stop, announce)
     with structlog.contextvars.bound_contextvars(cluster=config.cluster, node=config.id):
         return await service.run()
 
@@ -113,9 +114,7 @@ class _NodeService:
             rng=world.rng,
             agent_of=NodeId(config.id),
         )
-        self._redis = NodeRedis(
-            config, world.network, world.rng, on_up=self._redis_up, on_down=self._redis_down
-        )
+        self._redis = NodeRedis(config, world, on_up=self._redis_up, on_down=self._redis_down)
         started_ms = world.wall_milliseconds()
         self._agent = Agent(
             cluster=config.cluster,

@@ -73,7 +73,7 @@ async def run_sidecar(
         contexts = Contexts(TlsFiles.of(config))
         return await _run(
             config,
-            world or real_world(contexts),
+            world or real_world(contexts, config.node_network),
             contexts,
             stop=stop,
             announce=announce,
@@ -99,7 +99,7 @@ async def _run(
         _open_listener(network, config.ws, "ws", contexts.server) as ws,
         trio.open_nursery() as nursery,
     ):
-        hub = Hub(config, network, rng, nursery, gate)
+        hub = Hub(config, world.node_network, rng, nursery, gate)
         beside = _lend(config, world, hub, adjuncts)
         registry = beside.registry
         presence = Presence(hub, registry, incarnation=world.wall_milliseconds(), rng=rng)

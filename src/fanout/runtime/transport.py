@@ -10,11 +10,13 @@ import errno
 import os
 import socket as stdlib_socket
 import stat
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Protocol
 
 import trio
 
-from fanout.values import Endpoint
+from fanout.values import Endpoint, IPNetwork
 
 CONNECTION_ERRORS = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 """What any operation on a transport may raise because of the network or a close on our side."""
@@ -173,18 +175,45 @@ class SocketListener:
 
 
 class SocketNetwork:
-    """The real network."""
+    """The real network, or the part of it that is `within` some networks if any are given."""
+
+    def __init__(self, within: Sequence[IPNetwork] = ()) -> None:
+        self._within = tuple(within)
 
     async def connect(self, endpoint: Endpoint, *, tls: bool = False) -> Transport:
         """Connect by TCP or Unix socket; host names are looked up anew each time."""
         if tls:
             raise OSError(errno.EPROTONOSUPPORT, "TLS was not set up")
-        if endpoint.path:
+        stream: trio.SocketStream
+        if self._within:
+            stream = await self._connect_within(endpoint)
+        elif endpoint.path:
             stream = await trio.open_unix_socket(endpoint.path)
         else:
             stream = await trio.open_tcp_stream(endpoint.host, endpoint.port)
         plain = stdlib_socket.socket(fileno=stream.socket.detach())
         return SocketTransport(plain, str(endpoint))
+
+    async def _connect_within(self, endpoint: Endpoint) -> trio.SocketStream:
+        """Connect to the first allowed address of a host that takes the connection.
+
+        Addresses are looked at, not names: what a name means is up to whoever owns it.
+        """
+        refusal = OSError(errno.EACCES, "it is outside the allowed networks")
+        if endpoint.path:
+            raise refusal
+        found = await trio.socket.getaddrinfo(
+            endpoint.host, endpoint.port, type=stdlib_socket.SOCK_STREAM
+        )
+        for *_, address in found:
+            host = str(address[0])
+            if not any(_plain_ip(host) in network for network in self._within):
+                continue
+            try:
+                return await trio.open_tcp_stream(host, endpoint.port)
+            except OSError as error:
+                refusal = error
+        raise refusal
 
     async def bind(self, endpoint: Endpoint) -> Listener:
         """Bind a TCP or Unix address."""
@@ -202,6 +231,13 @@ class SocketNetwork:
             socket.close()
             raise
         return SocketListener(socket, Endpoint(host=endpoint.host, port=socket.getsockname()[1]))
+
+
+def _plain_ip(text: str) -> IPv4Address | IPv6Address:
+    """Return an address; one of IPv4 also where IPv6 stands for it (RFC 4291 section 2.5.5.2)."""
+    address = ip_address(text)
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
 
 
 def _bind_unix(path: str) -> stdlib_socket.socket:

@@ -16,7 +16,7 @@ from fanout.runtime.file_limit import raise_file_limit
 from fanout.runtime.loop_watch import LoopWatch
 from fanout.runtime.tls import TlsNetwork
 from fanout.runtime.transport import Network, SocketNetwork
-from fanout.values import Endpoint
+from fanout.values import Endpoint, IPNetwork
 
 
 class ServeAdmin(Protocol):
@@ -46,6 +46,10 @@ class World:
     """The network, chance, the wall clock, and HTTP; all else is up to trio's clock."""
 
     network: Network = attrs.field(factory=SocketNetwork)
+    node_network: Network = attrs.field(
+        default=attrs.Factory(lambda self: self.network, takes_self=True)
+    )
+    """For addresses of nodes, which are what others wrote to discovery."""
     rng: random.Random = attrs.field(factory=random.Random)
     wall_milliseconds: Callable[[], int] = _wall_milliseconds
     serve_admin: ServeAdmin = serve_admin
@@ -53,6 +57,13 @@ class World:
     """Called with how many clients there may be; see `fanout.runtime.file_limit`."""
 
 
-def real_world(contexts: Contexts) -> World:
-    """Return the world as it is, with TLS where an address asks for it."""
-    return World(network=TlsNetwork(SocketNetwork(), contexts), allow_clients=raise_file_limit)
+def real_world(contexts: Contexts, within: Sequence[IPNetwork] = ()) -> World:
+    """Return the world as it is, with TLS where an address asks for it.
+
+    Nodes are only looked for `within` these networks, anywhere when there are none.
+    """
+    return World(
+        network=TlsNetwork(SocketNetwork(), contexts),
+        node_network=TlsNetwork(SocketNetwork(within), contexts),
+        allow_clients=raise_file_limit,
+    )
