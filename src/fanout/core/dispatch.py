@@ -153,6 +153,16 @@ class Dispatch(Generic[C]):
             route.pending.append(push[2])
         return others
 
+    def take_run(self, channel: bytes, payloads: list[bytes]) -> bool:
+        """Take many messages of one channel; return whether any consumer here wants them."""
+        route = self._channels.get(channel)
+        if route is None:
+            return False
+        if not route.pending:
+            self._touched.append(route)
+        route.pending += payloads
+        return True
+
     def pmessage(self, pattern: bytes, channel: bytes, payload: bytes) -> None:
         """Take a message that a node delivered for a pattern."""
         route = self._patterns.get(pattern)

@@ -183,6 +183,13 @@ class Hub:
         if (node := self.nodes.get(line.node)) is not None:
             node.received += len(pushes) - others
 
+    def on_run(self, line: Line, channel: bytes, payloads: list[bytes]) -> None:
+        """Take many messages of one channel that a node has pushed in a row."""
+        if not self.dispatch.take_run(channel, payloads):
+            self.on_pushes(line, [[b"message", channel, payload] for payload in payloads])
+        elif (node := self.nodes.get(line.node)) is not None:
+            node.received += len(payloads)
+
     def _on_control(self, node: NodeId, channel: bytes, payload: bytes) -> None:
         link = self.nodes.get(node)
         if link is None:

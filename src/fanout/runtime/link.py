@@ -28,6 +28,7 @@ from fanout.wire.replies import (
     ReplyReader,
     pack,
 )
+from fanout.wire.runs import RunReader
 
 RECEIVE_BYTES_MAX = 131_072
 """One turn of the reader: large enough to amortise the wake-up, small enough to stay fair."""
@@ -73,6 +74,8 @@ class Link:
         self._lost: LinkLost | None = None
         self.on_pushes: OnPushes = _ignore
         """Called for pushes that came in a row, synchronously; must not wait and must not raise."""
+        self.runs: RunReader | None = None
+        """Takes messages that come in a row, if set, and not `on_pushes`."""
         self.on_batch: Callable[[], None] = lambda: None
         """Called after each batch of replies and pushes, synchronously."""
         self.received_at = trio.current_time()
@@ -199,6 +202,8 @@ class Link:
 
     def _take(self, data: bytes) -> None:
         """Hand over what is in the bytes, in its order: answers and pushes in a row together."""
+        if self.runs is not None:
+            data = self.runs.take(data, is_between=not self._reader.has_data())
         self._reader.feed(data)
         gets = self._reader.gets
         replies: list[Answer] = []

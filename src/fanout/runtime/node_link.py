@@ -47,6 +47,7 @@ from fanout.values import (
 )
 from fanout.wire.records import encode_control
 from fanout.wire.replies import pack
+from fanout.wire.runs import RunReader
 
 log = structlog.get_logger()
 
@@ -78,6 +79,9 @@ class Owner(Protocol):
 
     def on_pushes(self, line: Line, pushes: list[list[Any]]) -> None:
         """Take what the node has pushed."""
+
+    def on_run(self, line: Line, channel: bytes, payloads: list[bytes]) -> None:
+        """Take many messages of one channel that the node has pushed in a row."""
 
     def links_changed(self) -> None:
         """Follow a change of a link or of a node's state."""
@@ -292,6 +296,7 @@ class NodeLink:
         self._connects[CTL_USER] += 1
         self._was_covered = False
         link.on_pushes = partial(hub.on_pushes, line)
+        link.runs = RunReader(partial(hub.on_run, line))
         link.on_batch = self._batch_done
         try:
             hub.links_changed()

@@ -41,7 +41,7 @@ def publish_command(channel: bytes, payload: bytes) -> bytes:
 class ReplyReader:
     """Feed bytes, take replies: numbers, bytes, lists, dicts, `PushNotification`, `ReplyError`."""
 
-    __slots__ = ("feed", "gets")
+    __slots__ = ("feed", "gets", "has_data")
 
     def __init__(self) -> None:
         reader = hiredis.Reader(
@@ -50,6 +50,7 @@ class ReplyReader:
         # Bound once: these two are called for every batch and every message.
         self.feed = reader.feed
         self.gets = reader.gets
+        self.has_data = reader.has_data  # whether an item was fed in part
 
 
 def error_text(reply: Any) -> str:
