@@ -1,5 +1,6 @@
 """The admin HTTP door: is this service alive, and can it do its work."""
 
+import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -7,18 +8,24 @@ from typing import Any, cast
 
 import attrs
 import trio
-from hypercorn.config import Config
+from hypercorn.config import Config, Sockets
 from hypercorn.trio import serve
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fanout.runtime.loop_watch import LoopWatch
 from fanout.values import Endpoint
 from fanout.wire.callers import Callers
+
+STALL_SECONDS = 5.0
+"""How long a reader may take no bytes before its connection is ended."""
+
+SEND_BUFFER_BYTES = 131_072
+"""What the kernel holds for one reader, about; snapshots of large fleets fit."""
 
 GRACE_SECONDS = 1.0
 """How long a request may go on once the sidecar leaves."""
@@ -44,6 +51,19 @@ class _Config(Config):
     def ssl_enabled(self) -> bool:
         """Whether to speak TLS."""
         return self._tls is not None
+
+    def create_sockets(self) -> Sockets:
+        """Open the listening sockets; what is set on them holds for their connections.
+
+        A reader that takes nothing is ended by TCP: hypercorn would wait for it, and cannot be
+        cancelled meanwhile. Until then little is held for it, also in the kernel.
+        """
+        sockets = super().create_sockets()
+        for each in (*sockets.secure_sockets, *sockets.insecure_sockets):
+            milliseconds = int(STALL_SECONDS * 1000)
+            each.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        return sockets
 
     def create_ssl_context(self) -> ssl.SSLContext | None:
         """Return the context."""
@@ -84,21 +104,23 @@ async def serve_admin(
         body = {"status": status, "reason": reason, **now.facts}
         return JSONResponse(body, status_code=503 if now.unready else 200)
 
-    async def known(request: Request, call_next: RequestResponseEndpoint) -> Response:
-        why = callers.refusal(request.headers.get("host"), request.headers.getlist("origin"))
-        return JSONResponse({"error": why}, status_code=403) if why else await call_next(request)
+    app = Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz), *routes])
 
-    app = Starlette(
-        routes=[Route("/healthz", healthz), Route("/readyz", readyz), *routes],
-        middleware=[Middleware(BaseHTTPMiddleware, dispatch=known)],
-    )
+    async def known(scope: Scope, receive: Receive, send: Send) -> None:
+        handler: ASGIApp = app
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            why = callers.refusal(headers.get("host"), headers.getlist("origin"))
+            handler = JSONResponse({"error": why}, status_code=403) if why else app
+        await handler(scope, receive, send)
+
     config = _Config(tls)
     config.bind = [str(endpoint)]
     config.errorlog = config.accesslog = None
     config.graceful_timeout = GRACE_SECONDS
     async with trio.open_nursery() as nursery:
         nursery.start_soon(loop.run)
-        binds = await nursery.start(partial(serve, cast("Any", app), config, mode="asgi"))
+        binds = await nursery.start(partial(serve, cast("Any", known), config, mode="asgi"))
         port = int(binds[0].rpartition(":")[2])
         bound = Endpoint(host=endpoint.host, port=port)
         callers = Callers.of(bound, origins, hosts)
