@@ -16,6 +16,7 @@ class Client:
 
     encoding: Encoding
     outbox: Outbox = attrs.field(factory=lambda: Outbox(1_000_000))
+    delivered: int = 0
 
     def text(self) -> bytes:
         """What it was given."""

@@ -33,6 +33,9 @@ class Consumer(Protocol):
     def outbox(self) -> Outbox:
         """Where its deliveries go."""
 
+    delivered: int
+    """Messages it was given while `Dispatch.counting`."""
+
 
 C = TypeVar("C", bound=Consumer)
 
@@ -104,6 +107,8 @@ class Dispatch(Generic[C]):
         self._touched: list[_Route[C]] = []
         self._matchers: dict[bytes, Callable[[bytes], bool]] = {}
         self._matches: dict[bytes, tuple[bytes, ...]] = {}
+        self.counting = False
+        """Whether deliveries are counted for each consumer, which costs a little for each."""
 
     def add(self, kind: Kind, name: bytes, consumer: C) -> None:
         """Deliver `name` to `consumer` from now on. Adding twice changes nothing."""
@@ -187,6 +192,9 @@ class Dispatch(Generic[C]):
                 readers.tally.deliveries += len(pending) * len(consumers)
                 slow.extend([each for each in consumers if not each.outbox.append(blob)])
                 fed.extend(consumers)
+                if self.counting:
+                    for each in consumers:
+                        each.delivered += len(pending)
         self._touched.clear()
         return fed, slow
 

@@ -17,6 +17,7 @@ from fanout.core.outbox import Outbox
 from fanout.core.run import Run
 from fanout.core.subscriptions import Name, Ticket
 from fanout.core.turns import Group, Order, Turn, Turns
+from fanout.runtime.consumers import Label
 from fanout.runtime.door import Authorized, Door
 from fanout.runtime.hub import Hub
 from fanout.runtime.sender import Sender
@@ -52,12 +53,24 @@ async def _go() -> None:
 class Consumer:
     """One local client of the sidecar."""
 
-    def __init__(self, hub: Hub, transport: Transport, door: Door, encoding: Encoding) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        transport: Transport,
+        door: Door,
+        encoding: Encoding,
+        label: Callable[[], Label],
+    ) -> None:
         limits = hub.config.limits
         self.encoding = encoding
         self.outbox = Outbox(limits.outbox_bytes_max)
         self.name = f"{door.name} client {transport.peer}"
+        self.label = label
         self.received_bytes = 0
+        self.published = 0
+        """Messages it published since the start."""
+        self.delivered = 0
+        """Messages it was given while somebody looked, see `Dispatch.counting`."""
         self.last = b""
         """What is sent last, unless the client is cut off."""
         self._hub = hub
@@ -183,9 +196,9 @@ class Consumer:
         """Disconnect the client; it is told why if it still reads. Idempotent."""
         if self._gone or self._scope.cancel_called:
             return
-        self._hub.flood_log.warning(
-            "consumer_disconnected", code=code, consumer=self.name, reason=reason
-        )
+        facts = {"code": code, "consumer": self.name, "reason": reason}
+        if self._hub.flood_log.warning("consumer_disconnected", **facts):
+            self._hub.member_log.keep("warning", "consumer_disconnected", facts)
         self._consumers.cut(code)
         self._forget()  # now: nothing may be delivered behind the farewell
         self.last = b""
@@ -224,6 +237,9 @@ class Consumer:
 
     def _publish(self, run: PublishRun, tags: Sequence[Any], order: Order) -> None:
         self._consumers.published += len(tags)
+        self.published += len(tags)
+        if (traffic := self._hub.traffic) is not None:
+            traffic.published.add(run.channels)
         turn, reply = order.reserve(len(tags)), self._door.outcome
 
         def done(outcomes: Sequence[Outcome]) -> None:

@@ -1,7 +1,7 @@
 """The consumers of one door: who is there now, and what was counted of all that ever were."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Protocol
 
@@ -10,11 +10,23 @@ import attrs
 from fanout.core.outbox import Outbox
 
 
+@attrs.frozen
+class Label:
+    """How a consumer is called, for people. The texts are safe to show."""
+
+    id: int  # of the connection, in the life of the sidecar and at its door
+    address: str
+    name: str = ""  # that the client gave itself
+
+
 class Counted(Protocol):
     """What is counted of one consumer."""
 
     outbox: Outbox
     received_bytes: int
+    published: int
+    delivered: int
+    label: Callable[[], Label]
 
     @property
     def subscriptions(self) -> int:
@@ -53,6 +65,11 @@ class Consumers:
         self._faults: Counter[str] = Counter()
         self.published = 0
         """Messages they published since the start."""
+
+    @property
+    def present(self) -> Collection[Counted]:
+        """Those who are there now; a live view."""
+        return self._present.keys()
 
     def add(self, consumer: Counted) -> None:
         """Take that a consumer has connected."""

@@ -37,8 +37,10 @@ from fanout.runtime.consumers import Consumers, ConsumersStatistics
 from fanout.runtime.gate import Gate
 from fanout.runtime.local_client import ENCODERS, LocalClient, client_limits
 from fanout.runtime.logs import FloodLog
+from fanout.runtime.member_log import MemberLog
 from fanout.runtime.node_link import NodeLink, NodeStatistics
 from fanout.runtime.publisher import Publisher, PublisherStatistics
+from fanout.runtime.traffic import Traffic
 from fanout.runtime.transport import Network
 from fanout.values import (
     CONTROL_CHANNEL,
@@ -90,6 +92,9 @@ class Hub:
     ) -> None:
         self.gate = gate
         self.flood_log = FloodLog()
+        self.member_log = MemberLog()
+        self.traffic: Traffic | None = None
+        """Counts the messages of each channel, while somebody looks."""
         self.config = config
         self.network = network
         self.rng = rng
@@ -109,6 +114,7 @@ class Hub:
         self.joins = Histogram(LONG_SECONDS)
         self.drains = Histogram(LONG_SECONDS)
         self._conflicts = 0
+        self._frozen = False  # as was told
         self.on_change: Callable[[], None] = lambda: None
         """Called when what this sidecar tells discovery about itself may have changed."""
         self.on_gap: Callable[[NodeId, str], None] = lambda _node, _reason: None
@@ -161,6 +167,8 @@ class Hub:
     def on_pushes(self, line: Line, pushes: list[list[Any]]) -> None:
         """Take what a node has pushed: mostly messages to fan out."""
         others = 0
+        if self.traffic is not None:
+            self.traffic.take(pushes)
         for push in self.dispatch.take(pushes):
             kind = push[0]
             if kind == b"message":
@@ -276,37 +284,56 @@ class Hub:
         self._apply(self.membership.unreachable(instance, trio.current_time()))
 
     def _apply(self, effects: tuple[Effect, ...]) -> None:
+        self._note_discovery()
         for effect in effects:
             match effect:
                 case NodeJoined(record):
-                    log.info("member_joined", node=record.node, state=record.state.value)
+                    self.member_log.info(
+                        "member_joined", node=record.node, state=record.state.value
+                    )
                     self.nodes[record.node] = NodeLink(self, record)
                     self._nursery.start_soon(self.nodes[record.node].run)
                 case NodeChanged(record, before):
                     if record.state is not before.state or record.incarnation > before.incarnation:
-                        log.info("member_changed", node=record.node, state=record.state.value)
+                        self.member_log.info(
+                            "member_changed", node=record.node, state=record.state.value
+                        )
                     self.nodes[record.node].observe(record)
                 case NodeLeft(record, reason):
-                    log.info("member_left", node=record.node, reason=reason)
+                    self.member_log.info("member_left", node=record.node, reason=reason)
                     self.nodes.pop(record.node).leave()
                 case NodeConflict(record, rival):
                     self._conflicts += 1
-                    log.error(
+                    self.member_log.error(
                         "member_conflict",
                         node=record.node,
                         kept=str(record.endpoint),
                         ignored=str(rival.endpoint),
                     )
                 case SidecarJoined(record) | SidecarChanged(record):
+                    if isinstance(effect, SidecarJoined):
+                        self.member_log.debug("sidecar_joined", other=record.sidecar)
                     if record.sidecar != self.config.id:
                         self.hearing.tell(record.sidecar, record.deaf)
                         self.hearing.tell_covered(record.sidecar, record.covered)
-                case SidecarLeft(record):
+                case SidecarLeft(record, reason):
+                    self.member_log.debug("sidecar_gone", other=record.sidecar, reason=reason)
                     self.hearing.forget(record.sidecar)
         if effects:
             self.links_changed()
             self.flush()
         self.deadline_moved()
+
+    def _note_discovery(self) -> None:
+        """Tell when discovery cannot be read at all any more, and when it can again."""
+        frozen = self.membership.frozen
+        if frozen is self._frozen:
+            return
+        self._frozen = frozen
+        if frozen:
+            self.member_log.warning("discovery_frozen", nodes=len(self.nodes))
+        else:
+            self.member_log.info("discovery_back", nodes=len(self.nodes))
 
     # What time brings.
 

@@ -30,6 +30,9 @@ class LocalClient(Protocol):
     def outbox(self) -> Outbox:
         """Where its deliveries go."""
 
+    delivered: int
+    """Messages it was given while somebody looked."""
+
     def flush(self) -> None:
         """Hand the outbox to the network."""
 

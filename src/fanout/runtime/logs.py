@@ -67,12 +67,17 @@ def _shown(
 ) -> MutableMapping[str, Any]:
     """Escape and cut texts: what others say must not end a line, or speak to a terminal."""
     for key, value in event.items():
-        if isinstance(value, str) and (
-            len(value) > VALUE_CHARACTERS_MAX or not value.isprintable()
-        ):
-            cut = value[:VALUE_CHARACTERS_MAX]
-            event[key] = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in cut)
+        if isinstance(value, str):
+            event[key] = shown(value)
     return event
+
+
+def shown(text: str) -> str:
+    """Return a text as others may see it: cut, and escaped where it cannot be printed."""
+    if len(text) <= VALUE_CHARACTERS_MAX and text.isprintable():
+        return text
+    cut = text[:VALUE_CHARACTERS_MAX]
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in cut)
 
 
 class FloodLog:
@@ -81,11 +86,16 @@ class FloodLog:
     def __init__(self) -> None:
         self._throttle = Throttle()
 
-    def warning(self, event: str, *, code: str, **values: object) -> None:
-        """Log an event, unless too many of the same name and `code` were logged of late."""
+    def warning(self, event: str, *, code: str, **values: object) -> bool:
+        """Log an event, unless too many of the same name and `code` were logged of late.
+
+        Returns whether it was logged.
+        """
         held_back = self._throttle.admit((event, code), trio.current_time())
-        if held_back is not None:
-            log.warning(event, code=code, **values, suppressed=held_back)
+        if held_back is None:
+            return False
+        log.warning(event, code=code, **values, suppressed=held_back)
+        return True
 
 
 def printable(name: bytes) -> str:

@@ -32,6 +32,7 @@ from fanout.errors import CommandFailed, LinkLost
 from fanout.runtime.identity import WrongIdentity, check_identity, identify
 from fanout.runtime.link import Link, LinkStatistics, OnAnswer, use_link
 from fanout.runtime.login import node_address
+from fanout.runtime.member_log import MemberLog
 from fanout.runtime.publisher import Publisher
 from fanout.runtime.transport import Network
 from fanout.values import (
@@ -70,6 +71,7 @@ class Owner(Protocol):
     network: Network
     rng: random.Random
     membership: Membership
+    member_log: MemberLog
     subscriptions: Subscriptions
     probe_channel: bytes
     publisher: Publisher
@@ -391,6 +393,7 @@ class NodeLink:
 
     def _tell_gap(self, reason: str) -> None:
         self._gaps[reason] += 1
+        self._hub.member_log.debug("messages_missed", node=self.record.node, reason=reason)
         self._hub.on_gap(self.record.node, reason)
 
     def _retire(self, link: Link) -> None:
@@ -409,7 +412,7 @@ class NodeLink:
     def _set_deaf(self, *, deaf: bool) -> None:
         if deaf is not self.deaf:
             self.deaf = deaf
-            log.warning(
+            self._hub.member_log.warning(
                 "node_deaf" if deaf else "node_heard",
                 node=self.record.node,
                 state=self.record.state.value,

@@ -9,6 +9,7 @@ import trio
 from fanout.errors import RemoteProtocolError
 from fanout.runtime.accept import accept_clients
 from fanout.runtime.consumer import Consumer
+from fanout.runtime.consumers import Label
 from fanout.runtime.door import Door
 from fanout.runtime.gate import LOCKED_OUTBOX_BYTES_MAX, LOGIN_SECONDS
 from fanout.runtime.hub import Hub
@@ -54,7 +55,7 @@ class _Client:
     def __init__(self, hub: Hub, transport: Transport, clients: RespClients, heads: Heads) -> None:
         limits = hub.config.limits
         bulk_bytes_max = limits.payload_bytes_max + PAYLOAD_MARGIN_BYTES
-        self.consumer = Consumer(hub, transport, DOOR, Encoding.RESP2)
+        self.consumer = Consumer(hub, transport, DOOR, Encoding.RESP2, self._label)
         self.session = Session(clients.next_id(), clients, hub.client_limits, heads)
         self._hub = hub
         self._transport = transport
@@ -70,6 +71,10 @@ class _Client:
         self._login = trio.CancelScope()
         self._login_deadline = trio.current_time() + LOGIN_SECONDS
         self._bound()
+
+    def _label(self) -> Label:
+        state = self.session.state
+        return Label(state.client_id, self._transport.peer, printable(state.name))
 
     async def read(self) -> None:
         """Serve the client until it leaves; for a while only, if it does not log in."""

@@ -12,17 +12,14 @@ import trio
 from fanout.config import SidecarConfig, TlsFiles
 from fanout.errors import ConfigError
 from fanout.runtime.adjuncts import Adjunct, Sidecar, keep_running, survive
-from fanout.runtime.admin import Readiness
 from fanout.runtime.certificates import Contexts
 from fanout.runtime.console import announce_ready
 from fanout.runtime.gate import Gate
 from fanout.runtime.hub import Hub
-from fanout.runtime.loop_watch import LoopWatch
-from fanout.runtime.monitoring import labels_of, start_admin
 from fanout.runtime.presence import Presence
 from fanout.runtime.registry import Registry
 from fanout.runtime.resp_listener import serve_resp
-from fanout.runtime.sidecar_metrics import SIDECAR_METRICS, SidecarStatistics
+from fanout.runtime.sidecar_admin import SidecarAdmin
 from fanout.runtime.signals import Stop, open_signal_stop
 from fanout.runtime.tls import TlsListener
 from fanout.runtime.transport import Listener, Network
@@ -102,12 +99,18 @@ async def _run(
         hub = Hub(config, world.node_network, rng, nursery, gate)
         beside = _lend(config, world, hub, adjuncts)
         registry = beside.registry
+        shown = SidecarAdmin(
+            hub,
+            beside,
+            stop,
+            doors={"resp": resp.endpoint, "ws": ws.endpoint},
+            tls=contexts.server,
+        )
+        adjuncts = (*adjuncts, shown.feed())
         presence = Presence(hub, registry, incarnation=world.wall_milliseconds(), rng=rng)
         nursery.start_soon(_stop_at_once, stop, nursery.cancel_scope)
         nursery.start_soon(_reload_on, stop, gate, contexts)
-        admin = await _start_admin(
-            nursery, beside, hub, stop, adjuncts=adjuncts, tls=contexts.server
-        )
+        admin = await shown.start(nursery, adjuncts)
         world.allow_clients(2 * config.limits.clients_max)  # at each of two doors
         nursery.start_soon(registry.run)
         nursery.start_soon(hub.keep_time)
@@ -115,7 +118,7 @@ async def _run(
         nursery.start_soon(beside.watch.run)
         for adjunct in adjuncts:
             nursery.start_soon(keep_running, adjunct, beside)
-        websocket = WebSocketDoor(hub, ws)
+        websocket = WebSocketDoor(hub, ws, admin)
         async with trio.open_nursery() as doors:
             drain = partial(_each, adjuncts, "drain", beside)
             doors.start_soon(_leave_on, stop, doors.cancel_scope, drain, (resp, ws), websocket)
@@ -191,49 +194,6 @@ async def _each(adjuncts: Sequence[Adjunct], step: str, beside: Sidecar) -> None
     async with trio.open_nursery() as nursery:
         for adjunct in adjuncts:
             nursery.start_soon(survive, adjunct, getattr(adjunct, step), beside)
-
-
-async def _start_admin(
-    nursery: trio.Nursery,
-    beside: Sidecar,
-    hub: Hub,
-    stop: Stop,
-    *,
-    adjuncts: Sequence[Adjunct],
-    tls: ssl.SSLContext | None,
-) -> str:
-    config, loop = beside.config, LoopWatch()
-
-    def readiness() -> Readiness:
-        unready = hub.unready()
-        if stop.requested.is_set():
-            unready = "it leaves"
-        elif not unready and not beside.ready.is_set():
-            unready = "its doors are not open yet"
-        return Readiness(unready, hub.facts())
-
-    def statistics() -> SidecarStatistics:
-        return SidecarStatistics(
-            labels=labels_of("fanout-sidecar", config),
-            hub=hub.statistics(),
-            discovery=beside.registry.statistics(),
-            loop_lag=loop.statistics(),
-            unready=readiness().unready,
-        )
-
-    return await start_admin(
-        nursery,
-        beside.world,
-        config.admin,
-        readiness=readiness,
-        table=SIDECAR_METRICS,
-        statistics=statistics,
-        loop=loop,
-        tls=tls,
-        hosts=config.host,
-        origins=config.origin,
-        routes=tuple(chain.from_iterable(each.routes(beside) for each in adjuncts)),
-    )
 
 
 async def _until_ready(hub: Hub, nodes_min: int) -> None:

@@ -7,6 +7,7 @@ import trio
 from fanout.core.access import Access
 from fanout.core.backoff import jittered
 from fanout.runtime.consumer import Consumer
+from fanout.runtime.consumers import Label
 from fanout.runtime.door import Door
 from fanout.runtime.gate import LOCKED_OUTBOX_BYTES_MAX, LOGIN_SECONDS
 from fanout.runtime.hub import Hub
@@ -73,8 +74,9 @@ class WebSocketClient:
     def __init__(self, hub: Hub, transport: Transport, number: int, callers: Callers) -> None:
         limits = hub.config.limits
         message_bytes_max = JSON_FACTOR * limits.payload_bytes_max + MESSAGE_MARGIN_BYTES
+        label = Label(number, transport.peer)
         self.opened = False
-        self.consumer = Consumer(hub, transport, DOOR, Encoding.JSON)
+        self.consumer = Consumer(hub, transport, DOOR, Encoding.JSON, lambda: label)
         self._hub = hub
         self._transport = transport
         self._server = WebSocketServer(

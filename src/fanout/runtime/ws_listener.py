@@ -20,12 +20,17 @@ CLOSING_SECONDS = 1.0
 
 
 class WebSocketDoor:
-    """Serves websocket clients and tells all of them what concerns all of them."""
+    """Serves websocket clients and tells all of them what concerns all of them.
 
-    def __init__(self, hub: Hub, listener: Listener) -> None:
+    The page of the admin door, whose URL is `admin`, may be a client.
+    """
+
+    def __init__(self, hub: Hub, listener: Listener, admin: str) -> None:
         self._hub = hub
         self._listener = listener
-        self._callers = Callers.of(listener.endpoint, hub.config.origin, hub.config.host)
+        self._callers = Callers.with_page(
+            listener.endpoint, hub.config.origin, hub.config.host, admin
+        )
         self._clients: dict[WebSocketClient, None] = {}
         hub.gate.on_change.append(self._users_changed)
         self._numbers = itertools.count(1)

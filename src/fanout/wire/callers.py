@@ -13,6 +13,9 @@ import attrs
 
 from fanout.values import Endpoint
 
+_DEFAULT_PORTS = {"http": "80", "https": "443"}
+"""Which an origin leaves out."""
+
 
 @attrs.frozen
 class Callers:
@@ -29,6 +32,22 @@ class Callers:
             frozenset(each.lower() for each in origins),
             frozenset(each.lower() for each in (*own, *hosts)),
         )
+
+    @classmethod
+    def with_page(
+        cls, endpoint: Endpoint, origins: Iterable[str], hosts: Iterable[str], page: str
+    ) -> "Callers":
+        """Return those of a door that serves the page of another door of ours as well.
+
+        `page` is that door's URL. Its page is let in under every name that the door is known by,
+        with exactly its scheme and port: no other page has such an origin.
+        """
+        scheme, _, rest = page.rstrip("/").partition("://")
+        host, _, port = rest.rpartition(":")
+        own = cls.of(Endpoint(_name(host), int(port)), (), hosts).hosts
+        suffix = "" if port == _DEFAULT_PORTS[scheme] else f":{port}"
+        pages = (f"{scheme}://{f'[{each}]' if ':' in each else each}{suffix}" for each in own)
+        return cls.of(endpoint, (*origins, *pages), hosts)
 
     def refusal(self, host: str | None, origins: Iterable[str]) -> str:
         """Return why a request with this `Host` and these `Origin` headers is refused, or nothing."""

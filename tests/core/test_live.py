@@ -1,0 +1,109 @@
+"""What is wrong with a fleet, said in one line each."""
+
+from typing import Any
+
+import pytest
+
+from fanout.core.live import Live, LiveDiscovery, LiveNode, LivePublishes, problems
+
+NODE: dict[str, Any] = {
+    "id": "node-1", "address": "h:1", "state": "active", "incarnation": 1, "usable": True,
+    "covered": True, "deaf": False, "fenced": False, "covered_by": 3, "uncovered_by": [],
+    "uncovered_by_count": 0, "deaf_for": [], "deaf_for_count": 0, "published_messages": 0,
+    "published_per_second": 0.0, "received_messages": 0, "received_per_second": 0.0,
+    "outbox_bytes": 0, "probe_seconds": 0.001, "gaps": 0,
+}  # fmt: skip
+PUBLISHES: dict[str, Any] = {
+    "executed": 1, "executed_per_second": 0.0, "failed": {}, "failed_per_second": 0.0,
+    "retries": 0, "waiting": 0,
+}  # fmt: skip
+DISCOVERY: dict[str, Any] = {
+    "instance": "d:1", "readable": True, "writable": True, "error": "", "read_age_seconds": 1.0,
+}  # fmt: skip
+LIVE: dict[str, Any] = {
+    "number": 2, "at": 0.0, "seconds": 1.0, "cluster": "c", "sidecar": "s", "version": "1",
+    "uptime_seconds": 1.0, "loop_lag_seconds": 0.0, "ready": True, "reason": "", "frozen": False,
+    "sidecars": [], "sidecars_count": 3, "doors": [], "consumers": [], "consumers_count": 0,
+    "channels": [],
+}  # fmt: skip
+
+
+def live(
+    node: dict[str, Any] | None = None,
+    publishes: dict[str, Any] | None = None,
+    discovery: dict[str, Any] | None = None,
+    **own: Any,
+) -> Live:
+    """A whole fleet, but for what is given."""
+    return Live(
+        **{
+            **LIVE,
+            "nodes": [LiveNode(**{**NODE, **(node or {})})],
+            "publishes": LivePublishes(**{**PUBLISHES, **(publishes or {})}),
+            "discovery": [LiveDiscovery(**{**DISCOVERY, **(discovery or {})})],
+            **own,
+        }
+    )
+
+
+def test_nothing_is_wrong_with_a_whole_fleet() -> None:
+    """Else nobody would look at what is said."""
+    assert problems(live()) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "level", "text"),
+    [
+        (
+            live(ready=False, reason="no active node is known"),
+            "error",
+            "this sidecar is not ready: no active node is known",
+        ),
+        (
+            live(publishes={"failed_per_second": 2.5, "waiting": 3}),
+            "error",
+            "2.5 messages a second are not published",
+        ),
+        (
+            live(publishes={"waiting": 3}),
+            "warning",
+            "3 messages wait for a node to take them",
+        ),
+        (
+            live(frozen=True, discovery={"readable": False}),
+            "warning",
+            "discovery cannot be read: the fleet is shown as last seen",
+        ),
+        (live(discovery={"readable": False}), "warning", "discovery d:1 cannot be read"),
+        (live(discovery={"writable": False}), "warning", "discovery d:1 cannot be written to"),
+        (
+            live({"deaf": True, "deaf_for": ["s"], "deaf_for_count": 1}),
+            "error",
+            "node-1 is not heard by this sidecar",
+        ),
+        (
+            live({"deaf_for": ["a", "b"], "deaf_for_count": 9}),
+            "error",
+            "node-1 is not heard by a, b and 7 more",
+        ),
+        (live({"state": "joining", "usable": False}), "warning", "node-1 is joining"),
+        (live({"state": "draining", "usable": False}), "warning", "node-1 is draining"),
+        (live({"usable": False}), "error", "node-1 cannot be published to by this sidecar"),
+        (live({"fenced": True}), "warning", "node-1 refuses messages"),
+        (
+            live({"uncovered_by": ["a"], "uncovered_by_count": 1}),
+            "warning",
+            "node-1 is not covered by a",
+        ),
+    ],
+)
+def test_each_thing_that_is_wrong_is_said_once(found: Live, level: str, text: str) -> None:
+    """With its name, and how bad it is."""
+    (problem,) = problems(found)
+    assert (problem.level, problem.text) == (level, text)
+
+
+def test_the_worst_comes_first() -> None:
+    """It may be all that is read."""
+    found = problems(live({"state": "draining"}, frozen=True, ready=False, reason="it leaves"))
+    assert [each.level for each in found] == ["error", "warning", "warning"]
