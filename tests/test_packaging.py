@@ -40,12 +40,12 @@ def test_the_wheel_installs_two_packages_and_nothing_else(wheel: zipfile.ZipFile
 
 
 def test_the_wheel_holds_every_source_file(wheel: zipfile.ZipFile) -> None:
-    """What is in the checkout is what is installed, types included."""
+    """What is in the checkout is what is installed, types and the live page included."""
     sources = {
         path.relative_to(ROOT / root).as_posix()
         for root in ("src", "cli")
         for path in (ROOT / root).rglob("*")
-        if path.is_file() and (path.suffix == ".py" or path.name == "py.typed")
+        if path.is_file() and (path.suffix in {".py", ".html"} or path.name == "py.typed")
     }
     installed = {name for name in wheel.namelist() if ".dist-info/" not in name}
 

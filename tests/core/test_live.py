@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from fanout.core.live import Live, LiveDiscovery, LiveNode, LivePublishes, problems
+from fanout.core.live import Live, LiveDiscovery, LiveLoss, LiveNode, LivePublishes, problems
 
 NODE: dict[str, Any] = {
     "id": "node-1", "address": "h:1", "state": "active", "incarnation": 1, "usable": True,
@@ -24,7 +24,7 @@ LIVE: dict[str, Any] = {
     "number": 2, "at": 0.0, "seconds": 1.0, "cluster": "c", "sidecar": "s", "version": "1",
     "uptime_seconds": 1.0, "loop_lag_seconds": 0.0, "ready": True, "reason": "", "frozen": False,
     "sidecars": [], "sidecars_count": 3, "doors": [], "consumers": [], "consumers_count": 0,
-    "channels": [],
+    "channels": [], "lost": [],
 }  # fmt: skip
 
 
@@ -57,7 +57,7 @@ def test_nothing_is_wrong_with_a_whole_fleet() -> None:
         (
             live(ready=False, reason="no active node is known"),
             "error",
-            "this sidecar is not ready: no active node is known",
+            "This sidecar is not ready: no active node is known",
         ),
         (
             live(publishes={"failed_per_second": 2.5, "waiting": 3}),
@@ -72,10 +72,10 @@ def test_nothing_is_wrong_with_a_whole_fleet() -> None:
         (
             live(frozen=True, discovery={"readable": False}),
             "warning",
-            "discovery cannot be read: the fleet is shown as last seen",
+            "Discovery cannot be read: the fleet is shown as last seen",
         ),
-        (live(discovery={"readable": False}), "warning", "discovery d:1 cannot be read"),
-        (live(discovery={"writable": False}), "warning", "discovery d:1 cannot be written to"),
+        (live(discovery={"readable": False}), "warning", "Discovery d:1 cannot be read"),
+        (live(discovery={"writable": False}), "warning", "Discovery d:1 cannot be written to"),
         (
             live({"deaf": True, "deaf_for": ["s"], "deaf_for_count": 1}),
             "error",
@@ -90,6 +90,16 @@ def test_nothing_is_wrong_with_a_whole_fleet() -> None:
         (live({"state": "draining", "usable": False}), "warning", "node-1 is draining"),
         (live({"usable": False}), "error", "node-1 cannot be published to by this sidecar"),
         (live({"fenced": True}), "warning", "node-1 refuses messages"),
+        (
+            live(lost=[LiveLoss(id="node-2", ago_seconds=59.7)]),
+            "warning",
+            "node-2 fell silent and was given up 60 s ago",
+        ),
+        (
+            live(lost=[LiveLoss(id="node-2", ago_seconds=190)]),
+            "warning",
+            "node-2 fell silent and was given up 3 min ago",
+        ),
         (
             live({"uncovered_by": ["a"], "uncovered_by_count": 1}),
             "warning",

@@ -70,3 +70,33 @@ def test_a_page_that_is_not_listed_gets_no_websocket(
         answer = server.outgoing()
         assert answer.startswith(b"HTTP/1.1 403 ")
         assert b"evil" not in answer
+
+
+@pytest.mark.parametrize(
+    ("page", "origin", "allowed"),
+    [
+        ("http://127.0.0.1:9380/", "http://127.0.0.1:9380", True),
+        ("http://127.0.0.1:9380/", "http://localhost:9380", True),
+        ("http://127.0.0.1:9380/", "http://[::1]:9380", True),
+        ("http://127.0.0.1:9380/", "http://door.example:9380", True),
+        ("http://[fe80::2]:9380/", "http://[fe80::2]:9380", True),
+        ("http://127.0.0.1:80/", "http://localhost", True),
+        ("https://127.0.0.1:443/", "https://localhost", True),
+        ("http://127.0.0.1:9380/", "https://app.example", True),  # listed
+        ("http://127.0.0.1:9380/", "http://localhost:9381", False),
+        ("http://127.0.0.1:9380/", "http://localhost", False),
+        ("http://127.0.0.1:9380/", "https://localhost:9380", False),
+        ("http://127.0.0.1:9380/", "http://evil.example:9380", False),
+        ("http://127.0.0.1:9380/", "http://127.0.0.1:9380.evil.example", False),
+        ("http://127.0.0.1:9380/", "null", False),
+        ("https://127.0.0.1:443/", "http://localhost", False),
+    ],
+)
+def test_the_page_of_the_admin_door_is_let_in(page: str, origin: str, allowed: bool) -> None:  # noqa: FBT001
+    """Under each of that door's names, at its own port and scheme, and nobody else beside it."""
+    callers = Callers.with_page(
+        Endpoint("127.0.0.1", 7380), ["https://app.example"], ["door.example"], page
+    )
+
+    assert (callers.refusal("127.0.0.1:7380", [origin]) == "") is allowed
+    assert callers.refusal("evil.example:7380", [origin])

@@ -75,7 +75,7 @@ class SidecarConfig(Configuration):
         Endpoint("127.0.0.1", 9380),
         read_tcp_endpoint,
         "HOST:PORT",
-        "Where /healthz, /readyz and /metrics are served.",
+        "Where the live page, /healthz, /readyz and /metrics are served.",
     )
     users: str = option(
         "",

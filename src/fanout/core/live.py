@@ -37,6 +37,14 @@ class LiveNode:
 
 
 @attrs.frozen(kw_only=True)
+class LiveLoss:
+    """A node that fell silent, and did not come back."""
+
+    id: str
+    ago_seconds: float
+
+
+@attrs.frozen(kw_only=True)
 class LiveSidecar:
     """What one sidecar says of itself in discovery; of this one, what it knows."""
 
@@ -126,6 +134,7 @@ class Live:
     reason: str  # why not
     frozen: bool  # no discovery instance can be read
     nodes: Sequence[LiveNode]
+    lost: Sequence[LiveLoss]  # of the last ten minutes
     sidecars: Sequence[
         LiveSidecar
     ]  # this one first, then those with something wrong; the first few
@@ -136,6 +145,10 @@ class Live:
     channels: Sequence[LiveChannel]  # the busiest
     publishes: LivePublishes
     discovery: Sequence[LiveDiscovery]
+
+
+MINUTE_SECONDS = 60
+"""From when on a time is told in minutes."""
 
 
 @attrs.frozen
@@ -151,12 +164,16 @@ def problems(live: Live) -> list[Problem]:
     found = [*_own_problems(live), *_discovery_problems(live)]
     for node in live.nodes:
         found += _node_problems(node)
+    found += [
+        Problem("warning", f"{each.id} fell silent and was given up {_ago(each.ago_seconds)}")
+        for each in live.lost
+    ]
     return sorted(found, key=lambda each: each.level != "error")
 
 
 def _own_problems(live: Live) -> Iterator[Problem]:
     if not live.ready:
-        yield Problem("error", f"this sidecar is not ready: {live.reason}")
+        yield Problem("error", f"This sidecar is not ready: {live.reason}")
     if live.publishes.failed_per_second:
         rate = f"{live.publishes.failed_per_second:g}"
         yield Problem("error", f"{rate} messages a second are not published")
@@ -166,13 +183,13 @@ def _own_problems(live: Live) -> Iterator[Problem]:
 
 def _discovery_problems(live: Live) -> Iterator[Problem]:
     if live.frozen:
-        yield Problem("warning", "discovery cannot be read: the fleet is shown as last seen")
+        yield Problem("warning", "Discovery cannot be read: the fleet is shown as last seen")
         return
     for each in live.discovery:
         if not each.readable:
-            yield Problem("warning", f"discovery {each.instance} cannot be read")
+            yield Problem("warning", f"Discovery {each.instance} cannot be read")
         elif not each.writable:
-            yield Problem("warning", f"discovery {each.instance} cannot be written to")
+            yield Problem("warning", f"Discovery {each.instance} cannot be written to")
 
 
 def _node_problems(node: LiveNode) -> Iterator[Problem]:
@@ -195,6 +212,10 @@ def _node_problems(node: LiveNode) -> Iterator[Problem]:
     if node.uncovered_by_count and not node.deaf:
         names = _some(node.uncovered_by, node.uncovered_by_count)
         yield Problem("warning", f"{node.id} is not covered by {names}")
+
+
+def _ago(seconds: float) -> str:
+    return f"{seconds:.0f} s ago" if seconds < MINUTE_SECONDS else f"{seconds / 60:.0f} min ago"
 
 
 def _some(names: Sequence[str], count: int) -> str:

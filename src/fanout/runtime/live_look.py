@@ -21,6 +21,7 @@ from fanout.core.live import (
     LiveConsumer,
     LiveDiscovery,
     LiveDoor,
+    LiveLoss,
     LiveNode,
     LivePublishes,
     LiveSidecar,
@@ -37,6 +38,8 @@ CONSUMERS_SHOWN = 50
 """Half of them the slowest, the others the busiest."""
 
 CHANNELS_SHOWN = 20
+LOST_SECONDS = 600.0
+"""How long a node that fell silent is shown as lost."""
 SIDECARS_SHOWN = 50
 NAMES_SHOWN = 5
 """Sidecars that are named where a node is not covered or not heard; the others are counted."""
@@ -121,6 +124,7 @@ class Looks:
             nodes=[
                 self._node(node, sidecars, rates, fenced) for _, node in sorted(hub.nodes.items())
             ],
+            lost=self._lost(now),
             sidecars=[
                 _sidecar(each) for each in islice(self._worst_first(sidecars), SIDECARS_SHOWN)
             ],
@@ -148,6 +152,20 @@ class Looks:
                 for each in self._registry.statistics()
             ],
         )
+
+    def _lost(self, now: float) -> list[LiveLoss]:
+        """Return the nodes that fell silent lately, as far as that is remembered."""
+        lost: dict[str, float] = {}
+        for each in self._hub.member_log.since(0):
+            if each.event == "member_joined":
+                lost.pop(each.facts["node"], None)
+            elif each.event == "member_left" and each.facts["reason"] == "expired":
+                lost[each.facts["node"]] = now - each.at
+        return [
+            LiveLoss(id=node, ago_seconds=round(ago, 1))
+            for node, ago in lost.items()
+            if ago <= LOST_SECONDS
+        ]
 
     def _sidecars(self) -> Collection[SidecarRecord]:
         """Return what all sidecars say; of this one, what is so now."""

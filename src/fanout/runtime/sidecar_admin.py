@@ -12,6 +12,7 @@ from fanout.runtime.admin import Readiness
 from fanout.runtime.hub import Hub
 from fanout.runtime.live_feed import LiveFeed
 from fanout.runtime.live_look import Looks, Shown
+from fanout.runtime.live_page import live_page_route
 from fanout.runtime.loop_watch import LoopWatch
 from fanout.runtime.monitoring import labels_of, start_admin
 from fanout.runtime.sidecar_metrics import SIDECAR_METRICS, SidecarStatistics
@@ -66,7 +67,10 @@ class SidecarAdmin:
             tls=self._tls,
             hosts=config.host,
             origins=config.origin,
-            routes=tuple(chain.from_iterable(each.routes(self._beside) for each in adjuncts)),
+            routes=(
+                live_page_route(self._doors["ws"], tls=self._tls is not None),
+                *chain.from_iterable(each.routes(self._beside) for each in adjuncts),
+            ),
         )
 
     def _readiness(self) -> Readiness:
