@@ -1,7 +1,7 @@
 """The consumers of one door: who is there now, and what was counted of all that ever were."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from types import MappingProxyType
 from typing import Protocol
 
@@ -19,7 +19,7 @@ class Label:
     name: str = ""  # that the client gave itself
 
 
-class Counted(Protocol):
+class Counted(Hashable, Protocol):
     """What is counted of one consumer."""
 
     outbox: Outbox
