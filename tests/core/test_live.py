@@ -24,7 +24,7 @@ LIVE: dict[str, Any] = {
     "number": 2, "at": 0.0, "seconds": 1.0, "cluster": "c", "sidecar": "s", "version": "1",
     "uptime_seconds": 1.0, "loop_lag_seconds": 0.0, "ready": True, "reason": "", "frozen": False,
     "sidecars": [], "sidecars_count": 3, "doors": [], "consumers": [], "consumers_count": 0,
-    "channels": [], "lost": [],
+    "channels": [], "unknown": [], "lost": [],
 }  # fmt: skip
 
 
@@ -99,6 +99,11 @@ def test_nothing_is_wrong_with_a_whole_fleet() -> None:
             live(lost=[LiveLoss(id="node-2", ago_seconds=190)]),
             "warning",
             "node-2 fell silent and was given up 3 min ago",
+        ),
+        (
+            live(unknown=["node-9"]),
+            "error",
+            "node-9 is heard by other sidecars, but discovery has forgotten it",
         ),
         (
             live({"uncovered_by": ["a"], "uncovered_by_count": 1}),

@@ -134,6 +134,7 @@ class Live:
     reason: str  # why not
     frozen: bool  # no discovery instance can be read
     nodes: Sequence[LiveNode]
+    unknown: Sequence[str]  # nodes that others hear, and discovery does not tell of
     lost: Sequence[LiveLoss]  # of the last ten minutes
     sidecars: Sequence[
         LiveSidecar
@@ -164,6 +165,10 @@ def problems(live: Live) -> list[Problem]:
     found = [*_own_problems(live), *_discovery_problems(live)]
     for node in live.nodes:
         found += _node_problems(node)
+    found += [
+        Problem("error", f"{node} is heard by other sidecars, but discovery has forgotten it")
+        for node in live.unknown
+    ]
     found += [
         Problem("warning", f"{each.id} fell silent and was given up {_ago(each.ago_seconds)}")
         for each in live.lost

@@ -266,7 +266,7 @@ class Hub:
         if deaf == self._deaf:
             return
         for name in self.unknown.keys() - self._deaf.keys():
-            log.warning("node_unknown", node=name, incarnation=deaf[name])
+            self.member_log.warning("node_unknown", node=name, incarnation=deaf[name])
         self._deaf = deaf
         message = encode_control(Deaf(SidecarId(self.config.id), deaf))
         for node in self.nodes.values():

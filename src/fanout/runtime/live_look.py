@@ -128,6 +128,7 @@ class Looks:
             nodes=[
                 self._node(node, sidecars, rates, fenced) for _, node in sorted(hub.nodes.items())
             ],
+            unknown=sorted(hub.unknown),
             lost=self._lost(now),
             sidecars=[
                 _sidecar(each) for each in islice(self._worst_first(sidecars), SIDECARS_SHOWN)
