@@ -62,7 +62,7 @@ def test_nothing_is_wrong_with_a_whole_fleet() -> None:
         (
             live(publishes={"failed_per_second": 2.5, "waiting": 3}),
             "error",
-            "2.5 messages a second are not published",
+            "2.5 publishes a second fail",
         ),
         (
             live(publishes={"waiting": 3}),

@@ -136,9 +136,7 @@ class Live:
     nodes: Sequence[LiveNode]
     unknown: Sequence[str]  # nodes that others hear, and discovery does not tell of
     lost: Sequence[LiveLoss]  # of the last ten minutes
-    sidecars: Sequence[
-        LiveSidecar
-    ]  # this one first, then those with something wrong; the first few
+    sidecars: Sequence[LiveSidecar]  # this one, then those with something wrong; the first few
     sidecars_count: int
     doors: Sequence[LiveDoor]
     consumers: Sequence[LiveConsumer]  # the slowest and the busiest
@@ -181,7 +179,7 @@ def _own_problems(live: Live) -> Iterator[Problem]:
         yield Problem("error", f"This sidecar is not ready: {live.reason}")
     if live.publishes.failed_per_second:
         rate = f"{live.publishes.failed_per_second:g}"
-        yield Problem("error", f"{rate} messages a second are not published")
+        yield Problem("error", f"{rate} publishes a second fail")
     elif live.publishes.waiting:
         yield Problem("warning", f"{live.publishes.waiting} messages wait for a node to take them")
 

@@ -56,7 +56,7 @@ class LiveFeed(Adjunct):
         self._wanted = trio.Event()
         self._wanted_until = 0.0
         self._latest = b""  # the last look, while looks are taken
-        self._number = 0  # of the last look, or of the wake-up of readers
+        self._number = 0  # of the last look
         self._changed = trio.Event()
         self._leaving = False
 

@@ -1,13 +1,12 @@
 """Looks at a running sidecar for people: a `Live` at each look, with the rates since the last one.
 
-A look goes through all clients and all known sidecars, which takes about 2 us for each. While
-somebody looks, the busiest channels are counted as well, at about 0.4 us for each message, and the
+A look goes through all clients, at about 2 us for each, and through what each sidecar says of each
+node, at about 0.1 us. While somebody looks, the busiest channels are counted as well, at about 0.4 us for each message, and the
 deliveries of each client, at about 0.04 us each. While nobody does, this costs nothing.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from heapq import nlargest, nsmallest
-from itertools import islice
 from math import inf
 from typing import Any
 
@@ -38,11 +37,13 @@ CONSUMERS_SHOWN = 50
 """Half of them the slowest, the others the busiest."""
 
 CHANNELS_SHOWN = 20
-LOST_SECONDS = 600.0
-"""How long a node that fell silent is shown as lost."""
 SIDECARS_SHOWN = 50
+
 NAMES_SHOWN = 5
 """Sidecars that are named where a node is not covered or not heard; the others are counted."""
+
+LOST_SECONDS = 600.0
+"""How long a node that fell silent is shown as lost."""
 
 Key = tuple[Any, ...]
 
@@ -95,12 +96,11 @@ class Looks:
         statistics = hub.statistics()
         consumers = [(door, each) for door, c in hub.consumers.items() for each in c.present]
         publishes = statistics.publisher
-        failed = sum(publishes.failed.values())
         delivered = statistics.dispatch.deliveries
         json = delivered[Encoding.JSON]
         counters: dict[Key, int] = {
             ("executed",): publishes.executed.count,
-            ("failed",): failed,
+            ("failed",): sum(publishes.failed.values()),
             ("delivered", "ws"): json,
             ("delivered", "resp"): sum(delivered.values()) - json,
             **{("published", each.door): each.published for each in statistics.consumers},
@@ -116,7 +116,7 @@ class Looks:
         return Live(
             number=self._number,
             at=round(self._shown.wall_milliseconds() / 1000, 3),
-            seconds=None if self._rates.seconds is None else round(self._rates.seconds, 3),
+            seconds=None if rates.seconds is None else round(rates.seconds, 3),
             cluster=hub.config.cluster,
             sidecar=hub.config.id,
             version=fanout.__version__,
@@ -130,9 +130,7 @@ class Looks:
             ],
             unknown=sorted(hub.unknown),
             lost=self._lost(now),
-            sidecars=[
-                _sidecar(each) for each in islice(self._worst_first(sidecars), SIDECARS_SHOWN)
-            ],
+            sidecars=[_sidecar(each) for each in self._worst_first(sidecars)],
             sidecars_count=len(sidecars),
             doors=[self._door(each, rates) for each in statistics.consumers],
             consumers=[self._consumer(door, each) for door, each in self._chosen(consumers)],

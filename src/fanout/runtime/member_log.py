@@ -13,7 +13,7 @@ from fanout.runtime.logs import shown
 log = structlog.get_logger()
 
 KEPT = 100
-"""Facts that are remembered."""
+"""Facts that are remembered; as many again of what comes often, so that it pushes out nothing rare."""
 
 
 @attrs.frozen
@@ -31,7 +31,8 @@ class MemberLog:
     """Logs what happens to nodes, sidecars, discovery and slow consumers, and remembers it."""
 
     def __init__(self) -> None:
-        self._kept: deque[Happening] = deque(maxlen=KEPT)
+        self._rare: deque[Happening] = deque(maxlen=KEPT)
+        self._often: deque[Happening] = deque(maxlen=KEPT)
         self._number = 0
         self.kept = trio.Event()
         """Set when something more is remembered, and then replaced."""
@@ -60,10 +61,12 @@ class MemberLog:
         """Remember what was logged elsewhere."""
         self._number += 1
         safe = {key: shown(fact) if isinstance(fact, str) else fact for key, fact in facts.items()}
-        self._kept.append(Happening(self._number, trio.current_time(), level, event, safe))
+        kept = self._often if level == "debug" else self._rare
+        kept.append(Happening(self._number, trio.current_time(), level, event, safe))
         self.kept.set()
         self.kept = trio.Event()
 
     def since(self, number: int) -> Iterator[Happening]:
         """Yield what is remembered of all that came behind a number, oldest first."""
-        return (each for each in tuple(self._kept) if each.number > number)
+        kept = sorted((*self._rare, *self._often), key=lambda each: each.number)
+        return (each for each in kept if each.number > number)
