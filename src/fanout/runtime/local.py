@@ -81,6 +81,7 @@ def _announce(ready: str) -> None:
     print_line(f"  {redis_cli} PUBLISH news hello")
     print_line("and over the websocket bridge:")
     print_line(f"  {sys.executable} -c '{WEBSOCKET_EXAMPLE.format(url=fields['ws'])}'")
+    print_line(f"or see it live, in a browser: {fields['admin']}")
     print_line("Ctrl-C ends everything.")
 
 
