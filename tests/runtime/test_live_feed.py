@@ -15,6 +15,7 @@ from trio.testing import MockClock
 from fanout.runtime import live_feed
 from fanout.runtime.live_feed import LINGER_SECONDS, READERS_MAX
 from fanout.runtime.member_log import KEPT
+from fanout.wire import runs
 from tests.runtime.fleet import LEASE, MemoryFleet, memory_fleet, until
 
 Found = dict[str, Any]
@@ -91,6 +92,25 @@ async def watched(
 
         yield fleet, reader
         nursery.cancel_scope.cancel()
+
+
+async def test_messages_in_a_row_are_counted(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """Also those that are taken past the parser."""
+    monkeypatch.setattr(runs, "RUN_BYTES_MIN", 1)
+    async with watched(2, 2) as (fleet, _):
+        subscriber, publisher = await fleet.client("sidecar-1"), await fleet.client("sidecar-2")
+        await subscriber.subscribed(b"c")
+        await look(fleet)
+        for number in range(100):
+            publisher.publish_soon(b"c", b"%03d" % number)
+        await trio.sleep(1.5)
+        live = await look(fleet)
+
+    assert live["channels"][0]["name"] == "c"
+    received = live["channels"][0]["received_per_second"]
+    assert round(received * live["seconds"]) == len(subscriber.received) == 100
 
 
 async def test_a_look_shows_the_fleet(autojump_clock: MockClock) -> None:

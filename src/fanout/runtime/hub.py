@@ -195,7 +195,10 @@ class Hub:
         """Take many messages of one channel that a node has pushed in a row."""
         if not self.dispatch.take_run(channel, payloads):
             self.on_pushes(line, [[b"message", channel, payload] for payload in payloads])
-        elif (node := self.nodes.get(line.node)) is not None:
+            return
+        if self.traffic is not None:
+            self.traffic.take_run(channel, len(payloads))
+        if (node := self.nodes.get(line.node)) is not None:
             node.received += len(payloads)
 
     def _on_control(self, node: NodeId, channel: bytes, payload: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 from typing import Any
 
 import attrs
@@ -44,6 +45,10 @@ class Traffic:
             for push in pushes
             if push[0] in (b"message", b"pmessage")
         )
+
+    def take_run(self, channel: bytes, count: int) -> None:
+        """Count messages of one channel that a node has pushed in a row."""
+        self._received.add(repeat(channel, count))
 
     def busiest(self, seconds: float, most: int) -> list[ChannelRate]:
         """End a window of so many seconds; return the busiest channels of the latest windows."""
