@@ -189,7 +189,7 @@ async def test_a_refused_handshake_is_said_and_tried_again() -> None:
         with trio.fail_after(30):
             async with open_client(f"ws://127.0.0.1:{server.port}/") as client:
                 assert await client.subscribe("c") == ()
-                assert troubles[1:] == ["refused with status 403: b'not here'"] * 2
+                assert troubles[1:] == ["refused with status 403: not here"] * 2
         nursery.cancel_scope.cancel()
 
 

@@ -36,6 +36,10 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         VALUES | {"fanout.core", "fanout.wire", "fanout.client"},
         {"attrs", "trio", "trio_websocket"},
     ),
+    "fanout.terminal": (
+        VALUES | {"fanout.config", "fanout.client", "fanout.runtime", "fanout.terminal"},
+        {"attrs", "h11", "trio"},
+    ),
     # A leaf each: nobody but the commands imports one, not even another one.
     "fanout.adjunct": (set(), set()),
     "fanout.adjunct.replicas": (
@@ -65,7 +69,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     ),
     "fanout_cli": (
         {
-            *("fanout", "fanout.errors", "fanout.config", "fanout.runtime", "fanout_cli"),
+            *("fanout", "fanout.errors", "fanout.config", "fanout.runtime", "fanout.terminal"),
+            "fanout_cli",
             *("fanout.adjunct.gateway", "fanout.adjunct.purge", "fanout.adjunct.purge.message"),
             "fanout.adjunct.replicas",
         },
@@ -177,6 +182,9 @@ def test_imports_point_one_way(name: str) -> None:
         ("fanout.core.x", "from fanout.adjunct.purge.message import Purge"),
         ("fanout.runtime.x", "from fanout.adjunct import purge"),
         ("fanout.client.x", "import fanout.adjunct.purge"),
+        ("fanout.client.x", "import fanout.terminal.table"),
+        ("fanout.runtime.x", "import fanout.terminal.table"),
+        ("fanout.terminal.x", "import click"),
         ("fanout.adjunct.x", "from fanout.adjunct.purge import tag"),
         ("fanout.adjunct.purge.x", "from fanout.adjunct.x import y"),
         ("fanout.adjunct.purge.x", "import fanout_cli.options"),

@@ -7,10 +7,10 @@ from typing import Any
 import click
 
 from fanout.config import DnsConfig, FleetConfig
-from fanout_cli.options import Configured, configured, needing, run
-from fanout_cli.tables import as_table
+from fanout.terminal.table import Column, as_table
+from fanout_cli.options import AS_JSON, Configured, configured, needing, run
 
-_HEAD = ("POOL", "INSTANCE", "STATE", "ADDRESS", "WEIGHT", "DNS")
+_COLUMNS = tuple(map(Column, ("POOL", "INSTANCE", "STATE", "ADDRESS", "WEIGHT", "DNS")))
 
 
 @click.group("gateway")
@@ -20,7 +20,7 @@ def gateway() -> None:
 
 @gateway.command("status", cls=Configured, config=FleetConfig)
 @click.argument("pool", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help=AS_JSON)
 def status(config_file: str | None, pool: str | None, as_json: bool, **flags: Any) -> None:  # noqa: FBT001
     """Show the instances of POOL, or of all pools, as discovery tells them.
 
@@ -46,7 +46,7 @@ def status(config_file: str | None, pool: str | None, as_json: bool, **flags: An
                 for name, instances in pools.items()
                 for each in instances
             ]
-            click.echo(as_table(_HEAD, rows))
+            click.echo("\n".join(as_table(_COLUMNS, rows)))
         served = [any(each["state"] == "active" for each in found) for found in pools.values()]
         return 0 if served and all(served) else 1
 

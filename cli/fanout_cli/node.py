@@ -4,13 +4,14 @@ import json
 from functools import partial
 from typing import Any
 
-import attrs
 import click
 
 import fanout
 from fanout.config import FleetConfig, NodeConfig
-from fanout_cli.options import Configured, Service, configured, run
-from fanout_cli.tables import as_text
+from fanout_cli.options import AS_JSON, Configured, Service, configured, refuse, run
+
+EVERY_SECONDS = 1.0
+"""From one look of a watch to the next."""
 
 
 @click.command(
@@ -37,22 +38,36 @@ def main(context: click.Context, /, config_file: str | None, **flags: Any) -> No
 
 
 @main.command("status", cls=Configured, config=FleetConfig)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def status(config_file: str | None, as_json: bool, **flags: Any) -> None:  # noqa: FBT001
+@click.option("--watch", is_flag=True, help="Look again and again, until q or Ctrl-C.")
+@click.option(
+    "--every-seconds",
+    type=click.FloatRange(min=0.1),
+    metavar="SECONDS",
+    help="Time from one look to the next. Raising it spares discovery. Needs --watch.  [default: 1]",
+)
+@click.option("--json", "as_json", is_flag=True, help=AS_JSON + " With --watch: one a line.")
+def status(
+    *,
+    config_file: str | None,
+    watch: bool,
+    every_seconds: float | None,
+    as_json: bool,
+    **flags: Any,
+) -> None:
     """Show the fleet as discovery tells it.
 
     Ends with exit code 0 when the fleet is whole: every discovery instance answers, every node
-    is active, covered and heard by every sidecar. Otherwise with 1, and says what is wrong.
+    is active, covered and heard by every sidecar. Otherwise with 1, and says what is wrong. With
+    --watch it is the last look that counts.
     """
     config = configured(FleetConfig, flags, config_file)
-    from fanout.runtime.fleet import read_fleet  # noqa: PLC0415 - not needed for help
+    if every_seconds is not None and not watch:
+        refuse("every-seconds: not allowed without --watch; give --watch too")
+    from fanout.terminal.status import show_fleet, watch_fleet  # noqa: PLC0415 - not for help
 
-    async def show() -> int:
-        fleet = await read_fleet(config)
-        click.echo(as_text(fleet) if not as_json else json.dumps(attrs.asdict(fleet), indent=2))
-        return 0 if fleet.whole else 1
-
-    run(show)
+    if watch:
+        run(partial(watch_fleet, config, every_seconds or EVERY_SECONDS, as_json=as_json))
+    run(partial(show_fleet, config, as_json=as_json))
 
 
 @main.command("drain", cls=Configured, config=FleetConfig)
@@ -67,12 +82,15 @@ def status(config_file: str | None, as_json: bool, **flags: Any) -> None:  # noq
     help="The longest wait.",
 )
 @click.option("--force", is_flag=True, help="Also when it is the last active node.")
+@click.option("--json", "as_json", is_flag=True, help=AS_JSON)
 def drain(
+    *,
     config_file: str | None,
     node: str,
-    wait: bool,  # noqa: FBT001
+    wait: bool,
     wait_seconds: float,
-    force: bool,  # noqa: FBT001
+    force: bool,
+    as_json: bool,
     **flags: Any,
 ) -> None:
     """Ask a node to drain, from anywhere: publishers leave first, subscribers last.
@@ -86,7 +104,10 @@ def drain(
     async def ask() -> int:
         seconds = wait_seconds if wait else 0.0
         await ask_to_drain(config, node, force=force, wait_seconds=seconds)
-        click.echo(f"{node} is gone" if wait else f"{node} was asked to drain")
+        if as_json:
+            click.echo(json.dumps({"node": node, "gone": wait}))
+        else:
+            click.echo(f"{node} is gone" if wait else f"{node} was asked to drain")
         return 0
 
     run(ask)

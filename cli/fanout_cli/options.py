@@ -9,15 +9,21 @@ import re
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import click
 
 import fanout
 from fanout.config import (
+    BridgeConfig,
     Configuration,
+    DnsConfig,
+    EdgeConfig,
+    FleetConfig,
     NodeConfig,
+    PurgeConfig,
     SidecarConfig,
+    TopConfig,
     flag,
     groups,
     mask,
@@ -25,17 +31,24 @@ from fanout.config import (
     secrets_of,
     split_urls,
 )
-from fanout.errors import ConfigError, FanoutError, SettingError, leaves
+from fanout.errors import ConfigError, FanoutError, OutputFailed, SettingError, leaves
 from fanout.runtime.toml_file import read_toml
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells count it: 128 and the signal's number."""
 
+UNREAD = 141
+"""Exit code when the reader of standard output has left, as shells count what SIGPIPE ends."""
+
 HOST_CHARACTERS_MAX = 48
 """How much of the host name goes into a default id: the process id must fit beside it."""
 
+AS_JSON = "Print one JSON object."
+"""Help of the flag --json."""
+
 _WHOLE = (NodeConfig, SidecarConfig)
-_SERVICES = {name: field for config in _WHOLE for name, field in options(config).items()}
+_ALL = (*_WHOLE, FleetConfig, DnsConfig, EdgeConfig, PurgeConfig, BridgeConfig, TopConfig)
+_KNOWN = frozenset(name for config in _ALL for name in options(config))
 
 
 class Logged(Protocol):
@@ -129,8 +142,8 @@ def gather(config: type[C], flags: Mapping[str, Any], config_file: str | None) -
     sources: dict[str, str] = {}
     if path := config_file or os.environ.get("FANOUT_CONFIG"):
         for name, value in read_toml("config", path).items():
-            if config not in _WHOLE and name in _SERVICES and name not in options(config):
-                continue  # subcommands may share the file of the services
+            if config not in _WHOLE and name in _KNOWN and name not in options(config):
+                continue  # subcommands may share one file, also with the services
             values[name], sources[name] = value, f"{name} in file {path}"
     for name in options(config):
         if (text := os.environ.get(variable(name))) is not None:
@@ -150,8 +163,13 @@ def configured(config: type[C], flags: Mapping[str, Any], config_file: str | Non
     try:
         return gather(config, flags, config_file)
     except ConfigError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(2)
+        refuse(str(error))
+
+
+def refuse(why: str) -> NoReturn:
+    """Say what is wrong with how the command was called, and end with exit code 2."""
+    click.echo(f"Error: {why}", err=True)
+    sys.exit(2)
 
 
 GC_OBJECTS = 20_000
@@ -159,7 +177,7 @@ GC_OBJECTS = 20_000
 load, for next to nothing: what is made for a message is in no cycle."""
 
 
-def run(main: Callable[[], Awaitable[int]], service: Logged | None = None) -> None:
+def run(main: Callable[[], Awaitable[int]], service: Logged | None = None) -> NoReturn:
     """Run `main` and end the process with its exit code; errors become one line each.
 
     Only a `service`, which is named by its configuration, logs, and reports to Sentry.
@@ -180,10 +198,11 @@ def run(main: Callable[[], Awaitable[int]], service: Logged | None = None) -> No
         found = leaves(error)
         if not all(isinstance(leaf, FanoutError | KeyboardInterrupt) for leaf in found):
             raise
-        failures = [leaf for leaf in found if isinstance(leaf, FanoutError)]
+        unread = any(isinstance(leaf, OutputFailed) and leaf.closed for leaf in found)
+        failures = [leaf for leaf in found if isinstance(leaf, FanoutError) and not unread]
         for failure in failures:
             click.echo(f"Error: {' '.join(str(failure).split())}", err=True)
-        code = 1 if failures else INTERRUPTED
+        code = 1 if failures else UNREAD if unread else INTERRUPTED
         if any(isinstance(failure, ConfigError) for failure in failures):
             code = 2
     sys.exit(code)
@@ -197,8 +216,7 @@ def needing(*modules: str, why: str, extra: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in modules:
             raise
-        click.echo(f"Error: {why}; pip install 'fanout[{extra}]'", err=True)
-        sys.exit(2)
+        refuse(f"{why}; pip install 'fanout[{extra}]'")
 
 
 def _reporters(service: Logged) -> list[Any]:
@@ -213,8 +231,7 @@ def _reporters(service: Logged) -> list[Any]:
     try:
         return [start_sentry(dsn, secrets_of(service), release=fanout.__version__)]
     except ConfigError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(2)
+        refuse(str(error))
 
 
 def _help(name: str, field: Any) -> str:

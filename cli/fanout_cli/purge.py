@@ -1,14 +1,13 @@
 """The subcommands of fanout-sidecar that purge caches."""
 
 import json
-import sys
 from functools import partial
 from typing import Any
 
 import click
 
 from fanout.config import EdgeConfig, PurgeConfig
-from fanout_cli.options import Configured, configured, needing, run
+from fanout_cli.options import AS_JSON, Configured, configured, needing, refuse, run
 from fanout_cli.tables import purge_text, purge_values
 
 
@@ -50,7 +49,7 @@ def edge(config_file: str | None, **flags: Any) -> None:
     metavar="EDGE",
     help="An edge that must answer; repeat it for each. Needs --wait. Default: whoever answers.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help=AS_JSON)
 def purge(  # noqa: PLR0917 - click calls it by name
     config_file: str | None,
     kind: str,
@@ -68,8 +67,7 @@ def purge(  # noqa: PLR0917 - click calls it by name
     """
     config = configured(PurgeConfig, flags, config_file)
     if expect and wait is None:
-        click.echo("Error: expect: not allowed without --wait; give --wait SECONDS too", err=True)
-        sys.exit(2)
+        refuse("expect: not allowed without --wait; give --wait SECONDS too")
     from fanout.adjunct.purge.message import target_of  # noqa: PLC0415 - not needed for help
     from fanout.adjunct.purge.publisher import run_purge  # noqa: PLC0415 - likewise
 

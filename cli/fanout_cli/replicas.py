@@ -9,9 +9,10 @@ import click
 
 from fanout.config import FleetConfig
 from fanout.errors import ConfigError
-from fanout_cli.options import Configured, configured, run
+from fanout_cli.options import AS_JSON, Configured, configured, run
 
 if TYPE_CHECKING:  # loaded only when it is needed
+    from fanout.adjunct.replicas.records import DatabaseRecord
     from fanout.adjunct.replicas.topology import DatabaseReport
 
 
@@ -45,6 +46,7 @@ _WAIT = click.option(
     help="How long to wait until all processes have let go of the primary. Raising it lets one "
     "that hangs keep the others from writing for longer.",
 )
+_JSON = click.option("--json", "as_json", is_flag=True, help=AS_JSON)
 _FORCE = click.option(
     "--force",
     is_flag=True,
@@ -79,6 +81,7 @@ _FORCE = click.option(
 )
 @_WAIT
 @_FORCE
+@_JSON
 def set_(
     *,
     config_file: str | None,
@@ -88,6 +91,7 @@ def set_(
     if_version: int | None,
     wait_seconds: float,
     force: bool,
+    as_json: bool,
     **flags: Any,
 ) -> None:
     """Tell all services which servers the database NAME consists of.
@@ -112,7 +116,8 @@ def set_(
             if_version=if_version,
             force=force,
         )
-        click.echo(f"{name} version {record.version}: primary {record.primary}")
+        text = f"{name} version {record.version}: primary {record.primary}"
+        click.echo(_as_json(record) if as_json else text)
         return 0
 
     run(change)
@@ -122,8 +127,15 @@ def set_(
 @_NAME
 @_WAIT
 @_FORCE
+@_JSON
 def hold(
-    *, config_file: str | None, name: str, wait_seconds: float, force: bool, **flags: Any
+    *,
+    config_file: str | None,
+    name: str,
+    wait_seconds: float,
+    force: bool,
+    as_json: bool,
+    **flags: Any,
 ) -> None:
     """Take the primary of the database NAME away until "set" names one; reads go on.
 
@@ -135,7 +147,8 @@ def hold(
 
     async def take_away() -> int:
         record = await hold_topology(config, name, wait_seconds=wait_seconds, force=force)
-        click.echo(f"{name} version {record.version}: no primary, was {record.former}")
+        text = f"{name} version {record.version}: no primary, was {record.former}"
+        click.echo(_as_json(record) if as_json else text)
         return 0
 
     run(take_away)
@@ -143,7 +156,7 @@ def hold(
 
 @replicas.command("show", cls=Configured, config=FleetConfig)
 @_NAME
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@_JSON
 def show(*, config_file: str | None, name: str, as_json: bool, **flags: Any) -> None:
     """Show the servers of the database NAME, and which version each process has seen."""
     config = configured(FleetConfig, flags, config_file)
@@ -155,6 +168,12 @@ def show(*, config_file: str | None, name: str, as_json: bool, **flags: Any) -> 
         return 0
 
     run(read)
+
+
+def _as_json(record: "DatabaseRecord") -> str:
+    """Return what was written with the names that "show" uses."""
+    names = ("database", "version", "primary", "former", "replicas")
+    return json.dumps({name: getattr(record, name) for name in names}, indent=2, default=dict)
 
 
 def _as_text(report: "DatabaseReport") -> str:

@@ -9,7 +9,8 @@ import click
 import fanout
 from fanout.config import SidecarConfig
 from fanout_cli.gateway import dns, gateway
-from fanout_cli.options import Service, configured, run
+from fanout_cli.options import Service, configured, refuse, run
+from fanout_cli.pubsub import pub, sub
 from fanout_cli.purge import edge, purge
 from fanout_cli.replicas import replicas
 
@@ -65,13 +66,11 @@ def digest() -> None:
     """
     secret = sys.stdin.readline().rstrip("\n")
     if not secret:
-        click.echo("Error: no secret on standard input; write one line", err=True)
-        sys.exit(2)
+        refuse("no secret on standard input; write one line")
     from fanout.runtime.gate import digest_of  # noqa: PLC0415 - not needed for help
 
     click.echo(digest_of(secret.encode()))
 
 
-main.add_command(edge)
-main.add_command(purge)
-main.add_command(replicas)
+for each in (edge, purge, replicas, sub, pub):
+    main.add_command(each)

@@ -78,3 +78,11 @@ class RequestFailed(FanoutError):  # noqa: N818 - the sidecar answered; the fail
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
+
+
+class OutputFailed(FanoutError):  # noqa: N818 - a fact
+    """Standard output takes nothing any more. `closed` tells that its reader has only left."""
+
+    def __init__(self, message: str, *, closed: bool = False) -> None:
+        super().__init__(message)
+        self.closed = closed

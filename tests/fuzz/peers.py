@@ -61,7 +61,7 @@ def _client(raw: bytes) -> None:
     with contextlib.suppress(RemoteProtocolError, LookupError, ValueError):
         bridge_client.event(bridge_client.decode(raw))
     with contextlib.suppress(RemoteProtocolError, LookupError, ValueError):
-        assert bridge_client.names_max(bridge_client.decode(raw)) > 0
+        assert bridge_client.limits(bridge_client.decode(raw)).names > 0
 
 
 CHECKS = (

@@ -257,4 +257,4 @@ def test_our_client_reads_an_older_and_a_newer_sidecar(name: str) -> None:
         assert bridge_client.event(read) == EVENTS.get(name)
     assert bridge_client.event({**frame, "type": "later"}) is None
     if name == "hello":
-        assert bridge_client.names_max({**frame, **NEWER}) == frame["limits"]["names"]
+        assert bridge_client.limits({**frame, **NEWER}).names == frame["limits"]["names"]

@@ -3,9 +3,8 @@
 import random
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -14,19 +13,25 @@ import trio
 from fanout.client.link import Link, Target
 from fanout.core.backoff import Backoff
 from fanout.errors import LinkLost, RequestFailed
-from fanout.wire import bridge_client
 from fanout.wire.bridge_client import Event, Gap
 
 
 class Client:
     """A connection to a sidecar that mends itself. Made by `open_client`; iterated by one task."""
 
-    def __init__(self, target: Target, events_max: int, rng: random.Random) -> None:
+    def __init__(
+        self,
+        target: Target,
+        events_max: int,
+        rng: random.Random,
+        told: Callable[[str], None] = lambda _why: None,
+    ) -> None:
         self.trouble = "not connected yet"
         """Why there is no connection now; empty while there is one."""
         self._target = target
         self._events_max = events_max
         self._rng = rng
+        self._told = told
         self._backoff = Backoff()
         self._wanted: dict[str, dict[str, None]] = {"channels": {}, "patterns": {}}
         self._events: deque[Event] = deque()
@@ -57,15 +62,12 @@ class Client:
 
         """
         payload = data.encode() if isinstance(data, str) else data
-        request = partial(bridge_client.publish_request, channel=channel, data=payload)
         while True:
             try:
-                answer = await (await self._connected()).ask(request)
+                return await (await self._connected()).publish(channel, payload)
             except LinkLost as lost:
                 if lost.written:
                     raise RequestFailed("outcome_unknown", lost.reason) from None
-            else:
-                return int(answer["receivers"])
 
     def __aiter__(self) -> Self:
         return self
@@ -83,6 +85,7 @@ class Client:
         while True:
             began = trio.current_time()
             self.trouble = await Link(self._put).run(self._target, self._resume)
+            self._told(self.trouble)
             if trio.current_time() - began > self._backoff.max_seconds:
                 attempt = 0
             await trio.sleep(self._backoff.delay_seconds(attempt, self._rng))
@@ -134,15 +137,17 @@ async def open_client(
     token: str = "",
     ssl_context: ssl.SSLContext | None = None,
     events_max: int = 10_000,
+    told: Callable[[str], None] = lambda _why: None,
 ) -> AsyncIterator[Client]:
     """Open a client of the sidecar at `url`; it does not wait for the first connection.
 
     `token` logs in where the sidecar has users. `ssl_context` is for wss:// where the system's
     certificates are not the right ones. `events_max` messages wait at most for whoever
-    iterates.
+    iterates. `told` is called with the reason whenever a connection is lost or cannot be made; what
+    it raises ends the client.
     """
     target = Target(urlsplit(url), token, ssl_context)
-    client = Client(target, events_max, random.Random())  # noqa: S311 - spreads retries
+    client = Client(target, events_max, random.Random(), told)  # noqa: S311 - spreads retries
     async with trio.open_nursery() as nursery:
         nursery.start_soon(client.run)
         yield client

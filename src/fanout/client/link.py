@@ -22,7 +22,7 @@ from trio_websocket import (
     wrap_client_stream,
 )
 
-from fanout.errors import LinkLost, RemoteProtocolError, RequestFailed
+from fanout.errors import LinkLost, RemoteProtocolError, RequestFailed, leaves
 from fanout.wire import bridge_client
 from fanout.wire.bridge import SUBPROTOCOL
 from fanout.wire.bridge_client import Event
@@ -31,6 +31,9 @@ Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 """Largest frame taken from a sidecar: its largest payload, written in the longest way."""
+
+SAID_CHARACTERS_MAX = 200
+"""How much is repeated of why a connection was refused."""
 
 CONNECT_SECONDS = 10.0
 CLOSE_SECONDS = 1.0
@@ -87,7 +90,7 @@ class Link:
         """Whether requests may still be answered."""
         self._take = take
         self._send, self._requests = trio.open_memory_channel[str | bytes](0)
-        self._names_max = 1
+        self._limits = bridge_client.Limits(names=1)
         self._numbers = itertools.count()
         self._waiting: dict[int, _Answer] = {}
 
@@ -104,7 +107,7 @@ class Link:
                 with trio.fail_after(CONNECT_SECONDS):
                     socket = await target.greet(helpers, stream)
                     hello = bridge_client.decode(await socket.get_message())
-                self._names_max = bridge_client.names_max(hello)
+                self._limits = bridge_client.limits(hello)
                 nursery.start_soon(self._write, socket)
                 nursery.start_soon(greeted, self)
                 await self._read(socket)
@@ -134,11 +137,25 @@ class Link:
             raise RequestFailed(answer.frame["code"], answer.frame["message"])
         return answer.frame
 
+    async def publish(self, channel: str, data: bytes) -> int:
+        """Publish and return how many received it. Raises as `ask`.
+
+        What is too large is refused here: the sidecar may hang up in the midst of it.
+        """
+        most = self._limits.payload_bytes
+        if len(data) > most:
+            raise RequestFailed(
+                "message_too_large",
+                f"message of {len(data)} bytes is over the sidecar's limit of {most} bytes",
+            )
+        request = partial(bridge_client.publish_request, channel=channel, data=data)
+        return int((await self.ask(request))["receivers"])
+
     async def ask_names(self, op: str, field: str, names: tuple[str, ...]) -> tuple[str, ...]:
         """Ask for channels or patterns; return the nodes that are not heard. Raises as `ask`."""
         degraded: set[str] = set()
-        for start in range(0, len(names), self._names_max):
-            batch = names[start : start + self._names_max]
+        for start in range(0, len(names), self._limits.names):
+            batch = names[start : start + self._limits.names]
             request = partial(bridge_client.names_request, op=op, field=field, names=batch)
             degraded.update((await self.ask(request)).get("degraded", ()))
         return tuple(sorted(degraded))
@@ -216,10 +233,19 @@ def _why(errors: Sequence[BaseException]) -> str:
         case ConnectionClosed() as closed:
             return f"closed: {closed.reason}"
         case ConnectionRejected() as rejected:
-            return f"refused with status {rejected.status_code}: {rejected.body!r}"
+            body = (rejected.body or b"").decode(errors="replace").strip()
+            said = f": {body[:SAID_CHARACTERS_MAX]}" if body else ""
+            return f"refused with status {rejected.status_code}{said}"
         case trio.TooSlowError():
             return "the sidecar is silent"
         case OSError() | trio.BrokenResourceError() as error:
-            return f"no connection: {error!r}"
+            return f"no connection: {_root(error)}"
         case error:
             return f"no sidecar of a known version: {error!r}"
+
+
+def _root(error: BaseException) -> str:
+    """Return what the system or TLS said of an error that trio wrapped."""
+    while error.__cause__ is not None:
+        error = leaves(error.__cause__)[0]
+    return getattr(error, "strerror", None) or str(error) or repr(error)

@@ -21,8 +21,10 @@ from fanout.config.purge import EdgeConfig, PurgeConfig
 from fanout.config.readers import is_loopback
 from fanout.config.services import NodeConfig, SidecarConfig
 from fanout.config.shared import TlsFiles
+from fanout.config.terminal import BridgeConfig, TopConfig
 
 __all__ = [
+    "BridgeConfig",
     "Configuration",
     "DiscoveryAddress",
     "DnsConfig",
@@ -37,6 +39,7 @@ __all__ = [
     "SidecarConfig",
     "Timings",
     "TlsFiles",
+    "TopConfig",
     "flag",
     "gateway_address",
     "gateway_host",

@@ -14,10 +14,15 @@ from fanout.config.readers import (
     read_name,
     read_pause,
     read_seconds,
-    read_text,
     read_url,
 )
-from fanout.config.shared import file_option, log_format_option, log_level_option
+from fanout.config.shared import (
+    log_format_option,
+    log_level_option,
+    sidecar_ca_option,
+    sidecar_option,
+    token_option,
+)
 from fanout.errors import ConfigError, SettingError
 
 
@@ -48,30 +53,6 @@ def read_call(*placeholders: str) -> Callable[[Any], tuple[str, str, str]]:
         return call[1], call[2], call[3] or ""
 
     return convert
-
-
-def sidecar_option() -> Any:
-    """The door that edges and purges use."""
-    return option(
-        "ws://127.0.0.1:7380/", read_url("ws", "wss"), "URL", "The websocket door of the sidecar."
-    )
-
-
-def token_option() -> Any:
-    """What they show to be let in."""
-    return option(
-        "",
-        read_text,
-        "TEXT",
-        "Token for the sidecar, where it has users.",
-        group="Access",
-        secret=True,
-    )
-
-
-def sidecar_ca_option() -> Any:
-    """Whom they trust."""
-    return file_option("PEM file of those who sign the certificate of the sidecar (wss://).")
 
 
 def pool_option() -> Any:

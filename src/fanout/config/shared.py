@@ -11,6 +11,7 @@ from fanout.config.readers import (
     read_name,
     read_networks,
     read_text,
+    read_url,
 )
 from fanout.errors import SettingError
 
@@ -137,6 +138,30 @@ def node_password_option() -> Any:
     return option(
         "", read_text, "TEXT", "Password for nodes in cooperative mode.", group="Nodes", secret=True
     )  # fmt: skip
+
+
+def sidecar_option() -> Any:
+    """The door of a sidecar that a client of it uses."""
+    return option(
+        "ws://127.0.0.1:7380/", read_url("ws", "wss"), "URL", "The websocket door of the sidecar."
+    )
+
+
+def token_option() -> Any:
+    """What clients show to be let in."""
+    return option(
+        "",
+        read_text,
+        "TEXT",
+        "Token for the sidecar, where it has users.",
+        group="Access",
+        secret=True,
+    )
+
+
+def sidecar_ca_option() -> Any:
+    """Whom clients of a sidecar trust."""
+    return file_option("PEM file of those who sign the certificate of the sidecar (wss://).")
 
 
 def log_level_option() -> Any:

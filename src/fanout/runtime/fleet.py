@@ -18,7 +18,14 @@ from fanout.wire import records
 REQUEST_SECONDS = 60
 """How long a request waits in discovery for an agent that does not read it."""
 
-__all__ = ["DrainRefused", "DrainTimeout", "FleetReport", "ask_to_drain", "read_fleet"]
+__all__ = [
+    "DrainRefused",
+    "DrainTimeout",
+    "FleetReport",
+    "ask_to_drain",
+    "fleet_world",
+    "read_fleet",
+]
 
 POLL_SECONDS = 0.25
 """How often it is looked whether a node is gone."""
@@ -32,9 +39,14 @@ class DrainTimeout(FanoutError):  # noqa: N818 - a fact
     """The node was asked, and is not gone yet."""
 
 
+def fleet_world(config: FleetConfig) -> World:
+    """Return what looks at a fleet go through, to be used for many. Raises ConfigError."""
+    return real_world(Contexts(TlsFiles.of(config)))
+
+
 async def read_fleet(config: FleetConfig, *, world: World | None = None) -> FleetReport:
     """Read all discovery instances, each for at most `config.timeout_seconds`."""
-    world = world or real_world(Contexts(TlsFiles.of(config)))
+    world = world or fleet_world(config)
     readings: dict[int, Reading] = {}
 
     async def read(number: int, address: DiscoveryAddress) -> None:
@@ -62,7 +74,7 @@ async def ask_to_drain(
         LinkLost: no discovery instance took the request.
 
     """
-    world = world or real_world(Contexts(TlsFiles.of(config)))
+    world = world or fleet_world(config)
     fleet = await read_fleet(config, world=world)
     found = next((each for each in fleet.nodes if each.id == node), None)
     if found is None:

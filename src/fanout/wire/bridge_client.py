@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 from typing import Any
 
 import attrs
@@ -51,15 +52,24 @@ def publish_request(number: int, channel: str, data: bytes) -> bytes:
     return head + name + data
 
 
-def names_max(hello: dict[str, Any]) -> int:
-    """Return how many names one request may have. Raises RemoteProtocolError, LookupError."""
+@attrs.frozen
+class Limits:
+    """What a sidecar takes at a time."""
+
+    names: int  # in one request
+    payload_bytes: float = math.inf
+
+
+def limits(hello: dict[str, Any]) -> Limits:
+    """Return the limits that a sidecar greets with. Raises RemoteProtocolError, LookupError."""
     if hello.get("type") != "hello" or hello.get("protocol") != VERSION:
         raise RemoteProtocolError("this is no sidecar of a known version")
-    limits = hello["limits"]
-    names = limits.get("names") if isinstance(limits, dict) else None
+    said = hello["limits"]
+    names = said.get("names") if isinstance(said, dict) else None
     if type(names) is not int or names < 1:
         raise RemoteProtocolError("the hello does not say how many names a request may have")
-    return names
+    payload_bytes = said.get("payload_bytes")
+    return Limits(names, payload_bytes if type(payload_bytes) is int else math.inf)
 
 
 def decode(text: str | bytes) -> dict[str, Any]:

@@ -1,0 +1,51 @@
+"""The settings of the commands that use a sidecar from a terminal."""
+
+from typing import Any
+
+import attrs
+
+from fanout.config.options import Configuration, option
+from fanout.config.readers import read_seconds, read_url
+from fanout.config.shared import file_option, sidecar_ca_option, sidecar_option, token_option
+
+
+def _timeout_option() -> Any:
+    return option(
+        5.0, read_seconds, "SECONDS",
+        "How long the sidecar may take to answer. Raising it delays the error when there is none.",
+    )  # fmt: skip
+
+
+def _client_cert_option() -> Any:
+    return file_option("PEM file of a certificate to show, where the sidecar asks for one.")
+
+
+def _client_key_option() -> Any:
+    return file_option("PEM file of its key, if it is not in the same file.")
+
+
+@attrs.frozen(kw_only=True)
+class BridgeConfig(Configuration):
+    """Settings of the commands that publish and subscribe by way of a sidecar."""
+
+    sidecar: str = sidecar_option()
+    timeout_seconds: float = _timeout_option()
+    token: str = token_option()
+    tls_ca: str = sidecar_ca_option()
+    tls_client_cert: str = _client_cert_option()
+    tls_client_key: str = _client_key_option()
+
+
+@attrs.frozen(kw_only=True)
+class TopConfig(Configuration):
+    """Settings of the command that shows what goes through a sidecar."""
+
+    admin_url: str = option(
+        "http://127.0.0.1:9380/", read_url("http", "https"), "URL", "The admin door of the sidecar."
+    )
+    timeout_seconds: float = _timeout_option()
+    tls_ca: str = file_option(
+        "PEM file of those who sign the certificate of the sidecar (https://)."
+    )
+    tls_client_cert: str = _client_cert_option()
+    tls_client_key: str = _client_key_option()
