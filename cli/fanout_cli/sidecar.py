@@ -13,6 +13,7 @@ from fanout_cli.options import Service, configured, refuse, run
 from fanout_cli.pubsub import pub, sub
 from fanout_cli.purge import edge, purge
 from fanout_cli.replicas import replicas
+from fanout_cli.top import top
 
 if TYPE_CHECKING:  # the runtime is loaded only when it is needed
     from fanout.runtime.adjuncts import Adjunct
@@ -72,5 +73,5 @@ def digest() -> None:
     click.echo(digest_of(secret.encode()))
 
 
-for each in (edge, purge, replicas, sub, pub):
+for each in (edge, purge, replicas, sub, pub, top):
     main.add_command(each)

@@ -8,6 +8,13 @@ def leaves(error: BaseException) -> list[BaseException]:
     return [leaf for each in error.exceptions for leaf in leaves(each)]
 
 
+def root_of(error: BaseException) -> str:
+    """Return what the system, or TLS, said of an error that others wrapped."""
+    while error.__cause__ is not None:
+        error = leaves(error.__cause__)[0]
+    return getattr(error, "strerror", None) or str(error) or repr(error)
+
+
 class FanoutError(Exception):
     """Base of all fanout errors; never raised itself."""
 
@@ -86,3 +93,7 @@ class OutputFailed(FanoutError):  # noqa: N818 - a fact
     def __init__(self, message: str, *, closed: bool = False) -> None:
         super().__init__(message)
         self.closed = closed
+
+
+class FeedLost(FanoutError):  # noqa: N818 - a fact
+    """The live feed of a sidecar's admin door did not come about, or ended."""

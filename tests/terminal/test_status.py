@@ -1,5 +1,7 @@
 """The picture of a fleet fits the terminal, and says what is wrong before anything else."""
 
+from typing import Any
+
 import attrs
 import pytest
 
@@ -12,7 +14,7 @@ from fanout.values import NodeId, SidecarId
 HEAD = "now"
 
 
-def node(number: int, **values: object) -> NodeReport:
+def node(number: int, **values: Any) -> NodeReport:
     """Return an active node with a long name."""
     whole = NodeReport(
         id=NodeId(f"node-{number}.{'x' * 30}"),

@@ -22,7 +22,7 @@ from trio_websocket import (
     wrap_client_stream,
 )
 
-from fanout.errors import LinkLost, RemoteProtocolError, RequestFailed, leaves
+from fanout.errors import LinkLost, RemoteProtocolError, RequestFailed, root_of
 from fanout.wire import bridge_client
 from fanout.wire.bridge import SUBPROTOCOL
 from fanout.wire.bridge_client import Event
@@ -239,13 +239,6 @@ def _why(errors: Sequence[BaseException]) -> str:
         case trio.TooSlowError():
             return "the sidecar is silent"
         case OSError() | trio.BrokenResourceError() as error:
-            return f"no connection: {_root(error)}"
+            return f"no connection: {root_of(error)}"
         case error:
             return f"no sidecar of a known version: {error!r}"
-
-
-def _root(error: BaseException) -> str:
-    """Return what the system or TLS said of an error that trio wrapped."""
-    while error.__cause__ is not None:
-        error = leaves(error.__cause__)[0]
-    return getattr(error, "strerror", None) or str(error) or repr(error)

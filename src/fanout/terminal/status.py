@@ -1,7 +1,6 @@
 """The fleet as discovery tells it, on a terminal: once, or again and again."""
 
 import json
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import attrs
@@ -11,7 +10,7 @@ from fanout.config import FleetConfig
 from fanout.runtime.fleet import FleetReport, fleet_world, read_fleet
 from fanout.terminal.output import is_terminal, palette, write
 from fanout.terminal.screen import Screen, Size, open_ending, open_screen
-from fanout.terminal.table import GREEN, PLAIN, RED, YELLOW, Column, Palette, as_table
+from fanout.terminal.table import GREEN, PLAIN, RED, YELLOW, Column, Palette, as_table, few
 
 STATE_COLOURS = {"active": GREEN, "gone": RED}
 
@@ -54,19 +53,11 @@ def fleet_picture(
     fleet: FleetReport, head: str, size: Size, *, palette: Palette = PLAIN
 ) -> list[str]:
     """Return a fleet as lines that fit a terminal: of too many, some are only counted."""
-    verdict = _few(_verdict(fleet, palette), max(1, size.lines // PROBLEMS_SHARE), "more problems")
+    verdict = few(_verdict(fleet, palette), max(1, size.lines // PROBLEMS_SHARE), "more problems")
     above = [head, _summary(fleet), *verdict, ""]
     rows = _rows(fleet)
     table = as_table(COLUMNS, rows, width=size.columns, palette=palette)
-    return [*above, *_few(table, size.lines - len(above), "more nodes")]
-
-
-def _few(lines: Sequence[str], most: int, what: str) -> list[str]:
-    """Return lines, the last one counting those that there is no room for."""
-    if len(lines) <= most:
-        return list(lines)
-    kept = max(0, most - 1)
-    return [*lines[:kept], f"... {len(lines) - kept} {what}"]
+    return [*above, *few(table, size.lines - len(above), "more nodes")]
 
 
 def _rows(fleet: FleetReport) -> list[tuple[str, ...]]:
@@ -151,6 +142,6 @@ def _show(
     elif screen is None:
         write(f"{now}\n{fleet_text(fleet)}\n\n")
     else:
-        head = f"{now}  every {every_seconds:g} s  q ends"
+        head = f"{now}  every {every_seconds:g} s, q ends"
         colours = palette()
         screen.draw(lambda size: fleet_picture(fleet, head, size, palette=colours))

@@ -105,6 +105,14 @@ def _needed(order: Sequence[int], widths: Sequence[int]) -> int:
     return sum(widths[n] + len(GAP) for n in order) - len(GAP)
 
 
+def few(lines: Sequence[str], most: int, what: str) -> list[str]:
+    """Return lines, the last one counting those that there is no room for."""
+    if len(lines) <= most:
+        return list(lines)
+    kept = max(0, most - 1)
+    return [*lines[:kept], f"... {len(lines) - kept} {what}"]
+
+
 def shorten(text: str, width: int) -> str:
     """Return a text without colours, cut to so many columns with a mark that it was cut."""
     return text if len(text) <= width else text[: width - 1] + "…"

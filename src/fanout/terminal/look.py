@@ -1,0 +1,198 @@
+"""A look at a sidecar as lines: rates by node, client and channel, and what is wrong above them.
+
+The rates are those of the sidecar's live feed: nothing is computed here, so that the live page and
+the terminal never differ.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from fanout.terminal.feed import Look
+from fanout.terminal.screen import Size
+from fanout.terminal.table import (
+    GAP,
+    GREEN,
+    PLAIN,
+    RED,
+    YELLOW,
+    Column,
+    Palette,
+    as_table,
+    escape,
+    few,
+    shorten,
+)
+
+PROBLEMS_SHARE = 6
+"""Of a screen, what is wrong takes at most one line in so many."""
+
+LEVEL_COLOURS = {"error": RED, "warning": YELLOW}
+STATE_COLOURS = {"active": GREEN}
+
+Row = tuple[str, ...]
+
+
+def _of_state(cell: str) -> str:
+    return STATE_COLOURS.get(cell, YELLOW if cell in ("joining", "draining") else RED)
+
+
+NODES = (
+    Column("NODE"),
+    Column("STATE", colour=_of_state),
+    Column("PUB/S", right=True),
+    Column("RECV/S", right=True),
+    Column("OUTBOX", right=True, rank=1),
+    Column("PROBE", right=True, rank=2),
+    Column("GAPS", right=True, rank=3),
+    Column("ADDRESS", rank=4),
+)
+CLIENTS = (
+    Column("CLIENT"),
+    Column("DOOR"),
+    Column("PUB/S", right=True),
+    Column("DELIV/S", right=True),
+    Column("OUTBOX", right=True, rank=1),
+    Column("SUBS", right=True, rank=2),
+    Column("ADDRESS", rank=3),
+)
+CHANNELS = (Column("CHANNEL"), Column("PUB/S", right=True), Column("RECV/S", right=True))
+
+Section = tuple[Sequence[Column], Sequence[Row], int]
+"""Columns and rows of a table, and how many rows there are, also beyond those told."""
+
+
+def rate_text(value: float | None) -> str:
+    """Return a rate: of small ones a decimal, of what is not known yet a dash."""
+    if value is None:
+        return "-"
+    return f"{value:.1f}" if 0 < value < 10 else f"{value:,.0f}"  # noqa: PLR2004 - two digits
+
+
+def bytes_text(value: float) -> str:
+    """Return a size in bytes."""
+    for unit in ("", "K", "M"):
+        if value < 1024:  # noqa: PLR2004 - as units of memory go
+            return f"{value:.0f}{unit}"
+        value /= 1024
+    return f"{value:.1f}G"
+
+
+def share(wanted: Sequence[int], room: int) -> list[int]:
+    """Return how many rows each section gets: the small ones all, the others as many each."""
+    given = [0] * len(wanted)
+    while room > 0 and any(g < w for g, w in zip(given, wanted, strict=True)):
+        for n, want in enumerate(wanted):
+            if given[n] < want and room > 0:
+                given[n] += 1
+                room -= 1
+    return given
+
+
+def sections(look: Look) -> list[Section]:
+    """Return what is told of nodes, clients and channels."""
+    nodes = [
+        (
+            escape(each["id"]),
+            _state(each),
+            rate_text(each["published_per_second"]),
+            rate_text(each["received_per_second"]),
+            bytes_text(each["outbox_bytes"]),
+            _milliseconds(each["probe_seconds"]),
+            str(each["gaps"]),
+            escape(each["address"]),
+        )
+        for each in look["nodes"]
+    ]
+    clients = [
+        (
+            escape(each["name"]) or str(each["id"]),
+            each["door"],
+            rate_text(each["published_per_second"]),
+            rate_text(each["delivered_per_second"]),
+            bytes_text(each["outbox_bytes"]),
+            str(each["subscriptions"]),
+            escape(each["address"]),
+        )
+        for each in look["consumers"]
+    ]
+    channels = [
+        (
+            escape(each["name"]),
+            rate_text(each["published_per_second"]),
+            rate_text(each["received_per_second"]),
+        )
+        for each in look["channels"]
+    ]
+    return [
+        (NODES, nodes, len(nodes)),
+        (CLIENTS, clients, look["consumers_count"]),
+        (CHANNELS, channels, len(channels)),
+    ]
+
+
+def _state(node: dict[str, Any]) -> str:
+    """Return the word for what matters most of a node."""
+    return "deaf" if node["deaf"] else escape(node["state"])
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds * 1000:.1f}ms"
+
+
+def _sums(look: Look) -> list[str]:
+    """Return what is told of all clients together, the most telling first."""
+    doors = look["doors"]
+    publishes = look["publishes"]
+    delivered = [each["delivered_per_second"] for each in doors]
+    known = None if None in delivered else sum(delivered)
+    return [
+        f"published {rate_text(publishes['executed_per_second'])}/s",
+        f"delivered {rate_text(known)}/s",
+        f"failed {rate_text(publishes['failed_per_second'])}/s",
+        f"clients {sum(each['clients'] for each in doors)}",
+        f"loop {_milliseconds(look['loop_lag_seconds'])} late",
+    ]
+
+
+def _joined(parts: Sequence[str], width: int | None) -> str:
+    """Return as many parts as fit on a line."""
+    line = parts[0]
+    for part in parts[1:]:
+        if width is not None and len(line) + len(part) + len(GAP) > width:
+            break
+        line += GAP + part
+    return line
+
+
+def look_lines(
+    look: Look, size: Size | None = None, *, trouble: str = "", palette: Palette = PLAIN
+) -> list[str]:
+    """Return a look as lines. With a `size` they fit it: rows are left out, and said to be.
+
+    `trouble` is why the look is an old one.
+    """
+    at = datetime.fromtimestamp(look["at"], UTC).isoformat(timespec="seconds")
+    ready = palette.paint("ready", GREEN) if look["ready"] else palette.paint("not ready", RED)
+    head = f"{at.replace('+00:00', 'Z')}{GAP}{ready}{GAP}{escape(look['sidecar'])}"
+    width = None if size is None else size.columns
+    lines = [head, _joined(_sums(look), width)]
+    told = [("error", f"old: {trouble}")] if trouble else []
+    told += [(each["level"], escape(each["text"])) for each in look["problems"]]
+    problems = [
+        palette.paint(
+            text if width is None else shorten(text, width), LEVEL_COLOURS.get(level, YELLOW)
+        )
+        for level, text in told
+    ]
+    most = len(problems) if size is None else max(1, size.lines // PROBLEMS_SHARE)
+    lines += few(problems, most, "more problems")
+    tables = sections(look)
+    given = [len(rows) for _, rows, _ in tables]
+    if size is not None:
+        given = share(given, size.lines - len(lines) - 2 * len(tables))
+    for (columns, rows, count), shown in zip(tables, given, strict=True):
+        title = columns[0].title if shown == count else f"{columns[0].title} {shown} of {count}"
+        named = (Column(title), *columns[1:])
+        lines += ["", *as_table(named, rows[:shown], width=width, palette=palette)]
+    return lines
