@@ -130,6 +130,9 @@ def test_the_websocket_login() -> None:
     assert ask(session, **publish) == "unauthenticated"
     assert ask(session, op="subscribe", channels=["s"]) == "unauthenticated"
     assert isinstance(session.handle_binary(b"\x01\x00\x01px"), Reply)
+    # Who waits for the answer to a number hears why there is none.
+    [(_, answer)] = sent_frames(said(session.handle_binary(b"\x02\x00\x00\x00\x07\x00\x01px")))
+    assert json.loads(answer)["id"] == 7
     assert ask(session, op="ping") == "ok"
     assert ask(session, op="auth", token="x", id=1) == "unauthenticated"
     assert ask(session, op="auth", id=1) == "bad_request"

@@ -160,13 +160,14 @@ class BridgeSession:
         """Return the publish that one binary frame asks for. A refused one changes nothing."""
         tag = b""
         try:
+            start = _BINARY_HEAD_BYTES.get(data[0], 0) if data else 0
+            whole = start and len(data) >= start
+            if whole and data[0] == PUBLISH_NUMBERED:
+                tag = b"%d" % int.from_bytes(data[1:5])
             if self.locked:
                 raise _Refused("unauthenticated", "log in first, by op auth with a token")
-            start = _BINARY_HEAD_BYTES.get(data[0], 0) if data else 0
-            if not start or len(data) < start:
+            if not whole:
                 raise _Refused("bad_binary", "a binary frame begins with 1 or 2 and a whole header")
-            if data[0] == PUBLISH_NUMBERED:
-                tag = b"%d" % int.from_bytes(data[1:5])
             end = start + int.from_bytes(data[start - 2 : start])
             if end > len(data):
                 raise _Refused("bad_binary", "the frame ends within the channel")
