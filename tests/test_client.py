@@ -216,3 +216,31 @@ async def test_whoever_reads_too_late_gets_a_gap_in_place_of_what_was_dropped() 
         ]
         assert await client.publish("c", "x") == 7
         assert await next_of(client) == Message("c", b"more")
+
+
+async def test_what_is_too_large_is_refused_before_it_is_sent() -> None:
+    """The sidecar would hang up in the midst of it, and nobody would know what became of it."""
+
+    async def script(socket: WebSocketConnection) -> None:
+        await say(socket, HELLO)
+        await socket.get_message()
+
+    async with client_of(script) as client:
+        with pytest.raises(RequestFailed, match="10 bytes is over the sidecar's limit of 9"):
+            await client.publish("c", b"x" * 10)
+
+
+async def test_every_connection_that_is_lost_is_told() -> None:
+    """With the reason; what the listener raises ends the client."""
+    told: list[str] = []
+
+    def listen(why: str) -> None:
+        told.append(why)
+        if len(told) == 2:
+            raise RequestFailed("enough", "no more")
+
+    with pytest.RaisesGroup(pytest.RaisesExc(RequestFailed, match="enough")):
+        async with open_client("ws://127.0.0.1:1/", told=listen):
+            await trio.sleep(30)
+
+    assert told == ["no connection: Error connecting to ('127.0.0.1', 1): Connection refused"] * 2

@@ -51,13 +51,15 @@ class Target:
     ssl_context: ssl.SSLContext | None
 
     async def open(self) -> Stream:
-        """Open a stream to it. Raises OSError."""
+        """Open a stream to it. Raises OSError, trio.BrokenResourceError."""
         host, port = self.url.hostname or "", self.url.port
         if self.url.scheme == "wss":
             context = self.ssl_context or ssl.create_default_context()
-            return await trio.open_ssl_over_tcp_stream(
+            stream = await trio.open_ssl_over_tcp_stream(
                 host, port or 443, ssl_context=context, https_compatible=True
             )
+            await stream.do_handshake()  # trio-websocket would hide why it fails
+            return stream
         return await trio.open_tcp_stream(host, port or 80)
 
     async def greet(self, nursery: trio.Nursery, stream: Stream) -> WebSocketConnection:

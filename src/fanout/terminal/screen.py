@@ -6,7 +6,6 @@ one go over the one before, line by line: nothing is cleared first, so nothing f
 
 import contextlib
 import os
-import shutil
 import signal
 import termios
 import tty
@@ -31,7 +30,7 @@ HOME, LINE_END, SCREEN_END = "\x1b[H", "\x1b[K", "\x1b[J"
 BEGIN, END = "\x1b[?2026h", "\x1b[?2026l"
 """Terminals that know them show what is between the two at once; others pass over them."""
 
-STDIN = 0
+STDIN, STDOUT = 0, 1
 KEY_BYTES = 64
 
 ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -43,6 +42,10 @@ class Size:
 
     columns: int
     lines: int
+
+
+USUAL = Size(80, 24)
+"""Of a terminal that does not know its size."""
 
 
 Picture = Callable[[Size], Sequence[str]]
@@ -122,7 +125,7 @@ class Screen:
     def draw(self, picture: Picture) -> None:
         """Show a picture in place of the one before. Raises OutputFailed."""
         self._picture = picture
-        size = Size(*shutil.get_terminal_size())
+        size = _size()
         lines = [cut(line, size.columns) for line in picture(size)[: size.lines]]
         text = "\r\n".join(line + LINE_END for line in lines)
         write(f"{BEGIN}{HOME}{text}{SCREEN_END}{END}")
@@ -140,3 +143,12 @@ class Screen:
                     self.leave()
                     self.enter()
                 self.draw(self._picture)
+
+
+def _size() -> Size:
+    """Return the size now. COLUMNS and LINES do not count: a shell exports those it began with."""
+    try:
+        columns, lines = os.get_terminal_size(STDOUT)
+    except OSError:
+        columns = lines = 0
+    return Size(columns or USUAL.columns, lines or USUAL.lines)
