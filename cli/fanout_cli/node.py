@@ -8,6 +8,7 @@ import click
 
 import fanout
 from fanout.config import FleetConfig, NodeConfig
+from fanout_cli.completion import completion, node_ids
 from fanout_cli.options import AS_JSON, Configured, Service, configured, refuse, run
 
 EVERY_SECONDS = 1.0
@@ -71,7 +72,14 @@ def status(
 
 
 @main.command("drain", cls=Configured, config=FleetConfig)
-@click.option("--id", "node", required=True, metavar="NODE", help="The node that is to leave.")
+@click.option(
+    "--id",
+    "node",
+    required=True,
+    metavar="NODE",
+    shell_complete=node_ids,
+    help="The node that is to leave.",
+)
 @click.option("--wait", is_flag=True, help="Wait until it is gone.")
 @click.option(
     "--wait-seconds",
@@ -111,3 +119,6 @@ def drain(
         return 0
 
     run(ask)
+
+
+main.add_command(completion)

@@ -63,6 +63,9 @@ class Logged(Protocol):
         """How it is written."""
 
 
+_FILE = click.Path()
+"""For the shell, which then completes names of files; whether there is one is checked by who reads it."""
+
 C = TypeVar("C", bound=Configuration)
 
 
@@ -75,6 +78,7 @@ class Configured(click.Command):
             click.Option(
                 [f"--{flag(name)}", name],
                 metavar=field.metadata["metavar"],
+                type=_FILE if field.metadata["metavar"] == "FILE" else None,
                 multiple=field.metadata["repeatable"],
                 help=_help(name, field),
             )
@@ -83,6 +87,7 @@ class Configured(click.Command):
         file = click.Option(
             ["--config", "config_file"],
             metavar="FILE",
+            type=_FILE,
             help="TOML file of these settings, underscores for dashes.  [env: FANOUT_CONFIG]",
         )
         super().__init__(

@@ -8,6 +8,7 @@ import click
 
 import fanout
 from fanout.config import SidecarConfig
+from fanout_cli.completion import completion
 from fanout_cli.gateway import dns, gateway
 from fanout_cli.options import Service, configured, refuse, run
 from fanout_cli.pubsub import pub, sub
@@ -73,5 +74,5 @@ def digest() -> None:
     click.echo(digest_of(secret.encode()))
 
 
-for each in (edge, purge, replicas, sub, pub, top):
+for each in (edge, purge, replicas, sub, pub, top, completion):
     main.add_command(each)
