@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 import pytest
+import yaml
 
 from fanout.runtime.agent_metrics import AGENT_METRICS
 from fanout.runtime.metrics import Family
@@ -17,6 +18,7 @@ from fanout.runtime.sidecar_metrics import SIDECAR_METRICS
 
 OPS = Path(__file__).parents[2] / "docs/ops"
 ALERTS = OPS / "alerts.yml"
+RUNBOOK = OPS / "runbook.md"
 DASHBOARD = OPS / "dashboard.json"
 FAMILIES: tuple[Family[Any], ...] = (*SIDECAR_METRICS, *AGENT_METRICS)
 LIBRARY = {"process_cpu_seconds_total", "process_resident_memory_bytes"} | {
@@ -280,3 +282,42 @@ def test_the_panels_of_the_dashboard_say_what_they_show() -> None:
         assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
     places = [tuple(panel["gridPos"].values()) for panel in panels()]
     assert len({panel["id"] for panel in panels()}) == len(places) == len(set(places))
+
+
+def rules() -> Iterator[dict[str, Any]]:
+    """Yield every alert as the file has it."""
+    for group in yaml.safe_load(ALERTS.read_text())["groups"]:
+        yield from group["rules"]
+
+
+def sections(page: str) -> dict[str, str]:
+    """Return what stands below each heading of the third order that is an alert's name."""
+    parts = re.split(r"^##+ (.*)$", page, flags=re.MULTILINE)[1:]
+    return {
+        name: text
+        for name, text in zip(parts[::2], parts[1::2], strict=True)
+        if name.startswith("Fanout")
+    }
+
+
+def test_every_alert_leads_to_its_section_of_the_runbook() -> None:
+    """Which says what it means, where to look first and what to do; and no section is left over."""
+    page = RUNBOOK.read_text()
+    found = sections(page)
+    where = RUNBOOK.relative_to(OPS.parents[1]).as_posix()
+
+    assert [rule["alert"] for rule in rules()] == list(found)
+    for rule in rules():
+        name = rule["alert"]
+        assert rule["annotations"]["runbook_url"] == f"{where}#{name.lower()}"
+        assert f"| [{name}](#{name.lower()}) | {rule['labels']['severity']} |\n" in page
+        said = re.findall(r"^- \*\*(.*?)\.\*\* \S", found[name], re.MULTILINE)
+        assert said == ["It means", "First look", "Do"]
+
+
+def test_the_runbook_names_only_options_that_there_are() -> None:
+    """An option that is renamed takes its advice with it."""
+    known = (OPS.parent / "configuration.md").read_text()
+    for text in sections(RUNBOOK.read_text()).values():
+        for option in re.findall(r"`(--[a-z-]+)", text):
+            assert f"`{option}`" in known
