@@ -277,13 +277,33 @@ def test_every_container_is_held_short() -> None:
 def test_what_sidecars_publish_to_is_the_same_everywhere() -> None:
     """Both kinds of member look at the same discovery, and SidecarConfig's admin door is asked."""
     places = {environment_of(each)["FANOUT_DISCOVERY"] for each in ours().values()}
-    port = SidecarConfig(id="a", local=1).admin.port
-    probes = [
-        probe["exec"]["command"][2]
-        for name, probe in ours()["fanout-sidecar"].items()
-        if name.endswith("Probe")
-    ]
+    door = f"http://{SidecarConfig(id='a', local=1).admin}/"
     (image,) = re.findall(r"r\.urlopen\('[^']*'", DOCKERFILE.read_text())
 
     assert len(places) == 1
-    assert all(f"http://127.0.0.1:{port}/" in each for each in (*probes, image))
+    assert door in image
+    assert all(door in probe for probe in probes("fanout-sidecar").values())
+
+
+def probes(container: str) -> dict[str, str]:
+    """Return the last word of what each probe of a container runs."""
+    return {
+        name: probe["exec"]["command"][-1]
+        for name, probe in ours()[container].items()
+        if name.endswith("Probe")
+    }
+
+
+def test_a_node_is_asked_at_its_admin_door() -> None:
+    """Whether it lives and has started, where its environment puts the door; in compose likewise."""
+    door = f"http://{environment_of(ours()['node'])['FANOUT_ADMIN']}/"
+    asked = probes("node")
+    (image,) = re.findall(r"r\.urlopen\('([^']*)'", DOCKERFILE.read_text())
+
+    assert f"'{door}readyz'" in asked["startupProbe"]
+    assert f"'{door}healthz'" in asked["livenessProbe"]
+    assert asked["readinessProbe"] == "status"
+    for name, service in compose().items():
+        if name.startswith("node-"):
+            assert image == f"http://{service['environment']['FANOUT_ADMIN']}/readyz"
+            assert "healthcheck" not in service
