@@ -154,7 +154,8 @@ def test_the_secrets_of_a_fleet_are_seen_nowhere(fleet: Fleet, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "option", ["config", "users", "tls-cert", "tls-client-ca", "tls-ca", "tls-client-cert"]
+    "option",
+    ["config", "users", "tls-cert", "tls-key", "tls-client-ca", "tls-ca", "tls-client-cert"],
 )
 def test_a_key_in_the_wrong_place_is_not_repeated(
     fleet: Fleet, tmp_path: Path, option: str
@@ -196,7 +197,7 @@ def test_nobody_is_asked_for_a_passphrase(fleet: Fleet, tmp_path: Path) -> None:
     )  # fmt: skip
     refused = fleet.start(*arguments)
     assert refused.popen.wait(30) == 2
-    assert refused.log.read_text().startswith("Error: tls-cert: the key is encrypted ")
+    assert refused.log.read_text().startswith("Error: tls-key: the key is encrypted ")
 
     key.write_bytes(plain.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     sidecar = fleet.start(*arguments)

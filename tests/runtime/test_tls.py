@@ -12,6 +12,7 @@ import trustme
 from fanout.config import TlsFiles
 from fanout.core.outbox import Outbox
 from fanout.core.throttle import BURST
+from fanout.errors import ConfigError
 from fanout.runtime.certificates import Contexts
 from fanout.runtime.sender import Sender
 from fanout.runtime.tls import HANDSHAKE_SECONDS, TlsListener, TlsTransport
@@ -150,6 +151,37 @@ async def test_a_flood_of_plain_talk_is_a_few_lines(
         "event": "consumer_failed", "code": "tls", "consumer": "client of door:1",
         "reason": "too slow", "suppressed": 100 - BURST, "log_level": "warning",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("certificate", "key", "words"),
+    [
+        ("none", "", "tls-cert: cannot be read: No such file"),
+        ("door", "none", "tls-key: cannot be read: No such file"),
+        ("none", "none", "tls-cert: cannot be read: No such file"),
+        ("text", "door", "tls-cert: not a certificate and its key: "),
+        ("door", "text", "tls-key: not the key of the certificate: "),
+        ("door", "other", "tls-key: not the key of the certificate: key values mismatch"),
+        ("ca", "", "tls-cert: not a certificate and its key: "),
+    ],
+)
+def test_the_file_that_is_wrong_is_named(
+    certificate: str, key: str, words: str, tmp_path: Path
+) -> None:
+    """Certificate and key may be two files, and OpenSSL does not say which of them it means."""
+    authority = trustme.CA()
+    for name in ("door", "other"):
+        issued = authority.issue_cert(name).private_key_and_cert_chain_pem
+        issued.write_to_path(tmp_path / name)
+    authority.cert_pem.write_to_path(tmp_path / "ca")
+    (tmp_path / "text").write_text("no PEM")
+    files = TlsFiles(
+        tls_cert=str(tmp_path / certificate), tls_key=str(tmp_path / key) if key else ""
+    )
+
+    with pytest.raises(ConfigError) as caught:
+        Contexts(files)
+    assert str(caught.value).startswith(words)
 
 
 def test_what_both_sides_insist_on(tmp_path: Path) -> None:

@@ -78,7 +78,14 @@ def _no_passphrase() -> str:
 
 
 def _reading_chain(option: str, context: ssl.SSLContext, certificate: str, key: str) -> None:
-    """Read a certificate and its key. OpenSSL must not ask the terminal: that would stop us all."""
+    """Read a certificate and its key; what is wrong with the key is said of the file it is in.
+
+    OpenSSL must not ask the terminal for a passphrase: that would stop us all.
+    """
+    certificates = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    _reading(option, certificates.load_verify_locations, certificate)
+    if key:
+        option = option.replace("cert", "key")
     try:
         _reading(option, context.load_cert_chain, certificate, key or None, _no_passphrase)
     except _EncryptedError:
@@ -92,7 +99,8 @@ def _reading(option: str, read: Callable[..., T], *arguments: object) -> T:
     try:
         return read(*arguments)
     except ssl.SSLError as error:
-        what = error.reason or "not understood"
-        raise ConfigError(f"{option}: not a certificate and its key: {what}") from None
+        found = "the key of the certificate" if "key" in option else "a certificate and its key"
+        what = (error.reason or "not understood").replace("_", " ").lower()
+        raise ConfigError(f"{option}: not {found}: {what}") from None
     except OSError as error:
         raise ConfigError(f"{option}: cannot be read: {error.strerror}") from None
