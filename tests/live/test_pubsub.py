@@ -10,6 +10,7 @@ import pytest
 from fanout.core.access import digest
 from fanout.runtime.redis_server import free_port
 from tests.live.conftest import Fleet, Process, command
+from tests.live.terminal import open_terminal
 from tests.live.test_fleet import until
 from tests.live.test_tls import Authority
 
@@ -103,8 +104,7 @@ def test_a_subscriber_outlives_its_sidecar_and_tells_the_gap(fleet: Fleet) -> No
     until(lambda: b"gap: node-0 is not heard" in one.log.read_bytes())
     until(lambda: b"gap: node-0 is given up" in one.log.read_bytes())
     assert one.says(b'"left"}\n')
-    one.popen.send_signal(signal.SIGINT)
-    assert one.popen.wait(WAIT_SECONDS) == 130
+    one.stop(signal.SIGTERM)
 
     assert [json.loads(line) for line in one.said.splitlines()] == [
         {"type": "gap", "node": "", "reason": "reconnected"},
@@ -113,6 +113,18 @@ def test_a_subscriber_outlives_its_sidecar_and_tells_the_gap(fleet: Fleet) -> No
         {"type": "gap", "node": "node-0", "reason": "left"},
     ]
     assert b"Traceback" not in one.log.read_bytes()
+
+
+def test_ctrl_c_ends_a_subscriber_quietly(fleet: Fleet) -> None:
+    """As it does any command: nothing more is said, and the exit code tells it."""
+    sidecar = small_fleet(fleet)
+    with open_terminal(*arguments("sub", sidecar, "c")) as terminal:
+        terminal.wait(lambda: "subscribed to c" in terminal.said)
+        assert run("pub", sidecar, "c", "x") == (0, "1\n", "")
+        terminal.wait(lambda: "\x1b[2mc\x1b[0m  x\r\n" in terminal.said)
+        terminal.type("\x03")
+        assert terminal.end() == 130
+        assert terminal.said.replace("^C", "").endswith("c\x1b[0m  x\r\n")
 
 
 def test_a_reader_that_leaves_ends_a_subscriber_quietly(fleet: Fleet) -> None:
