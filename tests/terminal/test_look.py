@@ -13,10 +13,14 @@ from fanout.core.live import (
     LiveNode,
     LivePublishes,
 )
+from fanout.errors import FeedLost
 from fanout.terminal.feed import Look
 from fanout.terminal.look import bytes_text, look_lines, rate_text, share
 from fanout.terminal.screen import Size
 from fanout.terminal.table import Palette
+from fanout.terminal.top import _lines
+
+FINE = {"state": "active", "usable": True, "deaf_for_count": 0, "uncovered_by_count": 0}
 
 
 def values(kind: type, **given: Any) -> Any:
@@ -38,8 +42,7 @@ def look(count: int = 1, **given: Any) -> Look:
         at=0.0,
         sidecar="s-1",
         nodes=[
-            values(LiveNode, id=f"node-{n}", state="active", published_per_second=1234.5)
-            for n in numbers
+            values(LiveNode, **FINE, id=f"node-{n}", published_per_second=1234.5) for n in numbers
         ],
         consumers=[
             values(LiveConsumer, id=n, name="", door="ws", address="10.0.0.1:50000")
@@ -91,18 +94,35 @@ def test_a_look_fits_the_terminal(size: Size, count: int, trouble: str) -> None:
 
 
 def test_what_is_wrong_is_coloured() -> None:
-    """By its level; a node that is not heard is deaf, whatever its state."""
-    palette = Palette(on=True)
+    """By its level."""
     problems = [{"level": "error", "text": "bad"}, {"level": "warning", "text": "odd"}]
-    deaf = attrs.asdict(values(LiveNode, deaf=True, state="active"))
-    text = "\n".join(
-        look_lines(look(problems=problems, nodes=[deaf], ready=False), palette=palette)
-    )
+    shown = look(problems=problems, ready=False)
+    text = "\n".join(look_lines(shown, palette=Palette(on=True)))
 
     assert "\x1b[31mbad\x1b[0m" in text
     assert "\x1b[33modd\x1b[0m" in text
-    assert "\x1b[31mdeaf\x1b[0m" in text
     assert "\x1b[31mnot ready\x1b[0m" in text
+
+
+@pytest.mark.parametrize(
+    ("facts", "shown"),
+    [
+        ({}, "\x1b[32mactive"),
+        ({"usable": False, "deaf": True}, "\x1b[31munreachable"),
+        ({"deaf": True}, "\x1b[31mnot heard"),
+        ({"deaf_for_count": 1, "fenced": True}, "\x1b[31mnot heard"),
+        ({"fenced": True, "uncovered_by_count": 1}, "\x1b[33mrefusing"),
+        ({"uncovered_by_count": 1}, "\x1b[33mnot covered"),
+        ({"state": "joining", "usable": False, "uncovered_by_count": 1}, "\x1b[33mjoining"),
+        ({"state": "draining", "fenced": True}, "\x1b[33mdraining"),
+    ],
+)
+def test_a_node_has_the_word_that_matters_most(facts: dict[str, Any], shown: str) -> None:
+    """Red where messages are lost or refused, yellow where they may be."""
+    node = attrs.asdict(values(LiveNode, **{**FINE, **facts}))
+    lines = look_lines(look(nodes=[node]), palette=Palette(on=True))
+
+    assert any(f"  {shown}\x1b[0m" in line for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -136,3 +156,10 @@ def test_a_size_is_short(value: int, text: str) -> None:
 def test_rows_are_shared(wanted: tuple[int, ...], room: int, given: list[int]) -> None:
     """Small tables get all they want."""
     assert share(wanted, room) == given
+
+
+@pytest.mark.parametrize("change", [{"nodes": None}, {"doors": [{}]}, {"at": "now"}])
+def test_a_look_of_another_form_is_no_traceback(change: dict[str, Any]) -> None:
+    """As of a sidecar of a later version."""
+    with pytest.raises(FeedLost, match=r"version 0\.9 is not understood"):
+        _lines({**look(), "version": "0.9", **change})

@@ -28,13 +28,13 @@ PROBLEMS_SHARE = 6
 """Of a screen, what is wrong takes at most one line in so many."""
 
 LEVEL_COLOURS = {"error": RED, "warning": YELLOW}
-STATE_COLOURS = {"active": GREEN}
+STATE_COLOURS = {"active": GREEN, "unreachable": RED, "not heard": RED}
 
 Row = tuple[str, ...]
 
 
 def _of_state(cell: str) -> str:
-    return STATE_COLOURS.get(cell, YELLOW if cell in ("joining", "draining") else RED)
+    return STATE_COLOURS.get(cell, YELLOW)
 
 
 NODES = (
@@ -132,8 +132,17 @@ def sections(look: Look) -> list[Section]:
 
 
 def _state(node: dict[str, Any]) -> str:
-    """Return the word for what matters most of a node."""
-    return "deaf" if node["deaf"] else escape(node["state"])
+    """Return the word for what matters most of a node: those of the live page."""
+    active = node["state"] == "active"
+    if active and not node["usable"]:
+        return "unreachable"
+    if node["deaf"] or node["deaf_for_count"]:
+        return "not heard"
+    if active and node["fenced"]:
+        return "refusing"
+    if active and node["uncovered_by_count"]:
+        return "not covered"
+    return escape(node["state"])
 
 
 def _milliseconds(seconds: float | None) -> str:

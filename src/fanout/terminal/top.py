@@ -8,7 +8,8 @@ from fanout.errors import FeedLost
 from fanout.terminal.feed import Feed, Look, Looks
 from fanout.terminal.look import look_lines
 from fanout.terminal.output import is_terminal, palette, tell, write
-from fanout.terminal.screen import Picture, open_ending, open_screen
+from fanout.terminal.screen import Picture, Size, open_ending, open_screen
+from fanout.terminal.table import escape
 
 
 async def show_top(config: TopConfig, *, once: bool, as_json: bool) -> int:
@@ -47,14 +48,23 @@ def _put(look: Look, *, as_json: bool) -> None:
     if as_json:
         write(json.dumps(look) + "\n")
     else:
-        write("\n".join([*look_lines(look, palette=palette()), "", ""]))
+        write("\n".join([*_lines(look), "", ""]))
+
+
+def _lines(look: Look, size: Size | None = None, trouble: str = "") -> list[str]:
+    """Return a look as lines. Raises FeedLost: it is of a version that is not known here."""
+    try:
+        return look_lines(look, size, trouble=trouble, palette=palette())
+    except (LookupError, TypeError, ValueError, AttributeError):
+        version = escape(str(look.get("version", "unknown")))
+        raise FeedLost(
+            f"a sidecar of version {version} is not understood; use its own top"
+        ) from None
 
 
 async def _draw(looks: Looks) -> None:
-    colours = palette()
-
     def picture(look: Look, trouble: str = "") -> Picture:
-        return lambda size: look_lines(look, size, trouble=trouble, palette=colours)
+        return lambda size: _lines(look, size, trouble)
 
     # The first comes before the screen is taken: an error stays where it can be read.
     first = await anext(looks)
