@@ -13,8 +13,16 @@ import pytest
 from click.testing import CliRunner, Result
 
 import fanout
-from fanout.config import NodeConfig, SidecarConfig, flag, groups, options
-from fanout.errors import ConfigError, FanoutError, RegistryUnavailable
+from fanout.config import (
+    BridgeConfig,
+    NodeConfig,
+    SidecarConfig,
+    TopConfig,
+    flag,
+    groups,
+    options,
+)
+from fanout.errors import ConfigError, FanoutError, OutputFailed, RegistryUnavailable
 from fanout_cli.node import main as node_main
 from fanout_cli.options import Service, gather, variable
 from fanout_cli.sidecar import main as sidecar_main
@@ -302,6 +310,56 @@ def test_a_look_at_the_fleet_needs_only_its_own_settings(
     assert "timeout-seconds: '0' is not allowed" in wrong.output
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--every-seconds", "1"), "every-seconds: not allowed without --watch"),
+        (("--watch", "--every-seconds", "nan"), "every-seconds: nan is not allowed"),
+        (("--watch", "--every-seconds", "0"), "every-seconds: 0.0 is not allowed"),
+        (("--watch", "--every-seconds", "soon"), "'soon' is not a valid float"),
+    ],
+)
+def test_a_wrong_time_between_looks_is_refused(arguments: tuple[str, ...], words: str) -> None:
+    """Before anything is asked."""
+    refused = invoke(node_main, "status", *BASE, *arguments)
+
+    assert refused.exit_code == 2
+    assert words in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("sub",), "CHANNEL: missing"),
+        (("sub", "c", "--count", "0"), "--count"),
+        (("sub", "c", "--sidecar", "http://h"), "sidecar: 'http://h' is not allowed"),
+        (("sub", "c", "--sidecar", "ws://u:canary@h"), "sidecar: a password on the command line"),
+        (("pub", "c"), "MESSAGE"),
+        (("pub", "c", "m", "--timeout-seconds", "0"), "timeout-seconds: '0'"),
+        (("top", "--admin-url", "ws://h"), "admin-url: 'ws://h' is not allowed"),
+        (("completion", "tcsh"), "'tcsh' is not one of"),
+    ],
+)
+def test_a_wrong_call_is_refused(arguments: tuple[str, ...], words: str) -> None:
+    """With exit code 2, and without repeating a password."""
+    refused = invoke(sidecar_main, *arguments)
+
+    assert refused.exit_code == 2
+    assert words in refused.stderr
+    assert "canary" not in refused.output
+
+
+def test_commands_may_share_a_file(tmp_path: Path) -> None:
+    """What another command knows is passed over; what none knows is an error."""
+    shared = 'token = "t"\nadmin_url = "http://h:1/"\npool = "p"\nzone = "z"\nresp = "h:1"\n'
+    file = toml(tmp_path, shared)
+    assert gather(TopConfig, {}, file).admin_url == "http://h:1/"
+    assert gather(BridgeConfig, {}, file).token == "t"
+
+    with pytest.raises(ConfigError, match="tokn: no such setting"):
+        gather(TopConfig, {}, toml(tmp_path, 'tokn = "t"\n'))
+
+
 @pytest.mark.parametrize("name", ["secret", "node-password"])
 def test_a_secret_is_no_flag(name: str) -> None:
     """The answer says where else to give it, and does not repeat it."""
@@ -408,6 +466,9 @@ def test_the_bare_command_runs_its_service(
     ("outcome", "code", "stderr"),
     [
         (RegistryUnavailable("no\ndiscovery"), 1, "Error: no discovery\n"),
+        (RegistryUnavailable("\x1b[2J"), 1, "Error: \\x1b[2J\n"),
+        (OutputFailed("full"), 1, "Error: full\n"),
+        (ExceptionGroup("", [OutputFailed("left", closed=True)]), 141, ""),
         (ConfigError("no port"), 2, "Error: no port\n"),
         (ExceptionGroup("", [ExceptionGroup("", [FanoutError("a")])]), 1, "Error: a\n"),
         (

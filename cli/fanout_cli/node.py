@@ -14,6 +14,9 @@ from fanout_cli.options import AS_JSON, Configured, Service, configured, refuse,
 EVERY_SECONDS = 1.0
 """From one look of a watch to the next."""
 
+EVERY_SECONDS_MIN = 0.1
+"""Each look is a connection to every discovery instance."""
+
 
 @click.command(
     "fanout-node",
@@ -42,7 +45,7 @@ def main(context: click.Context, /, config_file: str | None, **flags: Any) -> No
 @click.option("--watch", is_flag=True, help="Look again and again, until q or Ctrl-C.")
 @click.option(
     "--every-seconds",
-    type=click.FloatRange(min=0.1),
+    type=float,
     metavar="SECONDS",
     help="Time from one look to the next. Raising it spares discovery. Needs --watch.  [default: 1]",
 )
@@ -64,10 +67,13 @@ def status(
     config = configured(FleetConfig, flags, config_file)
     if every_seconds is not None and not watch:
         refuse("every-seconds: not allowed without --watch; give --watch too")
+    every = EVERY_SECONDS if every_seconds is None else every_seconds
+    if not every >= EVERY_SECONDS_MIN:  # not a number is over nothing
+        refuse(f"every-seconds: {every} is not allowed; give at least {EVERY_SECONDS_MIN}")
     from fanout.terminal.status import show_fleet, watch_fleet  # noqa: PLC0415 - not for help
 
     if watch:
-        run(partial(watch_fleet, config, every_seconds or EVERY_SECONDS, as_json=as_json))
+        run(partial(watch_fleet, config, every, as_json=as_json))
     run(partial(show_fleet, config, as_json=as_json))
 
 

@@ -33,6 +33,7 @@ from fanout.config import (
 )
 from fanout.errors import ConfigError, FanoutError, OutputFailed, SettingError, leaves
 from fanout.runtime.toml_file import read_toml
+from fanout.terminal.table import escape
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells count it: 128 and the signal's number."""
@@ -206,7 +207,7 @@ def run(main: Callable[[], Awaitable[int]], service: Logged | None = None) -> No
         unread = any(isinstance(leaf, OutputFailed) and leaf.closed for leaf in found)
         failures = [leaf for leaf in found if isinstance(leaf, FanoutError) and not unread]
         for failure in failures:
-            click.echo(f"Error: {' '.join(str(failure).split())}", err=True)
+            click.echo(f"Error: {escape(' '.join(str(failure).split()))}", err=True)
         code = 1 if failures else UNREAD if unread else INTERRUPTED
         if any(isinstance(failure, ConfigError) for failure in failures):
             code = 2

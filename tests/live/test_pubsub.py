@@ -156,6 +156,25 @@ def test_what_a_sidecar_refuses_is_one_line(fleet: Fleet) -> None:
         assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [("/dev/full", "standard output: No space left on device"), ("&-", "no standard output")],
+)
+def test_output_that_cannot_be_written_is_an_error(fleet: Fleet, where: str, words: str) -> None:
+    """One line, once."""
+    sidecar = small_fleet(fleet)
+    script = f'exec "$@" >{where}'
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", *arguments("pub", sidecar, "c", "m")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: ")
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("what", ["sub", "pub"])
 def test_without_a_sidecar_there_is_an_error_at_once(what: str) -> None:
     """It names the address, why, and the option."""

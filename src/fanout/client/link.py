@@ -58,7 +58,11 @@ class Target:
             stream = await trio.open_ssl_over_tcp_stream(
                 host, port or 443, ssl_context=context, https_compatible=True
             )
-            await stream.do_handshake()  # trio-websocket would hide why it fails
+            try:
+                await stream.do_handshake()  # trio-websocket would hide why it fails
+            except BaseException:
+                await trio.aclose_forcefully(stream)
+                raise
             return stream
         return await trio.open_tcp_stream(host, port or 80)
 

@@ -126,7 +126,11 @@ class Feed:
                 stream = await trio.open_ssl_over_tcp_stream(
                     host, port or 443, ssl_context=self._context, https_compatible=True
                 )
-                await stream.do_handshake()
+                try:
+                    await stream.do_handshake()
+                except BaseException:
+                    await trio.aclose_forcefully(stream)
+                    raise
                 return stream
         except trio.TooSlowError:
             raise FeedLost(f"no connection within {self._timeout_seconds:g} seconds") from None

@@ -13,7 +13,9 @@ from fanout.terminal.table import Palette
 
 def is_terminal() -> bool:
     """Whether standard output can be drawn on."""
-    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    return (
+        sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    )
 
 
 def palette() -> Palette:
@@ -23,6 +25,8 @@ def palette() -> Palette:
 
 def write(text: str) -> None:
     """Write at once. Raises OutputFailed."""
+    if sys.stdout is None:  # as Python has it when the command was started without one
+        raise OutputFailed("there is no standard output")
     data = text.encode(sys.stdout.encoding or "utf-8", "backslashreplace")
     stream: BinaryIO = sys.stdout.buffer
     try:
@@ -54,8 +58,8 @@ async def wait_closed() -> None:
         OutputFailed: it came to that.
 
     """
-    number = sys.stdout.fileno()
-    if stat.S_ISFIFO(os.fstat(number).st_mode):
+    number = -1 if sys.stdout is None else sys.stdout.fileno()
+    if number >= 0 and stat.S_ISFIFO(os.fstat(number).st_mode):
         await trio.lowlevel.wait_readable(number)  # this end cannot be read: it is an error then
         _forget()
         raise OutputFailed("nobody reads standard output", closed=True)

@@ -143,10 +143,9 @@ class _Call:
     def failure(self, why: str) -> RequestFailed:
         """Return the error that the sidecar cannot be spoken to."""
         url = self.config.sidecar
-        return RequestFailed(
-            "no_sidecar",
-            f"{url} does not answer: {escape(why)}; start one there, or name another by --sidecar",
-        )
+        trust = ", or say by --tls-ca whom to trust" if url.startswith("wss:") else ""
+        way_out = f"start one there, or name another by --sidecar{trust}"
+        return RequestFailed("no_sidecar", f"{url} does not answer: {escape(why)}; {way_out}")
 
 
 @asynccontextmanager
