@@ -1,19 +1,16 @@
 """The subcommands of fanout-sidecar that tell discovery what databases consist of."""
 
 import json
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
 
 from fanout.config import FleetConfig
-from fanout.errors import ConfigError
 from fanout_cli.options import AS_JSON, Configured, configured, run
 
 if TYPE_CHECKING:  # loaded only when it is needed
     from fanout.adjunct.replicas.records import DatabaseRecord
-    from fanout.adjunct.replicas.topology import DatabaseReport
 
 
 @click.group("replicas")
@@ -21,22 +18,7 @@ def replicas() -> None:
     """Primary and read replicas of the services' databases."""
 
 
-def _checked(reader: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
-    """Return a callback that reads a value, or each of several, by a function of `records`."""
-
-    def read(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
-        from fanout.adjunct.replicas import records  # noqa: PLC0415 - not needed for help
-
-        convert = getattr(records, reader)
-        try:
-            return tuple(map(convert, value)) if isinstance(value, tuple) else convert(value)
-        except ConfigError as error:
-            raise click.BadParameter(str(error), context, parameter) from None
-
-    return read
-
-
-_NAME = click.argument("name", callback=_checked("database_name"))
+_NAME = click.argument("name")
 _WAIT = click.option(
     "--wait-seconds",
     type=click.FloatRange(min=0, min_open=True),
@@ -50,8 +32,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help=AS_JSON)
 _FORCE = click.option(
     "--force",
     is_flag=True,
-    help="Go on after that, and without the discovery instances that cannot be reached: only "
-    "where the old primary is stopped or read-only.",
+    help="Go on after that: only where the old primary is stopped or read-only.",
 )
 
 
@@ -60,7 +41,6 @@ _FORCE = click.option(
 @click.option(
     "--primary",
     required=True,
-    callback=_checked("server"),
     metavar="HOST:PORT",
     help="Where to write.",
 )
@@ -68,16 +48,9 @@ _FORCE = click.option(
     "--replica",
     "servers",
     multiple=True,
-    callback=_checked("weighted_server"),
     metavar="HOST:PORT[=WEIGHT]",
     help="Where to read. Repeat it for each. A replica of weight 2 takes twice the reads of one "
     "of weight 1, which is the default; 0 takes none.",
-)
-@click.option(
-    "--if-version",
-    type=click.IntRange(min=0),
-    metavar="VERSION",
-    help="Only if the topology still has this version; 0: only if there is none.",
 )
 @_WAIT
 @_FORCE
@@ -87,8 +60,7 @@ def set_(
     config_file: str | None,
     name: str,
     primary: str,
-    servers: tuple[tuple[str, int], ...],
-    if_version: int | None,
+    servers: tuple[str, ...],
     wait_seconds: float,
     force: bool,
     as_json: bool,
@@ -101,7 +73,8 @@ def set_(
     before.
     """
     config = configured(FleetConfig, flags, config_file)
-    weights = dict(servers)
+    named = [server.partition("=") for server in servers]
+    weights: dict[str, Any] = {server: weight if equals else 1 for server, equals, weight in named}
     if len(weights) < len(servers):
         raise click.UsageError("a replica is named twice; name each once, with its weight")
     from fanout.adjunct.replicas.topology import set_topology  # noqa: PLC0415 - likewise
@@ -113,7 +86,6 @@ def set_(
             primary=primary,
             replicas=weights,
             wait_seconds=wait_seconds,
-            if_version=if_version,
             force=force,
         )
         text = f"{name} version {record.version}: primary {record.primary}"
@@ -163,8 +135,16 @@ def show(*, config_file: str | None, name: str, as_json: bool, **flags: Any) -> 
     from fanout.adjunct.replicas.topology import read_topology  # noqa: PLC0415 - likewise
 
     async def read() -> int:
-        report = await read_topology(config, name)
-        click.echo(json.dumps(attrs.asdict(report), indent=2) if as_json else _as_text(report))
+        record, routers = await read_topology(config, name)
+        if as_json:
+            click.echo(json.dumps({**attrs.asdict(record), "routers": routers}, indent=2))
+            return 0
+        click.echo(f"{record.database} version {record.version}")
+        click.echo(f"primary  {record.primary or f'none, held; was {record.former}'}")
+        for server, weight in record.replicas.items():
+            click.echo(f"replica  {server} weight {weight}")
+        for router, version in routers.items():
+            click.echo(f"process  {router} version {version}")
         return 0
 
     run(read)
@@ -174,13 +154,3 @@ def _as_json(record: "DatabaseRecord") -> str:
     """Return what was written with the names that "show" uses."""
     names = ("database", "version", "primary", "former", "replicas")
     return json.dumps({name: getattr(record, name) for name in names}, indent=2, default=dict)
-
-
-def _as_text(report: "DatabaseReport") -> str:
-    lines = [
-        f"{report.database} version {report.version}",
-        f"primary  {report.primary or f'none, held; was {report.former}'}",
-        *(f"replica  {server} weight {weight}" for server, weight in report.replicas.items()),
-        *(f"process  {router} version {version}" for router, version in report.routers.items()),
-    ]
-    return "\n".join(lines)

@@ -13,12 +13,9 @@ from fanout.adjunct.replicas.records import (
     ROUTER,
     DatabaseRecord,
     RouterRecord,
-    database_name,
-    server,
-    weighted_server,
 )
-from fanout.errors import ConfigError, RemoteProtocolError
-from fanout.values import NAME, Endpoint
+from fanout.errors import RemoteProtocolError
+from fanout.values import NAME
 
 NAMES = st.from_regex(NAME, fullmatch=True)
 SERVERS = st.builds(lambda host, port: f"{host}:{port}", st.sampled_from(["h", "10.0.0.1", "[::1]"]),
@@ -36,12 +33,8 @@ ROUTERS = st.builds(
 
 @given(DATABASES)
 def test_a_database_is_read_as_written(record: DatabaseRecord) -> None:
-    """And its topology is what it says."""
+    """As by any process that routes."""
     assert DATABASE.decode(DATABASE.encode(record)) == record
-    found = record.topology
-    assert found.version == record.version
-    assert str(found.primary or "") == record.primary
-    assert {str(each): weight for each, weight in found.replicas.items()} == record.replicas
 
 
 @given(ROUTERS)
@@ -87,19 +80,24 @@ GOOD: dict[str, Any] = {
         ({"cluster": "../x"}, "not a name"),
         ({"version": -1}, "whole number"),
         ({"version": True}, "whole number"),
-        ({"version": 2**70}, "too large"),
+        ({"version": 2**70}, "whole number"),
         ({"primary": "unix:/x"}, "HOST:PORT"),
-        ({"primary": "h:0"}, "HOST:PORT"),
+        ({"primary": "h:0"}, "port 0"),
+        ({"primary": "a b:1"}, "HOST:PORT"),
+        ({"primary": "h:65536"}, "65535"),
         ({"primary": ["h:1"]}, "HOST:PORT"),
         ({"replicas": {"h": 1}}, "HOST:PORT"),
-        ({"replicas": {"h:2": 1001}}, "too large"),
+        ({"replicas": {"h:2": 1001}}, "0 to 1000"),
+        ({"replicas": {"h:2": -1}}, "0 to 1000"),
+        ({"replicas": {"h:2": 1.5}}, "0 to 1000"),
+        ({"replicas": {"h:2": "x"}}, "0 to 1000"),
         ({"replicas": {f"h:{port}": 1 for port in range(1, 300)}}, "too long"),
         ({"replicas": None}, "not a table"),
     ],
 )
 def test_a_wrong_field_is_told(change: dict[str, Any], why: str) -> None:
     """It is logged where it is skipped."""
-    assert DATABASE.decode(json.dumps(GOOD).encode()).topology.primary == Endpoint("h", 1)
+    assert DATABASE.decode(json.dumps(GOOD).encode()).primary == "h:1"
     with pytest.raises(RemoteProtocolError, match=why):
         DATABASE.decode(json.dumps({**GOOD, **change}).encode())
 
@@ -109,7 +107,7 @@ def test_a_lease_that_nobody_would_wait_for_is_told(lease_seconds: Any) -> None:
     """A process that wanted to be waited for so long could stop every switch."""
     good = {"cluster": "c", "router": "r", "version": 1, "seen": {}, "lease_seconds": 86_400}
     assert ROUTER.decode(json.dumps(good).encode()).lease_seconds == 86_400
-    with pytest.raises(RemoteProtocolError, match="not a lease"):
+    with pytest.raises(RemoteProtocolError, match="not a time in seconds"):
         ROUTER.decode(json.dumps({**good, "lease_seconds": lease_seconds}).encode())
 
 
@@ -117,47 +115,23 @@ def test_missing_fields_and_too_many_bytes_are_told() -> None:
     """Before anything is read of the latter."""
     for name in GOOD:
         rest = {key: value for key, value in GOOD.items() if key != name}
-        with pytest.raises(RemoteProtocolError, match=f"without '{name}'"):
+        with pytest.raises(RemoteProtocolError, match=f"field {name} "):
             DATABASE.decode(json.dumps(rest).encode())
     with pytest.raises(RemoteProtocolError, match="over"):
         DATABASE.decode(b" " * (RECORD_BYTES_MAX + 1))
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "h",
-        "h:",
-        "h:0",
-        "h:65536",
-        ":1",
-        "unix:/x",
-        "a b:1",
-        "mysql://u:canary@h:1",
-        "u:canary@h:1",
-    ],
-)
-def test_what_is_no_server_is_refused_without_a_password(text: str) -> None:
+def test_what_is_no_server_is_refused_without_a_password() -> None:
     """Somebody may take it for a URL."""
-    with pytest.raises(ConfigError, match="HOST:PORT") as refused:
-        server(text)
-    assert "canary" not in str(refused.value)
+    for text in ("mysql://u:canary@h:1", "u:canary@h:1"):
+        with pytest.raises(RemoteProtocolError, match="HOST:PORT") as refused:
+            DATABASE.decode(json.dumps({**GOOD, "primary": text}).encode())
+        assert "canary" not in str(refused.value)
 
 
 def test_servers_have_one_spelling() -> None:
     """So that one server is not taken for two."""
-    assert server("[::1]:03306") == "[::1]:3306"
-    assert weighted_server("h:1") == ("h:1", 1)
-    assert weighted_server("[::1]:1=0") == ("[::1]:1", 0)
-    assert weighted_server("h:1=1000") == ("h:1", 1000)
-    assert database_name("shop-1") == "shop-1"
-
-
-@pytest.mark.parametrize(
-    "text", ["h:1=", "h:1=-1", "h:1=1001", "h:1=x", "h:1=1.5", "h:1=\u0663", "h:1=" + "9" * 5000]
-)
-def test_a_wrong_weight_is_refused(text: str) -> None:
-    """With what is allowed."""
-    with pytest.raises(ConfigError, match="0 to 1000"):
-        weighted_server(text)
+    written = {**GOOD, "primary": "[::1]:03306", "replicas": {"h:02": "3"}}
+    found = DATABASE.decode(json.dumps(written).encode())
+    assert found.primary == "[::1]:3306"
+    assert found.replicas == {"h:2": 3}

@@ -1,5 +1,6 @@
 """A shop's database: a real primary with two replicas, told by a real discovery Redis."""
 
+import math
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -16,9 +17,9 @@ from fanout.adjunct.replicas.config import RoutingConfig
 from fanout.adjunct.replicas.database import Database
 from fanout.adjunct.replicas.databases import Databases
 from fanout.adjunct.replicas.errors import LeaseLost
+from fanout.adjunct.replicas.records import DatabaseRecord
 from fanout.adjunct.replicas.session import RoutedSession
 from fanout.adjunct.replicas.topology import (
-    DatabaseReport,
     hold_topology,
     read_topology,
     set_topology,
@@ -84,7 +85,7 @@ class Shop:
         """A process that routes to the database `shop`, with both replicas in use."""
         with self.open("shop", **options) as databases:
             database = databases["shop"]
-            until(lambda: len(readers(database)) == len(database.statistics().replicas))
+            until(lambda: len(readers(database)) == len(database.statistics().lag_seconds))
             yield database
 
     def set(
@@ -107,9 +108,13 @@ class Shop:
         options = {"wait_seconds": LIMIT_SECONDS, **options}
         return trio.run(lambda: hold_topology(self.fleet, "shop", **options)).version
 
-    def show(self) -> DatabaseReport:
+    def show(self) -> DatabaseRecord:
         """Return what discovery tells."""
-        return trio.run(read_topology, self.fleet, "shop")
+        return trio.run(read_topology, self.fleet, "shop")[0]
+
+    def routers(self) -> dict[str, int]:
+        """Return which version each process has seen."""
+        return trio.run(read_topology, self.fleet, "shop")[1]
 
     def port(self, number: int) -> int:
         """Return the port of a server."""
@@ -138,8 +143,7 @@ def readers(database: Database, rounds: int = 6) -> set[int]:
 
 def healthy(database: Database, server: MariaDB) -> bool:
     """Whether the last measurement of a replica succeeded."""
-    (found,) = [r for r in database.statistics().replicas if r.endpoint == server.address]
-    return found.healthy
+    return database.statistics().lag_seconds[server.address] < math.inf
 
 
 def add(database: Database, name: str) -> str:

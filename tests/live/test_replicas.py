@@ -21,6 +21,7 @@ from fanout.adjunct.replicas.errors import (
 from fanout.adjunct.replicas.session import RoutedSession
 from fanout.config import FleetConfig
 from fanout.errors import ConfigError
+from fanout.wire.records import NUMBERS_MAX
 from tests.live.conftest import Fleet
 from tests.live.mariadb import PASSWORD, servers
 from tests.live.shop import (
@@ -240,7 +241,8 @@ def test_what_cannot_work_is_told_at_the_start(url: str, options: dict[str, int]
 
 def test_what_others_could_not_read_is_refused(shop: Shop) -> None:
     """They would skip the record: nobody would wait for this process, or know the database."""
-    for urls in ({"a/b": URL}, {"": URL}, {f"shop{n}": URL for n in range(257)}):
+    many = {f"shop{n}": URL for n in range(NUMBERS_MAX + 1)}
+    for urls in ({"a/b": URL}, {"": URL}, many):
         with pytest.raises(ConfigError):
             Databases(shop.fleet, urls)
     for name, weights in (("a/b", {}), ("shop", {"h": 1}), ("shop", {"h:1": 1001})):
@@ -292,8 +294,8 @@ def test_connections_and_threads_end_with_the_databases(shop: Shop) -> None:
             assert connections(shop)
             late = database.reader().connect()
             pool = late.engine.pool  # else it might be the garbage collector that closes it
-            assert len(shop.show().routers) == 1
-        assert shop.show().routers == {}
+            assert len(shop.routers()) == 1
+        assert shop.routers() == {}
         assert "fanout-databases" not in {thread.name for thread in threading.enumerate()}
         late.close()
         until(lambda: not connections(shop))

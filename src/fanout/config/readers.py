@@ -77,7 +77,7 @@ def read_choice(*allowed: str) -> Callable[[Any], str]:
 def read_endpoint(value: Any) -> Endpoint:
     """Read HOST:PORT or unix:PATH."""
     text = str(value)
-    if not text.startswith("unix:") and ("//" in text or "@" in text):
+    if not text.startswith("unix:") and re.search(r"//|[@\s]", text):
         raise ConfigError(f"{mask(value)} is not allowed; give HOST:PORT or unix:PATH, not a URL")
     return Endpoint.parse(text)
 

@@ -10,7 +10,7 @@ import trio
 from fanout.config import FleetConfig, Timings, TlsFiles
 from fanout.core.ledger import FURTHER, Ledger
 from fanout.core.view import TOMBSTONE_SECONDS, View
-from fanout.errors import RegistryUnavailable
+from fanout.errors import RegistryUnavailable, leaves
 from fanout.runtime.certificates import Contexts
 from fanout.runtime.registry import Registry
 from fanout.runtime.world import World, real_world
@@ -101,15 +101,20 @@ class Watch:
 
 @asynccontextmanager
 async def open_watch(
-    config: FleetConfig, kinds: Sequence[RecordKind[Any]], *, world: World | None = None
+    config: FleetConfig,
+    kinds: Sequence[RecordKind[Any]],
+    *,
+    world: World | None = None,
+    may_be_down: bool = False,
 ) -> AsyncIterator[tuple[Registry, Watch]]:
     """Read and write further kinds of records where no sidecar runs, while the block does.
 
-    Every discovery instance has been read when the block begins, or has failed.
+    Every discovery instance has been read when the block begins, or has failed. What the block
+    raises comes as it is, not in a group.
 
     Raises:
-        RegistryUnavailable: none can be read at first; later that only freezes what is known.
-            Like what the block raises it comes in a group, as from any nursery.
+        RegistryUnavailable: none can be read at first, and it is not said that it `may_be_down`;
+            later that only freezes what is known.
 
     """
     world = world or real_world(Contexts(TlsFiles.of(config)))
@@ -124,12 +129,18 @@ async def open_watch(
         rng=world.rng,
         further=kinds,
     )
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(registry.run)
-        nursery.start_soon(watch.run)
-        await watch.settled.wait()
-        if not watch.ever_read:
-            names = ", ".join(str(address.primary) for address in config.discovery)
-            raise RegistryUnavailable(f"no discovery Redis can be read ({names}); is it up?")
-        yield registry, watch
-        nursery.cancel_scope.cancel()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(registry.run)
+            nursery.start_soon(watch.run)
+            await watch.settled.wait()
+            if not (watch.ever_read or may_be_down):
+                names = ", ".join(str(address.primary) for address in config.discovery)
+                raise RegistryUnavailable(f"no discovery Redis can be read ({names}); is it up?")
+            yield registry, watch
+            nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        first, *more = leaves(group)
+        if more:
+            raise
+        raise first from first.__cause__

@@ -48,7 +48,7 @@ DEPTH_MAX = 16
 _ERROR_CHARACTERS_MAX = 200
 _TEXT_MAX = 256
 _NUMBER_MAX = 2**63
-_NODES_MAX = 1024
+NUMBERS_MAX = 1024  # in a table by name
 _T = TypeVar("_T")
 R = TypeVar("R", bound=Record)
 
@@ -156,14 +156,15 @@ def decode_control(raw: bytes) -> Control | None:
         data = _object(raw, CONTROL_BYTES_MAX)
         match data.get("type"):
             case "end":
-                return End(NodeId(_name(data.get("node"))), _integer(data.get("incarnation")))
+                return End(NodeId(read_name(data.get("node"))), _integer(data.get("incarnation")))
             case "fence":
-                sidecar = SidecarId(_name(data.get("sidecar")))
+                sidecar = SidecarId(read_name(data.get("sidecar")))
                 return Fence(sidecar, _integer(data.get("number")))
             case "fence_received":
                 return FenceReceived(_integer(data.get("number")))
             case "deaf":
-                return Deaf(SidecarId(_name(data.get("sidecar"))), _nodes(data.get("nodes")))
+                sidecar = SidecarId(read_name(data.get("sidecar")))
+                return Deaf(sidecar, read_numbers(data.get("nodes")))
     except (RemoteProtocolError, ValueError):
         pass
     return None
@@ -237,7 +238,8 @@ def decode_fields(
     return kind(**values)
 
 
-def _name(value: Any) -> str:
+def read_name(value: Any) -> str:
+    """Return a name as it is. Raises ValueError."""
     if not isinstance(value, str) or not NAME.fullmatch(value):
         raise ValueError("not a name")
     return value
@@ -267,34 +269,31 @@ def _seconds(value: Any) -> float:
     return float(value)
 
 
-def _nodes(value: Any) -> dict[NodeId, int]:
-    if not isinstance(value, dict) or len(value) > _NODES_MAX:
-        raise ValueError("not a table of nodes")
-    return {NodeId(_name(name)): _integer(number) for name, number in value.items()}
-
-
-def _endpoint(value: Any) -> Endpoint:
-    return Endpoint.parse(_text(value))
+def read_numbers(value: Any) -> dict[Any, int]:
+    """Return a table of whole numbers by names, of whatever, as it is. Raises ValueError."""
+    if not isinstance(value, dict) or len(value) > NUMBERS_MAX:
+        raise ValueError("not a table of numbers by name")
+    return {read_name(name): _integer(number) for name, number in value.items()}
 
 
 _READERS: dict[str, Callable[[Any], Any]] = {
-    "cluster": _name,
-    "node": lambda value: NodeId(_name(value)),
-    "sidecar": lambda value: SidecarId(_name(value)),
+    "cluster": read_name,
+    "node": read_name,
+    "sidecar": read_name,
     "incarnation": _integer,
     "version": _integer,
     "owner": _text,
     "state": NodeState,
-    "endpoint": _endpoint,
+    "endpoint": lambda value: Endpoint.parse(_text(value)),
     "run_id": _text,
     "lease_seconds": _seconds,
     "fence": FenceMode,
     "tls": _flag,
     "protocol_min": _integer,
     "protocol_max": _integer,
-    "covered": _nodes,
-    "stopped": _nodes,
-    "deaf": _nodes,
+    "covered": read_numbers,
+    "stopped": read_numbers,
+    "deaf": read_numbers,
     "gone": _flag,
     "force": _flag,
 }

@@ -7,43 +7,28 @@ there has ended. Reading has engines of its own, one for each server, so that a 
 a write.
 """
 
+import random
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-import attrs
 import structlog
 from sqlalchemy import URL, Connection, Engine, event, text
 from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
-from sqlalchemy.pool import ConnectionPoolEntry, Pool
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from fanout.adjunct.replicas.config import RoutingConfig
-from fanout.adjunct.replicas.engines import Engines
-from fanout.adjunct.replicas.errors import DatabaseDown, PrimaryHeld
+from fanout.adjunct.replicas.engines import Choose, make_engine, parse_url, reason_of
+from fanout.adjunct.replicas.errors import PrimaryHeld
 from fanout.adjunct.replicas.positions import Position, parse_position
-from fanout.adjunct.replicas.router import OwnWrites, ReplicaStatistics, Router, Topology
+from fanout.adjunct.replicas.records import DatabaseRecord
+from fanout.adjunct.replicas.router import DatabaseStatistics, OwnWrites, Router
 from fanout.errors import FanoutError
-from fanout.values import Endpoint
 
 log = structlog.get_logger()
 
-OLD_POOLS_MAX = 8
-"""Replaced primaries whose connections are closed when they come back."""
-
 _T = TypeVar("_T")
-
-
-@attrs.frozen(kw_only=True)
-class DatabaseStatistics:
-    """What can be said of one database now."""
-
-    name: str
-    version: int  # of the topology; 0 before there is one
-    primary: str  # empty while it is being replaced, or not known
-    writing: int  # connections to primaries that are in use, replaced ones included
-    replicas: tuple[ReplicaStatistics, ...]
 
 
 class Database:
@@ -53,12 +38,13 @@ class Database:
         name: what discovery calls it.
         url: driver, user, password and database; host and port are those of the topology.
         config: how to choose.
+        engine_options: further arguments of SQLAlchemy's `create_engine`.
         require_lease: raises LeaseLost when this process may not write any more.
         on_release: called, in any thread, when a transaction on a replaced primary has ended.
-        engine_options: further arguments of SQLAlchemy's `create_engine`.
 
     Raises:
-        ConfigError: the URL cannot be read, or its driver is not known.
+        ConfigError: the URL cannot be read, its driver is not known or not installed, or an
+            option is not allowed.
 
     """
 
@@ -67,25 +53,23 @@ class Database:
         name: str,
         url: str | URL,
         config: RoutingConfig,
+        engine_options: Mapping[str, Any],
         *,
-        require_lease: Callable[[], None] = lambda: None,
-        on_release: Callable[[], None] = lambda: None,
-        engine_options: Mapping[str, Any] | None = None,
+        require_lease: Callable[[], None],
+        on_release: Callable[[], None],
     ) -> None:
         self.name = name
         self._config = config
         self._require_lease = require_lease
         self._on_release = on_release
-        self._engines = Engines(name, url, engine_options or {}, self._lose)
-        self._router = Router(name, config)
-        self._changed = threading.Condition()  # guards all below, and the router
-        self._writing: dict[ConnectionPoolEntry, Endpoint] = {}  # handed out, not taken back yet
+        self._url, self._flavour = parse_url(name, url)
+        self._options = {"pool_pre_ping": True, **engine_options}
+        self._changed = threading.Condition()  # guards all below
+        self._router = Router(name, config, random.Random())  # noqa: S311 - who is asked first
+        self._writing: dict[ConnectionPoolEntry, str] = {}  # handed out, not taken back yet
+        self._pools = 1  # that the writer has had; each new primary empties one
+        self._readers: dict[str, Engine] = {}
         self._writer = self._make_writer()
-        self._swept: Endpoint | None = None  # the primary when idle connections were last closed
-        self._old_pools: deque[Pool] = deque(maxlen=OLD_POOLS_MAX)
-        self._readers: dict[Endpoint, Engine] = {}
-        self._meters: dict[Endpoint, Engine] = {}
-        self._told: dict[Endpoint, str] = {}  # why a server was last said to be down
 
     # For the service.
 
@@ -116,10 +100,8 @@ class Database:
 
         """
         with self._changed:
-            endpoint = self._unheld(lambda: self._router.read(time.monotonic(), after))
-            if endpoint not in self._readers:
-                self._readers[endpoint] = self._engines.reading(endpoint)
-            return self._readers[endpoint]
+            server = self._unheld(lambda: self._router.read(time.monotonic(), after))
+            return self._readers[server]
 
     def own_writes(self, connection: Connection) -> OwnWrites:
         """Return what a later reader must find, from the connection that has just committed.
@@ -128,39 +110,46 @@ class Database:
         """
         position = None
         try:
-            position = parse_position(
-                connection.exec_driver_sql(self._engines.flavour.own_position).scalar_one()
-            )
+            found = connection.exec_driver_sql(self._flavour.own_position).scalar_one()
+            position = parse_position(found)
         except (SQLAlchemyError, FanoutError) as error:  # the write has been done all the same
-            log.warning("position_unknown", database=self.name, reason=self._engines.reason(error))
+            reason = reason_of(error, self._url)
+            log.warning("position_unknown", database=self.name, reason=reason)
         return OwnWrites(position, time.monotonic() + self._config.own_writes_seconds)
 
     def statistics(self) -> DatabaseStatistics:
         """Return the present state."""
         with self._changed:
-            topology = self._router.known
-            return DatabaseStatistics(
-                name=self.name,
-                version=topology.version if topology else 0,
-                primary=str(topology.primary or "") if topology else "",
-                writing=len(self._writing),
-                replicas=self._router.statistics(time.monotonic()),
-            )
+            return self._router.statistics(time.monotonic())
 
-    # For whoever follows discovery and measures.
+    # For whoever follows discovery.
 
-    def adopt(self, topology: Topology) -> bool:
-        """Take a newer topology; return whether it was one."""
+    def adopt(self, topology: DatabaseRecord) -> bool:
+        """Take a newer topology; return whether it was one. Each new server is measured from now.
+
+        Idle connections to servers that are no longer used are closed; those in use, when they
+        are given back.
+        """
         with self._changed:
+            before = self._router.known
             if not self._router.adopt(topology):
                 return False
+            gone = set(self._readers) - topology.servers
+            unused = [self._readers.pop(server) for server in gone]
+            if topology.replaces_primary(before):
+                self._pools += 1
+                unused.append(self._writer)
+            for server in topology.servers - set(self._readers):
+                self._begin(server)
             self._changed.notify_all()
+        for engine in unused:
+            engine.dispose()
         log.info(
             "topology_adopted",
             database=self.name,
             version=topology.version,
-            primary=str(topology.primary or ""),
-            replicas=[str(each) for each in topology.replicas],
+            primary=topology.primary,
+            replicas=list(topology.replicas),
         )
         return True
 
@@ -177,100 +166,112 @@ class Database:
     def measured(self) -> bool:
         """Whether every server has been measured once, or discovery tells of none."""
         with self._changed:
-            return self._router.known is None or self._router.measured
-
-    def servers(self) -> tuple[Endpoint, ...]:
-        """Return whom to measure: first the primary, then the replicas."""
-        with self._changed:
-            known = self._router.known
-            if known is None:
-                return ()
-            return tuple(
-                dict.fromkeys((*([known.primary] if known.primary else ()), *known.replicas))
-            )
-
-    def measure(self, endpoint: Endpoint) -> None:
-        """Ask one server how far it has come. It waits for the server; run it in a thread."""
-        with self._changed:
-            known = self._router.known
-            is_primary = known is not None and endpoint == known.primary
-        flavour = self._engines.flavour
-        asked = flavour.primary_position if is_primary else flavour.replica_position
-        began = time.monotonic()
-        try:
-            with self._meter(endpoint).connect() as connection:
-                found = connection.execute(text(asked)).scalar_one()
-            if found is None:
-                raise DatabaseDown("it is no replica")
-            self.observe(endpoint, parse_position(found), began)
-        except Exception as error:  # noqa: BLE001 - whatever a driver raises, it did not answer
-            self.observe(endpoint, None, began, self._engines.reason(error))
-
-    def observe(
-        self, endpoint: Endpoint, position: Position | None, now: float, reason: str = ""
-    ) -> None:
-        """Note how far a server has come; without a position, why not. Changes are logged."""
-        with self._changed:
-            self._router.observe(endpoint, position, now)
-            told, self._told[endpoint] = self._told.get(endpoint, ""), reason
-        if bool(told) != bool(reason):
-            log.warning(
-                "database_server_lost" if reason else "database_server_recovered",
-                database=self.name,
-                server=str(endpoint),
-                reason=reason or told,
-            )
-
-    def sweep(self) -> None:
-        """Close the connections to servers that are no longer used."""
-        with self._changed:
-            used = self.servers()
-            unused = [
-                table.pop(endpoint)
-                for table in (self._readers, self._meters)
-                for endpoint in set(table) - set(used)
-            ]
-            known = self._router.known
-            before = self._swept
-            self._swept = (known and known.primary) or before
-        for engine in unused:
-            self._engines.retire(engine)
-        if before not in (None, self._swept):
-            self._old_pools.append(self._writer.pool)
-            self._writer.dispose()
-        for pool in self._old_pools:  # what was in use then has come back there meanwhile
-            pool.dispose()
+            return self._router.measured
 
     def close(self) -> None:
         """Close all connections, those in use when they are given back."""
         with self._changed:
-            engines = [self._writer, *self._readers.values(), *self._meters.values()]
-        for engine in engines:
-            self._engines.retire(engine)
+            self._router.known = None
+            unused = [self._writer, *self._readers.values()]
+            self._readers.clear()
+            self._changed.notify_all()
+        for engine in unused:
+            engine.dispose()
+
+    def _begin(self, server: str) -> None:
+        """Make the engine of a server, and have a thread measure it."""
+
+        def take_back(_dbapi: Any, entry: ConnectionPoolEntry) -> None:
+            if self._readers.get(server) is not reader:  # the pool is gone, and would not close it
+                entry.invalidate()
+
+        reader = self._make(lambda _entry: server, self._options, self._flavour.read_only)
+        event.listen(reader, "checkin", take_back)
+        self._readers[server] = reader
+        name = f"fanout-measure-{self.name}"
+        threading.Thread(
+            target=self._keep_measuring, args=(server, reader), name=name, daemon=True
+        ).start()
+
+    def _keep_measuring(self, server: str, reader: Engine) -> None:
+        """Ask a server how far it has come, as long as `reader` leads there; at changes at once."""
+        timeouts = self._flavour.timeouts(self._config.measure_timeout_seconds)
+        meter = self._make(lambda _entry: server, {"connect_args": timeouts})
+        is_over = False
+        while not is_over:
+            self._measure(server, meter)
+            with self._changed:
+                if self._readers.get(server) is reader:
+                    self._changed.wait(self._config.measure_interval_seconds)
+                is_over = self._readers.get(server) is not reader
+        meter.dispose()
+
+    def _measure(self, server: str, meter: Engine) -> None:
+        flavour, known = self._flavour, self._router.known
+        is_primary = known is not None and server == known.primary
+        asked = flavour.primary_position if is_primary else flavour.replica_position
+        began = time.monotonic()
+        position, reason = None, ""
+        try:
+            with meter.connect() as connection:
+                # PostgreSQL has none where it is no replica: as far as nobody needs to be.
+                position = parse_position(connection.execute(text(asked)).scalar_one() or "")
+        except Exception as error:  # noqa: BLE001 - whatever a driver raises, it did not answer
+            reason = reason_of(error, self._url)
+        self._observe(server, position, began, reason)
+
+    def _observe(
+        self, server: str, position: Position | None, now: float, reason: str = ""
+    ) -> None:
+        """Note how far a server has come; without a position, why not. Changes are logged."""
+        with self._changed:
+            was_silent = self._router.is_silent(server)
+            self._router.observe(server, position, now)
+            is_silent = self._router.is_silent(server)
+        if is_silent and not was_silent:
+            log.warning("database_server_lost", database=self.name, server=server, reason=reason)
+        elif was_silent and not is_silent:
+            log.warning("database_server_recovered", database=self.name, server=server)
+
+    def _make(self, choose: Choose, options: Mapping[str, Any], statement: str = "") -> Engine:
+        return make_engine(
+            self.name,
+            self._url,
+            options,
+            choose=choose,
+            # The next read goes elsewhere at once.
+            on_lost=lambda server, why: self._observe(server, None, time.monotonic(), why),
+            statement=statement,
+        )
 
     # The gate.
 
     def _make_writer(self) -> Engine:
-        def primary() -> Endpoint:
+        def primary(entry: ConnectionPoolEntry) -> str:
+            lasting: Any = entry.record_info
             with self._changed:
+                lasting.setdefault("pool", self._pools)
                 return self._unheld(self._router.primary)
 
         def hand_out(_dbapi: Any, entry: ConnectionPoolEntry, _fairy: Any) -> None:
             with self._changed:
                 present = self._unheld(self._router.primary)
                 self._require_lease()
-                if entry.info["primary"] != present:
+                if entry.info["server"] != present:
                     raise DisconnectionError  # SQLAlchemy then connects again
                 self._writing[entry] = present
 
         def take_back(_dbapi: Any, entry: ConnectionPoolEntry) -> None:
             with self._changed:
-                left = self._writing.pop(entry, None)
-                replaced = left is not None and left != self._router.topology.primary
+                left, known = self._writing.pop(entry, None), self._router.known
+                replaced = left is not None and (known is None or left != known.primary)
+            lasting: Any = entry.record_info
+            if replaced or lasting.get("pool") != self._pools:
+                entry.invalidate()  # its pool may be gone, and would not close it
             if replaced:
                 self._on_release()
 
-        engine = self._engines.writing(primary)
+        engine = self._make(primary, self._options)
         event.listen(engine, "checkout", hand_out)
         event.listen(engine, "checkin", take_back)
         event.listen(engine, "before_cursor_execute", lambda *_: self._require_lease())
@@ -286,14 +287,3 @@ class Database:
             except PrimaryHeld:
                 if not self._changed.wait(max(0.0, deadline - time.monotonic())):
                     raise
-
-    def _meter(self, endpoint: Endpoint) -> Engine:
-        with self._changed:
-            if endpoint not in self._meters:
-                timeout = self._config.measure_timeout_seconds
-                self._meters[endpoint] = self._engines.measuring(endpoint, timeout)
-            return self._meters[endpoint]
-
-    def _lose(self, endpoint: Endpoint, now: float, reason: str) -> None:
-        """Take that a connection failed: the next read goes elsewhere at once."""
-        self.observe(endpoint, None, now, reason)

@@ -7,7 +7,6 @@ PostgreSQL counts the bytes of its log: `16/B374D848` is one number in two halve
 
 import re
 from collections.abc import Mapping
-from typing import Self
 
 import attrs
 
@@ -16,47 +15,20 @@ from fanout.adjunct.replicas.errors import PositionInvalid
 TEXT_MAX = 1024
 """Characters of a position: it may come back from outside, in a cookie."""
 
-_GTID = re.compile(r"([0-9]{1,10})-([0-9]{1,10})-([0-9]{1,20})")
+_GTID = re.compile(r"([0-9]{1,10})-[0-9]{1,10}-([0-9]{1,20})")
 _LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
 
 
-@attrs.frozen(slots=True)
-class Gtids:
-    """A position of MariaDB: for each domain its last transaction, as (server, number)."""
+@attrs.frozen
+class Position:
+    """How far somebody is."""
 
-    last: Mapping[int, tuple[int, int]]
-
-    def covers(self, other: "Position") -> bool:
-        """Return whether whoever is here has everything that `other` has."""
-        return isinstance(other, Gtids) and all(
-            domain in self.last and self.last[domain][1] >= number
-            for domain, (_, number) in other.last.items()
-        )
-
-    def __str__(self) -> str:
-        return ",".join(f"{domain}-{server}-{n}" for domain, (server, n) in self.last.items())
-
-
-@attrs.frozen(slots=True)
-class Lsn:
-    """A position of PostgreSQL: bytes of log written, or replayed."""
-
-    number: int
-
-    @classmethod
-    def of(cls, high: str, low: str) -> Self:
-        """Put the two hexadecimal halves together."""
-        return cls((int(high, 16) << 32) + int(low, 16))
+    text: str  # as the server writes it
+    reached: Mapping[str, int]  # in each domain; PostgreSQL has one, without a name
 
     def covers(self, other: "Position") -> bool:
         """Return whether whoever is here has everything that `other` has."""
-        return isinstance(other, Lsn) and self.number >= other.number
-
-    def __str__(self) -> str:
-        return f"{self.number >> 32:X}/{self.number & 0xFFFFFFFF:X}"
-
-
-Position = Gtids | Lsn
+        return all(self.reached.get(domain, -1) >= n for domain, n in other.reached.items())
 
 
 def parse_position(text: str) -> Position:
@@ -68,11 +40,10 @@ def parse_position(text: str) -> Position:
     """
     if len(text) <= TEXT_MAX:
         if lsn := _LSN.fullmatch(text):
-            return Lsn.of(*lsn.groups())
+            return Position(text, {"": (int(lsn[1], 16) << 32) + int(lsn[2], 16)})
         gtids = [_GTID.fullmatch(each) for each in re.split(", ?", text)] if text else []
         if all(gtids):
-            numbers = [tuple(map(int, gtid.groups())) for gtid in gtids if gtid]
-            return Gtids({domain: (server, number) for domain, server, number in numbers})
+            return Position(text, {gtid[1]: int(gtid[2]) for gtid in gtids if gtid})
     raise PositionInvalid(
         f"{text[:64]!r} is no position: MariaDB writes 0-1-42, PostgreSQL 16/B374D848"
     )

@@ -4,26 +4,17 @@ A database's record is written by whoever changes it, and stays. Every process t
 record of its own, with a lease: by it, whoever replaces a primary knows whom to wait for.
 """
 
-import json
-import re
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 import attrs
 
-from fanout.adjunct.replicas.router import Topology
-from fanout.config import mask
-from fanout.errors import ConfigError, RemoteProtocolError
-from fanout.values import NAME, PORT_MAX, Endpoint
-from fanout.wire.records import LEASE_SECONDS_MAX, RecordKind
+from fanout.config.readers import read_count, read_fixed_endpoint
+from fanout.wire.records import RecordKind, decode_fields, read_name, read_numbers
 
 RECORD_BYTES_MAX = 65_536
 REPLICAS_MAX = 256
-DATABASES_MAX = 256
 WEIGHT_MAX = 1000
-_NUMBER_MAX = 2**63
-
-_T = TypeVar("_T")
 
 
 @attrs.frozen(kw_only=True)
@@ -33,9 +24,9 @@ class DatabaseRecord:
     cluster: str
     database: str
     version: int
-    primary: str  # HOST:PORT; empty while it is being replaced
+    primary: str  # HOST:PORT; empty while it is being replaced: nobody may write
     former: str = ""  # the primary before, while there is none
-    replicas: Mapping[str, int]  # HOST:PORT -> weight
+    replicas: Mapping[str, int]  # HOST:PORT -> weight; 0 takes no reads
 
     lease_seconds = float("inf")
     incarnation = 1
@@ -51,14 +42,15 @@ class DatabaseRecord:
         """Order of the records of one database."""
         return (self.incarnation, self.version)
 
+    def replaces_primary(self, before: "DatabaseRecord | None") -> bool:
+        """Whether it names another primary than the last one that was named."""
+        former = (before.primary, before.former) if before else ()
+        return bool(former and self.primary and self.primary not in former)
+
     @property
-    def topology(self) -> Topology:
-        """The same for the router."""
-        return Topology(
-            version=self.version,
-            primary=Endpoint.parse(self.primary) if self.primary else None,
-            replicas={Endpoint.parse(each): weight for each, weight in self.replicas.items()},
-        )
+    def servers(self) -> set[str]:
+        """All of them."""
+        return {*self.replicas, *([self.primary] if self.primary else [])}
 
 
 @attrs.frozen(kw_only=True)
@@ -85,95 +77,41 @@ class RouterRecord:
         return (self.incarnation, self.version)
 
 
-def server(text: str) -> str:
-    """Return the one way to write HOST:PORT. Raises ConfigError."""
-    try:
-        endpoint = Endpoint() if re.search(r"[/@\s]", text) else Endpoint.parse(text)
-    except ConfigError:
-        endpoint = Endpoint()
-    if not endpoint.port:
-        raise ConfigError(f"{mask(text)} is not HOST:PORT with a port of 1 to {PORT_MAX}")
-    return str(endpoint)
+_read_weight = read_count(0, WEIGHT_MAX)
 
 
-def weighted_server(text: str) -> tuple[str, int]:
-    """Read HOST:PORT or HOST:PORT=WEIGHT. Raises ConfigError."""
-    address, equals, weight = text.partition("=")
-    if equals and not (weight.isascii() and weight.isdigit() and int(weight[:9]) <= WEIGHT_MAX):
-        raise ConfigError(f"{mask(text)} has a weight that is not a whole number 0 to {WEIGHT_MAX}")
-    return server(address), int(weight) if equals else 1
+def _read_server(value: Any) -> str:
+    """Return the one way to write HOST:PORT."""
+    return str(read_fixed_endpoint(value))
 
 
-def database_name(text: str) -> str:
-    """Return the name of a database. Raises ConfigError for what is none."""
-    if not NAME.fullmatch(text):
-        raise ConfigError(
-            f"{mask(text)} is not allowed; use 1 to 64 letters, digits, '.', '_' or '-', a letter or "
-            "digit first"
-        )
-    return text
+def _read_primary(value: Any) -> str:
+    return "" if value == "" else _read_server(value)
 
 
-def _name(value: Any) -> str:
-    if not isinstance(value, str) or not NAME.fullmatch(value):
-        raise ValueError("not a name")
-    return value
+def _read_replicas(value: Any) -> dict[str, int]:
+    if not isinstance(value, dict) or len(value) > REPLICAS_MAX:
+        raise ValueError("not a table of weights by server, or too long")
+    return {_read_server(server): _read_weight(weight) for server, weight in value.items()}
 
 
-def _number(value: Any, most: int = _NUMBER_MAX) -> int:
-    if type(value) is not int or not 0 <= value <= most:
-        raise ValueError("not a whole number, or too large")
-    return value
+_READERS = {
+    "database": read_name,
+    "router": read_name,
+    "primary": _read_primary,
+    "former": _read_primary,
+    "replicas": _read_replicas,
+    "seen": read_numbers,
+}
 
 
-def _server(value: Any) -> str:
-    return server(value if isinstance(value, str) else "")
+def _decode_database(raw: bytes) -> DatabaseRecord:
+    return decode_fields(DatabaseRecord, raw, RECORD_BYTES_MAX, _READERS)
 
 
-def _table(value: Any, key: Callable[[Any], str], most: int, number_max: int) -> dict[str, int]:
-    if not isinstance(value, dict) or len(value) > most:
-        raise ValueError("not a table, or too long")
-    return {key(name): _number(number, number_max) for name, number in value.items()}
+def _decode_router(raw: bytes) -> RouterRecord:
+    return decode_fields(RouterRecord, raw, RECORD_BYTES_MAX, _READERS)
 
 
-def _database(data: dict[str, Any]) -> DatabaseRecord:
-    return DatabaseRecord(
-        cluster=_name(data["cluster"]),
-        database=_name(data["database"]),
-        version=_number(data["version"]),
-        primary=_server(data["primary"]) if data["primary"] else "",
-        former=_server(data["former"]) if data.get("former") else "",
-        replicas=_table(data["replicas"], _server, REPLICAS_MAX, WEIGHT_MAX),
-    )
-
-
-def _router(data: dict[str, Any]) -> RouterRecord:
-    lease_seconds = data["lease_seconds"]
-    if type(lease_seconds) not in (int, float) or not 0 < lease_seconds <= LEASE_SECONDS_MAX:
-        raise ValueError("not a lease")
-    return RouterRecord(
-        cluster=_name(data["cluster"]),
-        router=_name(data["router"]),
-        version=_number(data["version"]),
-        lease_seconds=float(lease_seconds),
-        seen=_table(data["seen"], _name, DATABASES_MAX, _NUMBER_MAX),
-        gone=data.get("gone") is True,
-    )
-
-
-def _decoder(read: Callable[[dict[str, Any]], _T]) -> Callable[[bytes], _T]:
-    def decode(raw: bytes) -> _T:
-        if len(raw) > RECORD_BYTES_MAX:
-            raise RemoteProtocolError(f"a record of {len(raw)} bytes is over {RECORD_BYTES_MAX}")
-        try:
-            return read(json.loads(raw))
-        except KeyError as error:
-            raise RemoteProtocolError(f"a record without {error}") from None
-        except (ValueError, TypeError, RecursionError, ConfigError) as error:
-            raise RemoteProtocolError(f"a record cannot be read: {str(error)[:200]}") from None
-
-    return decode
-
-
-DATABASE: RecordKind[Any] = RecordKind("database", DatabaseRecord, _decoder(_database))
-ROUTER: RecordKind[Any] = RecordKind("router", RouterRecord, _decoder(_router))
+DATABASE: RecordKind[Any] = RecordKind("database", DatabaseRecord, _decode_database)
+ROUTER: RecordKind[Any] = RecordKind("router", RouterRecord, _decode_router)

@@ -13,22 +13,15 @@ is broken falls behind like any other, while MariaDB's own Seconds_Behind_Master
 from collections import deque
 from collections.abc import Mapping
 from math import inf
+from random import Random
 
 import attrs
 
 from fanout.adjunct.replicas.config import RoutingConfig
 from fanout.adjunct.replicas.errors import PrimaryHeld, TopologyUnknown
 from fanout.adjunct.replicas.positions import Position
-from fanout.values import Endpoint
-
-
-@attrs.frozen(kw_only=True)
-class Topology:
-    """Who is who in a database. Of two, the one with the higher version counts."""
-
-    version: int
-    primary: Endpoint | None  # None: it is being replaced, nobody may write
-    replicas: Mapping[Endpoint, int]  # weight; 0 takes no reads
+from fanout.adjunct.replicas.records import DatabaseRecord
+from fanout.core.round_robin import RoundRobin
 
 
 @attrs.frozen
@@ -39,104 +32,82 @@ class OwnWrites:
     until: float  # seconds of the router's clock
 
 
-@attrs.define
-class _Sample:
-    """The primary was at `position`; last seen there at `until`."""
-
-    position: Position
-    until: float
-
-
-@attrs.define
-class _Server:
-    """What is known of one replica."""
-
-    measured_at: float = -inf
-    position: Position | None = None  # None: it did not answer
-    lag_seconds: float = inf
-    credit: int = 0  # of the weighted round
-
-
 @attrs.frozen(kw_only=True)
-class ReplicaStatistics:
-    """What can be said of one replica now."""
+class DatabaseStatistics:
+    """What can be said of one database now."""
 
-    endpoint: str
-    weight: int
-    healthy: bool
-    lag_seconds: float  # inf: not known, or over what is remembered
-    position: str
+    version: int  # of the topology; 0 before there is one
+    primary: str  # empty while it is being replaced, or not known
+    lag_seconds: Mapping[str, float]  # of each replica; inf: it does not answer, or not known
 
 
 class Router:
     """Chooses servers of one database. `now` is in seconds of one monotonic clock."""
 
-    def __init__(self, name: str, config: RoutingConfig) -> None:
-        self.name = name
+    def __init__(self, name: str, config: RoutingConfig, rng: Random) -> None:
+        self._name = name
         self._config = config
-        self._topology: Topology | None = None
-        self._samples: deque[_Sample] = deque()
-        self._primary_silent = False
-        self._servers: dict[Endpoint, _Server] = {}
-        self._last_primary: Endpoint | None = None
+        self.known: DatabaseRecord | None = None  # the newest topology
+        self._measured: dict[str, tuple[float, Position | None]] = {}  # None: it did not answer
+        self._samples: deque[tuple[float, Position]] = deque()  # primary's; last seen there when
+        self._round = RoundRobin(rng)
 
     @property
-    def known(self) -> Topology | None:
-        """The newest topology; None before there is one."""
-        return self._topology
-
-    @property
-    def topology(self) -> Topology:
+    def topology(self) -> DatabaseRecord:
         """The newest topology. Raises TopologyUnknown before there is one."""
-        if self._topology is None:
+        if self.known is None:
             raise TopologyUnknown(
-                f"database {self.name}: discovery names no primary and replicas; "
-                f"see fanout-sidecar replicas set {self.name} --help"
+                f"database {self._name}: discovery names no primary and replicas; "
+                f"see fanout-sidecar replicas set {self._name} --help"
             )
-        return self._topology
+        return self.known
 
-    def adopt(self, topology: Topology) -> bool:
-        """Take a newer topology; return whether it was one."""
-        if self._topology is not None and topology.version <= self._topology.version:
-            return False
-        self._topology = topology
-        self._servers = {name: self._servers.get(name, _Server()) for name in topology.replicas}
-        if topology.primary not in (None, self._last_primary):
-            # A new primary may lack what the old one had: nobody would ever reach that.
-            self._last_primary = topology.primary
-            self._samples.clear()
-            self._primary_silent = False
-            for server in self._servers.values():
-                server.lag_seconds = inf
-        return True
+    @property
+    def servers(self) -> set[str]:
+        """Whom to measure."""
+        return self.known.servers if self.known else set()
 
     @property
     def measured(self) -> bool:
-        """Whether every server of the topology has answered or failed to, once."""
-        primary = self._samples or self._primary_silent or self.topology.primary is None
-        return bool(primary) and all(s.measured_at > -inf for s in self._servers.values())
+        """Whether every server has answered or failed to, once."""
+        return self.servers == self._measured.keys()
 
-    def observe(self, endpoint: Endpoint, position: Position | None, now: float) -> None:
+    def adopt(self, topology: DatabaseRecord) -> bool:
+        """Take a newer topology; return whether it was one."""
+        before = self.known
+        if before and topology.version <= before.version:
+            return False
+        self.known = topology
+        known = topology.servers
+        if topology.replaces_primary(before):
+            # A new primary may lack what the old one had: nobody would ever reach that.
+            self._samples.clear()
+            known.remove(topology.primary)
+        self._measured = {each: found for each, found in self._measured.items() if each in known}
+        return True
+
+    def observe(self, server: str, position: Position | None, now: float) -> None:
         """Note how far a server has come; None when it did not answer."""
-        if endpoint == self._last_primary:
-            self._primary_silent = position is None
-            if position is not None:
-                self._sample(position, now)
-        if (server := self._servers.get(endpoint)) is not None:
-            server.position, server.measured_at = position, now
-        for server in self._servers.values():
-            server.lag_seconds = self._lag_seconds(server.position, now)
+        if server not in self.servers:
+            return
+        self._measured[server] = (now, position)
+        if server == self.topology.primary and position is not None:
+            self._sample(position, now)
 
-    def primary(self) -> Endpoint:
+    def is_silent(self, server: str) -> bool:
+        """Whether a server did not answer when it was last measured."""
+        return self._measured.get(server, (0.0, ""))[1] is None
+
+    def primary(self) -> str:
         """Return where to write. Raises PrimaryHeld or TopologyUnknown."""
-        if self.topology.primary is None:
+        if not self.topology.primary:
             raise PrimaryHeld(
-                f"database {self.name}: its primary is being replaced, nobody may write; "
-                f"see fanout-sidecar replicas show {self.name}"
+                f"database {self._name}: its primary is being replaced, nobody may write; "
+                f"see fanout-sidecar replicas show {self._name}"
             )
         return self.topology.primary
 
-    def read(self, now: float, own: OwnWrites | None = None) -> Endpoint:
+    def read(self, now: float, own: OwnWrites | None = None) -> str:
         """Return where to read.
 
         Raises:
@@ -144,64 +115,52 @@ class Router:
             TopologyUnknown: there is no topology yet.
 
         """
-        weights = {
-            endpoint: weight
-            for endpoint, weight in self.topology.replicas.items()
-            if weight and self._qualifies(self._servers[endpoint], now, own)
-        }
-        if not weights:
-            return self.primary()
-        # The smooth weighted round of nginx: heavier replicas come more often, but not in a row.
-        for endpoint, weight in weights.items():
-            self._servers[endpoint].credit += weight
-        chosen = max(weights, key=lambda endpoint: self._servers[endpoint].credit)
-        self._servers[chosen].credit -= sum(weights.values())
-        return chosen
+        replicas = self.topology.replicas.items()
+        weights = {each: n for each, n in replicas if n and self._qualifies(each, now, own)}
+        return self._round.next(weights) if weights else self.primary()
 
-    def statistics(self, now: float) -> tuple[ReplicaStatistics, ...]:
-        """Return the present state of each replica."""
-        return tuple(
-            ReplicaStatistics(
-                endpoint=str(endpoint),
-                weight=self.topology.replicas[endpoint],
-                healthy=self._healthy(server, now),
-                lag_seconds=server.lag_seconds,
-                position=str(server.position or ""),
-            )
-            for endpoint, server in self._servers.items()
+    def statistics(self, now: float) -> DatabaseStatistics:
+        """Return the present state."""
+        known = self.known
+        return DatabaseStatistics(
+            version=known.version if known else 0,
+            primary=known.primary if known else "",
+            lag_seconds={each: self._lag_seconds(each, now) for each in known.replicas}
+            if known
+            else {},
         )
 
-    def _healthy(self, server: _Server, now: float) -> bool:
-        measured = now - server.measured_at <= self._config.believed_seconds
-        return measured and server.position is not None
+    def _position(self, server: str, now: float) -> Position | None:
+        """Return where a server is; None when that is not known, or was not lately."""
+        measured_at, position = self._measured.get(server, (-inf, None))
+        return position if now - measured_at <= self._config.believed_seconds else None
 
-    def _qualifies(self, server: _Server, now: float, own: OwnWrites | None) -> bool:
-        if not self._healthy(server, now):
+    def _qualifies(self, server: str, now: float, own: OwnWrites | None) -> bool:
+        position = self._position(server, now)
+        if position is None or self._lag_seconds(server, now) > self._config.lag_seconds_max:
             return False
-        if server.lag_seconds > self._config.lag_seconds_max:
-            return False
-        if own is None or server.position is None:
+        if own is None:
             return True
-        return now >= own.until if own.position is None else server.position.covers(own.position)
+        return now >= own.until if own.position is None else position.covers(own.position)
 
     def _sample(self, position: Position, now: float) -> None:
         """Remember where the primary is; what is older than any allowed lag is forgotten."""
         samples = self._samples
-        if samples and samples[-1].position == position:
-            samples[-1].until = now
-            return
-        samples.append(_Sample(position, now))
-        while len(samples) > 1 and now - samples[1].until > self._config.lag_seconds_max:
+        if samples and samples[-1][1] == position:
+            samples.pop()
+        samples.append((now, position))
+        while len(samples) > 1 and now - samples[1][0] > self._config.lag_seconds_max:
             samples.popleft()
 
-    def _lag_seconds(self, position: Position | None, now: float) -> float:
-        """Return how long ago the primary was last seen where the replica is now."""
+    def _lag_seconds(self, server: str, now: float) -> float:
+        """Return how long ago the primary was last seen where a replica is now."""
+        position = self._position(server, now)
         if position is None:
             return inf
         if not self._samples:
             # Where the primary cannot be asked, what a replica has is the newest to be had.
-            return 0.0 if self._primary_silent or self.topology.primary is None else inf
-        if position.covers(self._samples[-1].position):
+            primary = self.topology.primary
+            return 0.0 if not primary or self.is_silent(primary) else inf
+        if position.covers(self._samples[-1][1]):
             return 0.0
-        reached = [s.until for s in self._samples if position.covers(s.position)]
-        return now - max(reached) if reached else inf
+        return now - max((at for at, past in self._samples if position.covers(past)), default=-inf)

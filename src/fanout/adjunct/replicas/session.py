@@ -60,7 +60,7 @@ class RoutedSession(Session):
     @property
     def position(self) -> str:
         """See the class."""
-        return str(self._own.position or "") if self._own else ""
+        return self._own.position.text if self._own and self._own.position else ""
 
     def get_bind(  # type: ignore[override]
         self,
