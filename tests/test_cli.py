@@ -536,7 +536,7 @@ def test_digest_reads_the_secret_from_standard_input() -> None:
         (("set", "shop", "--primary", "h:1", "--replica", "u:canary@h:1"), "HOST:PORT"),
         (("set", "shop", "--primary", "h:1", "--replica", "h:2=x"), "whole number 0 to 1000"),
         (("set", "shop", "--primary", "h:1", "--replica", "h:2", "--replica", "h:2=3"), "twice"),
-        (("set", "shop", "--primary", "h:1", "--if-version", "-1"), "--if-version"),
+        (("set", "shop", "--primary", ""), "primary: missing"),
         (("hold", "shop", "--wait-seconds", "0"), "--wait-seconds"),
     ],
 )

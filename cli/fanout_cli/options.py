@@ -6,9 +6,11 @@ The table is `fanout.config`: a setting added there is a flag, a variable, a key
 import gc
 import os
 import re
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NoReturn, Protocol, TypeVar
 
 import click
@@ -164,6 +166,18 @@ def gather(config: type[C], flags: Mapping[str, Any], config_file: str | None) -
         raise ConfigError(f"{error} (from {blamed})" if blamed else str(error)) from None
 
 
+def checked(read: Callable[[Any], Any]) -> Callable[..., Any]:
+    """Return a callback for an argument, or for each of several, that `fanout.config` reads."""
+
+    def convert(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+        try:
+            return tuple(map(read, value)) if isinstance(value, tuple) else read(value)
+        except ConfigError as error:
+            raise click.BadParameter(str(error), context, parameter) from None
+
+    return convert
+
+
 def configured(config: type[C], flags: Mapping[str, Any], config_file: str | None) -> C:
     """Gather the configuration, or report what is wrong with it and end with exit code 2."""
     try:
@@ -186,7 +200,8 @@ load, for next to nothing: what is made for a message is in no cycle."""
 def run(main: Callable[[], Awaitable[int]], service: Logged | None = None) -> NoReturn:
     """Run `main` and end the process with its exit code; errors become one line each.
 
-    Only a `service`, which is named by its configuration, logs, and reports to Sentry.
+    Only a `service`, which is named by its configuration, logs, reports to Sentry, and takes
+    SIGTERM by itself. Anything else is ended by it as by Ctrl-C, and so takes back what it began.
     """
     import trio  # noqa: PLC0415 - a wrong setting is reported before the runtime is loaded
 
@@ -199,7 +214,7 @@ def run(main: Callable[[], Awaitable[int]], service: Logged | None = None) -> No
     gc.freeze()  # what was imported lives as long as the process
     gc.set_threshold(GC_OBJECTS)
     try:
-        code = trio.run(main)
+        code = trio.run(main if service else partial(_until_terminated, main))
     except BaseException as error:
         found = leaves(error)
         if not all(isinstance(leaf, FanoutError | KeyboardInterrupt) for leaf in found):
@@ -212,6 +227,22 @@ def run(main: Callable[[], Awaitable[int]], service: Logged | None = None) -> No
         if any(isinstance(failure, ConfigError) for failure in failures):
             code = 2
     sys.exit(code)
+
+
+async def _until_terminated(main: Callable[[], Awaitable[int]]) -> int:
+    import trio  # noqa: PLC0415 - as above
+
+    async def listen(*, task_status: trio.TaskStatus[None]) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM) as signals:
+            task_status.started()
+            async for _ in signals:
+                raise KeyboardInterrupt
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(listen)
+        code = await main()
+        nursery.cancel_scope.cancel()
+    return code
 
 
 @contextmanager

@@ -7,7 +7,8 @@ import attrs
 import click
 
 from fanout.config import FleetConfig
-from fanout_cli.options import AS_JSON, Configured, configured, run
+from fanout.config.readers import read_name
+from fanout_cli.options import AS_JSON, Configured, checked, configured, run
 
 if TYPE_CHECKING:  # loaded only when it is needed
     from fanout.adjunct.replicas.records import DatabaseRecord
@@ -18,7 +19,7 @@ def replicas() -> None:
     """Primary and read replicas of the services' databases."""
 
 
-_NAME = click.argument("name")
+_NAME = click.argument("name", callback=checked(read_name))
 _WAIT = click.option(
     "--wait-seconds",
     type=click.FloatRange(min=0, min_open=True),

@@ -270,16 +270,17 @@ def test_a_topology_that_others_are_past_is_not_adopted(shop: Shop, fleet: Fleet
         until(lambda: databases["shop"].statistics().primary == shop.servers[1].address)
 
 
-def test_who_interrupts_the_command_gets_the_old_primary_back(shop: Shop, fleet: Fleet) -> None:
+def test_who_ends_the_command_gets_the_old_primary_back(shop: Shop, fleet: Fleet) -> None:
     """Otherwise nobody could write until somebody notices."""
     ghost(fleet, lease_seconds=300)
     told = ("--discovery", fleet.discovery[0])
     # A shell has its background jobs ignore SIGINT, and so what they start: these tests, perhaps.
     heard = ("env", "--default-signal=INT")
-    hold = fleet.start(*heard, command("fanout-sidecar"), "replicas", "hold", "shop", *told)
-    until(lambda: shop.show().primary == "")
-    assert hold.stop(signal.SIGINT) == 130
-    assert shop.show().primary == shop.servers[0].address
+    for number in (signal.SIGINT, signal.SIGTERM):
+        hold = fleet.start(*heard, command("fanout-sidecar"), "replicas", "hold", "shop", *told)
+        until(lambda: shop.show().primary == "")
+        assert hold.stop(number) == 130
+        assert shop.show().primary == shop.servers[0].address
 
     show = fleet.start(command("fanout-sidecar"), "replicas", "show", "shop", "--json", *told)
     assert show.says(b"}\n}\n")

@@ -88,7 +88,7 @@ async def set_topology(
     if not new.primary:
         raise ConfigError("primary: missing; give HOST:PORT")
     if new.primary in new.replicas:
-        raise ConfigError(f"{mask(primary)} is named twice; name the primary and each replica once")
+        raise ConfigError(f"{new.primary} is named twice; name the primary and each replica once")
     async with _open_change(config, name, world) as change:
         before = change.before or attrs.evolve(new, primary="")
         if before.primary != new.primary:
@@ -263,7 +263,7 @@ def _known(watch: Watch, name: str) -> DatabaseRecord:
     record: DatabaseRecord | None = watch.members(DATABASE).get(name)
     if record is None:
         known = ", ".join(sorted(watch.members(DATABASE))) or "none"
-        raise TopologyUnknown(f"discovery knows no database {mask(name)}; known: {known}")
+        raise TopologyUnknown(f"discovery knows no database {name}; known: {known}")
     return record
 
 
