@@ -62,7 +62,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         | {"fanout.adjunct.purge", "fanout.adjunct.purge.message", "fanout.adjunct.purge.plan"},
         {"attrs", "httpx", "trio"},
     ),
-    "fanout.adjunct.purge.message": (VALUES | {"fanout.config"}, {"attrs"}),
+    "fanout.adjunct.purge.message": (VALUES | {"fanout.config", "fanout.wire"}, {"attrs"}),
     "fanout.adjunct.purge.plan": (
         VALUES | {"fanout.core", "fanout.adjunct.purge.message"},
         {"attrs"},

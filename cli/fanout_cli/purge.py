@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from fanout.config import EdgeConfig, PurgeConfig
-from fanout_cli.options import AS_JSON, Configured, configured, needing, refuse, run
+from fanout.config.readers import read_name
+from fanout_cli.options import AS_JSON, Configured, checked, configured, needing, refuse, run
 from fanout_cli.tables import purge_text, purge_values
 
 
@@ -46,6 +47,7 @@ def edge(config_file: str | None, **flags: Any) -> None:
 @click.option(
     "--expect",
     multiple=True,
+    callback=checked(read_name),
     metavar="EDGE",
     help="An edge that must answer; repeat it for each. Needs --wait. Default: whoever answers.",
 )

@@ -55,13 +55,13 @@ def invoke(*arguments: str) -> Result:
         (("edge", "--url-request", "PURGE http://{url}/"), "is not allowed; write METHOD URL"),
         (("edge", "--all-request", "post https://a"), "all-request: 'post https://a' is not"),
         (("edge", "--settle-seconds", "-1"), "settle-seconds: '-1' is not allowed"),
-        (("edge", *VARNISH, "--tls-ca", "/nowhere"), "tls-ca: cannot read /nowhere: No such file"),
+        (("edge", *VARNISH, "--tls-ca", "/nowhere"), "tls-ca: cannot be read: No such file"),
         (("purge", "key"), "key: 0 names; give 1 to 64 names"),
         (("purge", "key", "a b"), "key: 'a b' is not allowed; use 1 to 256 letters"),
         (("purge", "url", "/a"), "url: '/a' is not allowed; write http://HOST/PATH"),
         (("purge", "all", "x"), "all: 1 names; give no name"),
         (("purge", "key", "a", "--expect", "e"), "expect: not allowed without --wait"),
-        (("purge", "key", "a", "--wait", "1", "--expect", "b c"), "expect: 'b c' is not allowed"),
+        (("purge", "key", "a", "--wait", "1", "--expect", "b c"), "'--expect': 'b c' is not allowed"),
         (("purge", "tag", "a"), "'tag' is not one of"),
         (("purge", "key", "a", "--wait", "0"), "0.0 is not in the range x>0"),
         (("purge", "key", "a", "--sidecar", "h"), "sidecar: 'h' is not allowed; write ws://"),
@@ -161,7 +161,7 @@ def test_the_example_of_the_help_is_one(command: str) -> None:
 
 def test_what_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A table for people, values for programs; the exit code is for both."""
-    purge = Purge(id="1", target=by_key("a"), time_seconds=0.0, origin="o")
+    purge = Purge(id="1", kind=by_key("a").kind, names=by_key("a").names, time=0.0, origin="o")
     edges = {
         "b": Report(
             id="1", edge="b", outcome=Outcome.FAILED, code="cache_refused", message="status 405"

@@ -18,12 +18,12 @@ from fanout.adjunct.purge.message import (
     Purge,
     by_key,
     decode_report,
-    encode_purge,
 )
 from fanout.client import Gap, Message
 from fanout.config import EdgeConfig
 from fanout.errors import RequestFailed
 from fanout.runtime.logs import configure_logging
+from fanout.wire.records import encode_record
 from tests.adjunct.sidecar import FakeClient
 
 CONFIG = EdgeConfig.from_mapping(
@@ -82,7 +82,9 @@ async def running() -> AsyncIterator[Scene]:
 def message(number: int) -> bytes:
     """Return a purge."""
     target = by_key(f"k{number}")
-    return encode_purge(Purge(id=str(number), target=target, time_seconds=0.0, origin="o"))
+    return encode_record(
+        Purge(id=str(number), kind=target.kind, names=target.names, time=0.0, origin="o")
+    )
 
 
 def said(capsys: pytest.CaptureFixture[str]) -> list[str]:

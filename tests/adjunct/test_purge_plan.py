@@ -23,7 +23,7 @@ ATTEMPTS_MAX = 3
 def purge_of(number: int, target: Target | None = None) -> Purge:
     """Return a purge by its number."""
     target = target or by_key(f"k{number}")
-    return Purge(id=f"p{number}", target=target, time_seconds=0.0, origin="o")
+    return Purge(id=f"p{number}", kind=target.kind, names=target.names, time=0.0, origin="o")
 
 
 def new_plan(settle_seconds: float = 0.0, *, started: bool = True) -> Plan:

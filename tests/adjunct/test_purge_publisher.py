@@ -7,9 +7,10 @@ import trio
 from trio.testing import MockClock
 
 from fanout.adjunct.purge import Outcome, Report, by_key, send_purge
-from fanout.adjunct.purge.message import decode_purge, encode_report
+from fanout.adjunct.purge.message import decode_purge
 from fanout.client import Gap, Message
 from fanout.errors import RequestFailed
+from fanout.wire.records import encode_record
 from tests.adjunct.sidecar import FakeClient
 
 Edges = Callable[[str, int], Awaitable[None]]
@@ -17,7 +18,7 @@ Edges = Callable[[str, int], Awaitable[None]]
 
 def report(purge: str, edge: str, outcome: Outcome, code: str = "") -> Message:
     """Return a report as it comes."""
-    data = encode_report(Report(id=purge, edge=edge, outcome=outcome, code=code))
+    data = encode_record(Report(id=purge, edge=edge, outcome=outcome, code=code))
     return Message("purge-report:pool", data)
 
 

@@ -1,7 +1,7 @@
 """SIGTERM and SIGINT: the first means leave in order, the second now. SIGHUP: read files again."""
 
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import attrs
@@ -36,6 +36,26 @@ async def open_signal_stop() -> AsyncIterator[Stop]:
     async with trio.open_nursery() as nursery:
         await nursery.start(_listen, stop)
         yield stop
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def until_stopped(reload: Callable[[], None] = lambda: None) -> AsyncIterator[None]:
+    """Cancel the block at the first SIGTERM or SIGINT; call `reload` at each SIGHUP."""
+    async with open_signal_stop() as stop, trio.open_nursery() as nursery:
+
+        async def cancel() -> None:
+            await stop.requested.wait()
+            nursery.cancel_scope.cancel()
+
+        async def keep_reloading() -> None:
+            while True:
+                await stop.wait_reload()
+                reload()
+
+        nursery.start_soon(cancel)
+        nursery.start_soon(keep_reloading)
+        yield
         nursery.cancel_scope.cancel()
 
 

@@ -7,6 +7,7 @@ Whoever can write to a discovery instance can write anything, so a decoder raise
 import json
 import math
 from collections.abc import Callable, Mapping
+from enum import Enum
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
@@ -63,14 +64,14 @@ def hint_channel(cluster: str) -> str:
     return f"fanout:{{{cluster}}}:hint"
 
 
-def encode_record(record: Record | Identity | DrainRequest) -> bytes:
-    """Encode a record; fields of a newer build that were read are written back."""
+def encode_record(record: Any) -> bytes:
+    """Encode an attrs value as one JSON object; fields of a newer build that were read are written back."""
     data: dict[str, Any] = dict(getattr(record, "extra", {}))
-    for field in attrs.fields(type(record)):  # type: ignore[arg-type]
+    for field in attrs.fields(type(record)):
         value = getattr(record, field.name)
         if field.name == "extra":
             continue
-        if isinstance(value, (NodeState, FenceMode)):
+        if isinstance(value, Enum):
             value = value.value
         elif isinstance(value, Endpoint):
             value = str(value)

@@ -26,12 +26,14 @@ from fanout.adjunct.gateway.name_server import (
     differences,
     records_of,
 )
-from fanout.config import DnsConfig
+from fanout.config import DnsConfig, TlsFiles
 from fanout.core.backoff import Backoff, jittered
 from fanout.errors import ConfigError
+from fanout.runtime.certificates import Contexts
 from fanout.runtime.console import print_line
-from fanout.runtime.signals import Stop, open_signal_stop
+from fanout.runtime.signals import until_stopped
 from fanout.runtime.watch import Watch, open_watch
+from fanout.runtime.world import real_world
 from fanout.values import NodeState
 
 log = structlog.get_logger()
@@ -155,28 +157,22 @@ class Updater:
             log.info("dns_recovered", name=self._config.fqdn)
 
 
-async def keep_name(config: DnsConfig, *, stop: Stop | None = None) -> int:
-    """Keep a name equal to a pool until told to stop; return the exit code.
+async def keep_name(config: DnsConfig) -> int:
+    """Keep a name equal to a pool until a signal ends it; return the exit code.
 
-    Raises, in a group:
-        ConfigError: the name server refuses, from the start.
+    Raises, perhaps in a group:
+        ConfigError: the name server refuses, from the start; or a TLS file cannot be read.
         RegistryUnavailable: discovery cannot be read, from the start.
 
     """
-    if stop is None:
-        async with open_signal_stop() as signals:
-            return await keep_name(config, stop=signals)
+    contexts = Contexts(TlsFiles.of(config))
 
     def on_first(addresses: set[str]) -> None:
         print_line(f"ready name={config.fqdn} server={config.server} addresses={len(addresses)}")
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_cancel_on, stop.requested, nursery.cancel_scope)
-        async with open_watch(config, (INSTANCES,)) as (_, watch):
-            await Updater(config, watch, Random()).run(on_first)  # noqa: S311 - jitter
+    async with (
+        until_stopped(contexts.reload),
+        open_watch(config, (INSTANCES,), world=real_world(contexts)) as (_, watch),
+    ):
+        await Updater(config, watch, Random()).run(on_first)  # noqa: S311 - jitter
     return 0
-
-
-async def _cancel_on(event: trio.Event, scope: trio.CancelScope) -> None:
-    await event.wait()
-    scope.cancel()

@@ -6,8 +6,8 @@ from typing import Any
 import attrs
 
 from fanout.config import gateway_address, gateway_ips, gateway_weight
-from fanout.values import NAME, NodeState
-from fanout.wire.records import RecordKind, decode_fields
+from fanout.values import NodeState
+from fanout.wire.records import RecordKind, decode_fields, read_name
 
 BYTES_MAX = 4096
 """A record takes a few hundred bytes; the rest is room for newer builds."""
@@ -50,12 +50,6 @@ def decode_instance(raw: bytes) -> InstanceRecord:
     return decode_fields(InstanceRecord, raw, BYTES_MAX, _READERS)
 
 
-def _name(value: Any) -> str:
-    if not isinstance(value, str) or not NAME.fullmatch(value):
-        raise ValueError("not a name")
-    return value
-
-
 def _weight(value: Any) -> int:
     if type(value) is not int:
         raise ValueError("not a whole number")
@@ -63,8 +57,8 @@ def _weight(value: Any) -> int:
 
 
 _READERS = {
-    "pool": _name,
-    "instance": _name,
+    "pool": read_name,
+    "instance": read_name,
     "address": gateway_address,
     "ips": gateway_ips,
     "weight": _weight,

@@ -38,7 +38,7 @@ async def read_pools(
 ) -> Shown:
     """Read one pool, or all.
 
-    Raises, in a group:
+    Raises:
         NoSuchPool: discovery knows no instance of the pool.
         RegistryUnavailable: discovery cannot be read.
 

@@ -3,7 +3,6 @@
 import random
 from collections.abc import Iterable
 
-import attrs
 import trio
 
 from fanout.adjunct.purge.caches import Cache, open_cache
@@ -12,7 +11,6 @@ from fanout.adjunct.purge.message import (
     Report,
     UnknownVersion,
     decode_purge,
-    encode_report,
     purge_channel,
     report_channel,
 )
@@ -23,7 +21,8 @@ from fanout.config import EdgeConfig
 from fanout.errors import RemoteProtocolError, RequestFailed
 from fanout.runtime.console import print_line
 from fanout.runtime.logs import FloodLog, log
-from fanout.runtime.signals import open_signal_stop
+from fanout.runtime.signals import until_stopped
+from fanout.wire.records import encode_record
 
 WORKERS = 8
 """Requests to a cache at a time: an API far away answers slowly."""
@@ -46,16 +45,8 @@ async def run_edge(config: EdgeConfig) -> int:
         RequestFailed: the sidecar does not allow to subscribe.
 
     """
-    async with (
-        open_signal_stop() as stop,
-        open_cache(config) as cache,
-        open_sidecar(config) as client,
-        trio.open_nursery() as nursery,
-    ):
-        edge = Edge(config, cache, client)
-        nursery.start_soon(edge.run)
-        await stop.requested.wait()
-        nursery.cancel_scope.cancel()
+    async with until_stopped(), open_cache(config) as cache, open_sidecar(config) as client:
+        await Edge(config, cache, client).run()
     return 0
 
 
@@ -145,7 +136,14 @@ class Edge:
                     print_line(f"ready edge={self._config.id} cache={self._config.cache}")
                 continue
             if effect.outcome is not Outcome.PENDING:
-                log.info("purge_done", **attrs.asdict(effect, value_serializer=_plain))
+                log.info(
+                    "purge_done",
+                    id=effect.id,
+                    edge=effect.edge,
+                    outcome=effect.outcome.value,
+                    code=effect.code,
+                    message=effect.message,
+                )
             try:
                 self._reports.send_nowait(effect)
             except trio.WouldBlock:
@@ -155,7 +153,7 @@ class Edge:
         channel = report_channel(self._config.pool)
         async for report in self._to_send:
             try:
-                await self._client.publish(channel, encode_report(report))
+                await self._client.publish(channel, encode_record(report))
             except RequestFailed as failure:
                 self._flood_log.warning("report_failed", code=failure.code, why=str(failure))
 
@@ -170,7 +168,3 @@ class Edge:
                 log.info("sidecar_back", sidecar=self._config.sidecar)
             told = trouble
             await trio.sleep(LOOK_SECONDS)
-
-
-def _plain(_instance: object, _field: object, value: object) -> object:
-    return value.value if isinstance(value, Outcome) else value

@@ -4,10 +4,8 @@ Both are JSON objects with a version. Unknown fields are ignored; an unknown ver
 from what is no purge at all, since a purge that cannot be read must not be passed over.
 """
 
-import json
-import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,7 +14,7 @@ import attrs
 
 from fanout.config import mask
 from fanout.errors import ConfigError, RemoteProtocolError
-from fanout.values import NAME
+from fanout.wire.records import decode_fields, read_name
 
 VERSION = 1
 NAMES_MAX = 64
@@ -33,7 +31,6 @@ TEXT_CHARACTERS_MAX = 512
 KEY = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._:/@=~-]{{0,{KEY_CHARACTERS_MAX - 1}}}")
 """The form of a surrogate key: it fits into a header, a URL and a regular expression."""
 
-_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _NETLOC = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]*)?")
 _PORTS = {"http": ":80", "https": ":443"}
 
@@ -134,16 +131,26 @@ def target_of(kind: str, names: Iterable[str]) -> Target:
 class Purge:
     """A purge as it is published. Whoever gets it twice, by its `id`, takes it once."""
 
+    type: str = "purge"
+    v: int = VERSION
     id: str
-    target: Target
-    time_seconds: float  # of the publisher's clock, since 1970; for logs only
+    kind: Kind
+    names: tuple[str, ...]
+    time: float  # of the publisher's clock, in seconds since 1970; for whoever listens
     origin: str  # who published it; for logs only
+
+    @property
+    def target(self) -> Target:
+        """What it removes."""
+        return Target(self.kind, self.names)
 
 
 @attrs.frozen(kw_only=True)
 class Report:
     """What an edge says about a purge. `code` is stable and empty unless it failed."""
 
+    type: str = "report"
+    v: int = VERSION
     id: str
     edge: str
     outcome: Outcome
@@ -165,59 +172,18 @@ def report_channel(pool: str) -> str:
     return f"purge-report:{pool}"
 
 
-def encode_purge(purge: Purge) -> bytes:
-    """Return the message of a purge."""
-    return _encode(
-        "purge",
-        id=purge.id,
-        kind=purge.target.kind.value,
-        names=purge.target.names,
-        time=purge.time_seconds,
-        origin=purge.origin,
-    )
-
-
 def decode_purge(data: bytes) -> Purge:
     """Read the message of a purge. Raises RemoteProtocolError, UnknownVersion."""
-    fields = _decode(data, "purge")
-    names, origin = fields.get("names"), str(fields.get("origin"))
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise RemoteProtocolError("names is no list of texts")
+    found = decode_fields(Purge, data, MESSAGE_BYTES_MAX, _READERS)
     try:
-        time_seconds = float(fields.get("time", math.nan))
-    except (TypeError, ValueError, OverflowError):
-        time_seconds = math.nan
-    if not math.isfinite(time_seconds):
-        raise RemoteProtocolError("time is no number of seconds")
-    if not NAME.fullmatch(origin):
-        raise RemoteProtocolError("origin is no name")
-    try:
-        target = target_of(str(fields.get("kind")), names)
+        return attrs.evolve(found, names=target_of(found.kind.value, found.names).names)
     except ConfigError as error:
         raise RemoteProtocolError(str(error)) from None
-    return Purge(id=fields["id"], target=target, time_seconds=time_seconds, origin=origin)
-
-
-def encode_report(report: Report) -> bytes:
-    """Return the message of a report."""
-    fields = attrs.asdict(report)
-    return _encode("report", **{**fields, "outcome": report.outcome.value})
 
 
 def decode_report(data: bytes) -> Report:
     """Read the message of a report. Raises RemoteProtocolError, UnknownVersion."""
-    fields = _decode(data, "report")
-    edge, code, message = (str(fields.get(name)) for name in ("edge", "code", "message"))
-    if not NAME.fullmatch(edge):
-        raise RemoteProtocolError("edge is no name")
-    if not re.fullmatch(r"[a-z_]{0,64}", code) or not message.isprintable():
-        raise RemoteProtocolError("code or message is not printable")
-    try:
-        outcome = Outcome(fields.get("outcome"))
-    except ValueError:
-        raise RemoteProtocolError("outcome is none of pending, applied, failed") from None
-    message = message[:TEXT_CHARACTERS_MAX]
-    return Report(id=fields["id"], edge=edge, outcome=outcome, code=code, message=message)
+    return decode_fields(Report, data, MESSAGE_BYTES_MAX, _READERS)
 
 
 def plain(text: str) -> str:
@@ -225,27 +191,48 @@ def plain(text: str) -> str:
     return "".join(each if each.isprintable() else "?" for each in text[:TEXT_CHARACTERS_MAX])
 
 
-def _encode(what: str, /, **fields: object) -> bytes:
-    return json.dumps({"v": VERSION, "type": what, **fields}).encode()
-
-
-def _decode(data: bytes, kind: str) -> dict[str, Any]:
-    if len(data) > MESSAGE_BYTES_MAX:
-        raise RemoteProtocolError(f"{len(data)} bytes are more than {MESSAGE_BYTES_MAX}")
-    try:
-        fields = json.loads(data)
-    except (ValueError, RecursionError):
-        raise RemoteProtocolError("it is not JSON") from None
-    if not isinstance(fields, dict) or fields.get("type") != kind:
-        raise RemoteProtocolError(f"it is no {kind}")
-    version = fields.get("v")
-    if type(version) is not int or version < 1:
-        raise RemoteProtocolError("v is no version")
-    if version > VERSION:
+def _version(value: Any) -> int:
+    if type(value) is not int or value < 1:
+        raise ValueError("not a version")
+    if value > VERSION:
         raise UnknownVersion
-    if not _ID.fullmatch(str(fields.get("id"))) or not isinstance(fields["id"], str):
-        raise RemoteProtocolError("id is no id")
-    return fields
+    return value
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise ValueError("not a list of texts")
+    return tuple(value)
+
+
+def _form(pattern: str) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        if not isinstance(value, str) or not re.fullmatch(pattern, value):
+            raise ValueError(f"not of the form {pattern}")
+        return value
+
+    return read
+
+
+def _printable(value: Any) -> str:
+    if not isinstance(value, str) or not value.isprintable():
+        raise ValueError("not printable")
+    return value[:TEXT_CHARACTERS_MAX]
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "type": _form("[a-z]+"),
+    "v": _version,
+    "id": _form("[A-Za-z0-9-]{1,64}"),
+    "kind": Kind,
+    "names": _texts,
+    "time": lambda value: value if isinstance(value, float) else 0.0,
+    "origin": read_name,
+    "edge": read_name,
+    "outcome": Outcome,
+    "code": _form("[a-z_]{0,64}"),
+    "message": _printable,
+}
 
 
 def _shown(text: str) -> str:

@@ -19,15 +19,14 @@ from fanout.adjunct.purge.message import (
     Target,
     UnknownVersion,
     decode_report,
-    encode_purge,
     purge_channel,
     report_channel,
 )
 from fanout.adjunct.purge.sidecar import open_sidecar
 from fanout.client import Client, Message
-from fanout.config import PurgeConfig, mask
-from fanout.errors import ConfigError, RemoteProtocolError, RequestFailed
-from fanout.values import NAME
+from fanout.config import PurgeConfig
+from fanout.errors import RemoteProtocolError, RequestFailed
+from fanout.wire.records import encode_record
 
 REPEAT_SECONDS = 1.0
 """Between two publishes of a purge that is waited for."""
@@ -87,8 +86,14 @@ async def send_purge(
         RequestFailed: it was not published. With code `no_edge`, nobody is there to receive it.
 
     """
-    purge = Purge(id=secrets.token_hex(16), target=target, time_seconds=time.time(), origin=origin)
-    data, channel = encode_purge(purge), purge_channel(pool)
+    purge = Purge(
+        id=secrets.token_hex(16),
+        kind=target.kind,
+        names=target.names,
+        time=time.time(),
+        origin=origin,
+    )
+    data, channel = encode_record(purge), purge_channel(pool)
     if not wait_seconds:
         try:
             receivers = await client.publish(channel, data)
@@ -129,13 +134,10 @@ async def run_purge(
     """Purge by way of a sidecar that must answer in time.
 
     Raises:
-        ConfigError: a file of certificates cannot be read, or what is expected is no edge's name.
+        ConfigError: a file of certificates cannot be read.
         RequestFailed: it was not published. With code `no_sidecar`, the sidecar did not answer.
 
     """
-    for name in expected:
-        if not NAME.fullmatch(name):
-            raise ConfigError(f"expect: {mask(name)} is not allowed; give the name of an edge")
     async with open_sidecar(config) as client:
         try:
             with trio.fail_after(config.timeout_seconds) as deadline:
