@@ -61,7 +61,10 @@ def invoke(*arguments: str) -> Result:
         (("purge", "url", "/a"), "url: '/a' is not allowed; write http://HOST/PATH"),
         (("purge", "all", "x"), "all: 1 names; give no name"),
         (("purge", "key", "a", "--expect", "e"), "expect: not allowed without --wait"),
-        (("purge", "key", "a", "--wait", "1", "--expect", "b c"), "'--expect': 'b c' is not allowed"),
+        (
+            ("purge", "key", "a", "--wait", "1", "--expect", "b c"),
+            "'--expect': 'b c' is not allowed",
+        ),
         (("purge", "tag", "a"), "'tag' is not one of"),
         (("purge", "key", "a", "--wait", "0"), "0.0 is not in the range x>0"),
         (("purge", "key", "a", "--sidecar", "h"), "sidecar: 'h' is not allowed; write ws://"),
