@@ -207,8 +207,9 @@ class Database:
         meter.dispose()
 
     def _measure(self, server: str, meter: Engine) -> None:
-        flavour, known = self._flavour, self._router.known
+        known = self._router.known
         is_primary = known is not None and server == known.primary
+        flavour = self._flavour
         asked = flavour.primary_position if is_primary else flavour.replica_position
         began = time.monotonic()
         position, reason = None, ""
@@ -218,7 +219,8 @@ class Database:
                 position = parse_position(connection.execute(text(asked)).scalar_one() or "")
         except Exception as error:  # noqa: BLE001 - whatever a driver raises, it did not answer
             reason = reason_of(error, self._url)
-        self._observe(server, position, began, reason)
+        if self._router.known is known:  # else it may have been asked for what it is no more
+            self._observe(server, position, began, reason)
 
     def _observe(
         self, server: str, position: Position | None, now: float, reason: str = ""

@@ -96,7 +96,7 @@ class Router:
 
     def is_silent(self, server: str) -> bool:
         """Whether a server did not answer when it was last measured."""
-        return self._measured.get(server, (0.0, ""))[1] is None
+        return server in self._measured and self._measured[server][1] is None
 
     def primary(self) -> str:
         """Return where to write. Raises PrimaryHeld or TopologyUnknown."""
