@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import dns.resolver
@@ -15,6 +16,7 @@ import redis
 
 from tests.adjunct.knot import SECRET, ZONE, Knot
 from tests.live.conftest import Fleet, Process, command
+from tests.live.test_tls import Authority
 
 pytestmark = pytest.mark.live
 
@@ -160,6 +162,26 @@ def test_users_are_handed_out_while_instances_come_and_go(
     said = "".join(each.log.read_text() + each.said.decode() for each in (*pool, updater))
     assert CANARY not in said
     assert SECRET not in said
+
+
+def test_the_updater_reads_its_certificate_again(
+    fleet: Fleet, discovery: Process, knot: Knot, tmp_path: Path
+) -> None:
+    """At each SIGHUP; a wrong one is told, and changes nothing."""
+    certificate = Authority(tmp_path, "fleet").issue("updater")
+    updater = fleet.start(
+        command("fanout-sidecar"), "dns", "--pool", "web", "--zone", ZONE, "--server",
+        f"127.0.0.1:{knot.port}", "--discovery", fleet.discovery[0],
+        "--tls-client-cert", str(certificate), env=KEY,
+    )  # fmt: skip
+    updater.wait_line(f"ready name=web.{ZONE} ")
+    updater.popen.send_signal(signal.SIGHUP)
+    until(lambda: b"certificates_reloaded" in updater.log.read_bytes())
+    certificate.write_text("no certificate")
+    updater.popen.send_signal(signal.SIGHUP)
+    until(lambda: b"certificates_not_reloaded" in updater.log.read_bytes())
+    assert updater.stop() == 0
+    assert discovery.popen.poll() is None
 
 
 def test_the_door_asks_who_calls(pool: list[Process]) -> None:
