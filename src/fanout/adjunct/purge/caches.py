@@ -5,7 +5,7 @@ it removes with everything else: too much is correct, too little is not.
 """
 
 import math
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TypeAlias
@@ -31,9 +31,6 @@ RETRY_SECONDS_MAX = 60.0
 
 PASSING = {408, 425, 429}
 """Refusals that are about the moment, not about the request. So is everything from 500 on."""
-
-EXPRESSION_CHARACTERS_MAX = 4096
-"""Keys in one ban: Varnish takes headers of 8 KiB."""
 
 ABSENT = {404, 412}
 """What modules of nginx say about a page that they do not have."""
@@ -70,22 +67,10 @@ def varnish(base: str, target: Target) -> list[Call]:
     """
     if target.kind is Kind.URL:
         return [_purge(base, url) for url in target.names]
-    headers = [("Fanout-Keys", f"({keys})") for keys in _expressions(target.names)]
+    # Of what a key may hold, only the dot has a meaning in the regular expression that it is there.
+    headers = [("Fanout-Keys", key.replace(".", r"\.")) for key in target.names]
     headers = headers or [("Fanout-Everything", "yes")]
     return [Call("BAN", base, (header,), path="/") for header in headers]
-
-
-def _expressions(keys: Iterable[str]) -> list[str]:
-    """Return regular expressions that together match the keys."""
-    found: list[str] = []
-    for key in keys:
-        # Of what a key may hold, only the dot has a meaning there.
-        escaped = key.replace(".", r"\.")
-        if found and len(found[-1]) + len(escaped) < EXPRESSION_CHARACTERS_MAX:
-            found[-1] += f"|{escaped}"
-        else:
-            found.append(escaped)
-    return found
 
 
 def nginx(base: str, target: Target) -> list[Call]:
