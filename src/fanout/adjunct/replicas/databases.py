@@ -104,7 +104,6 @@ class Databases:
         self._thread = threading.Thread(target=self._work, name="fanout-databases", daemon=True)
         self._token: trio.lowlevel.TrioToken | None = None
         self._closing = trio.Event()
-        self._read = False  # whether discovery has been read, or cannot be
         self._moved = trio.Event()  # set by the next change: take it before you look, then wait
 
     def __getitem__(self, name: str) -> Database:
@@ -117,7 +116,7 @@ class Databases:
         return self._databases[name]
 
     def open(self) -> Self:
-        """Begin; return when discovery has been read and every server been measured once.
+        """Begin; return when discovery knows of this process and every server was measured once.
 
         At most `timeout_seconds` of the fleet are waited for that. What is not known by then is
         still learnt; without a topology there is TopologyUnknown until then.
@@ -125,7 +124,8 @@ class Databases:
         self._thread.start()
         deadline = time.monotonic() + self._fleet.timeout_seconds
         while self._thread.is_alive() and time.monotonic() < deadline:
-            if self._read and all(database.measured for database in self._databases.values()):
+            measured = all(database.measured for database in self._databases.values())
+            if measured and self._lease_until > -math.inf:
                 break
             time.sleep(OPEN_LOOK_SECONDS)
         return self
@@ -196,7 +196,6 @@ class Databases:
             self._adopt(watch)
             if known:
                 self._lease_until = began + LEASE_SAFE * self._config.lease_seconds
-            self._read = True
             if self._seen() == self._record.seen:
                 pause = self._config.lease_seconds / HEARTBEATS if known else RETRY_SECONDS
                 with trio.move_on_after(pause):
