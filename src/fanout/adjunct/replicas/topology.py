@@ -84,7 +84,8 @@ async def set_topology(
     try:
         new = DATABASE.decode(DATABASE.encode(new))  # with each server in its one spelling
     except RemoteProtocolError as error:
-        raise ConfigError(f"the topology of {mask(name)} is not allowed: {error}") from None
+        why = str(error).removeprefix("field ").replace(" of a record", "", 1)
+        raise ConfigError(f"the topology of {mask(name)} is not allowed: {why}") from None
     if not new.primary:
         raise ConfigError("primary: missing; give HOST:PORT")
     if new.primary in new.replicas:
