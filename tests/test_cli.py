@@ -1,11 +1,13 @@
 """The commands: sources of settings and their strength, wrong values, secrets, help, exit codes."""
 
 import hashlib
+import json
 import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -358,6 +360,50 @@ def test_commands_may_share_a_file(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="tokn: no such setting"):
         gather(TopConfig, {}, toml(tmp_path, 'tokn = "t"\n'))
+
+
+CHANGED = {"database": "d", "version": 3, "primary": "h:1", "former": "", "replicas": {"h:2": 1}}
+
+
+@pytest.mark.parametrize(
+    ("main", "path", "arguments", "found", "values"),
+    [
+        (
+            node_main, "fanout.runtime.fleet.ask_to_drain", ("drain", "--id", "n"),
+            None, {"node": "n", "gone": False},
+        ),
+        (
+            node_main, "fanout.runtime.fleet.ask_to_drain", ("drain", "--id", "n", "--wait"),
+            None, {"node": "n", "gone": True},
+        ),
+        (
+            sidecar_main, "fanout.adjunct.replicas.topology.set_topology",
+            ("replicas", "set", "d", "--primary", "h:1"), SimpleNamespace(**CHANGED), CHANGED,
+        ),
+        (
+            sidecar_main, "fanout.adjunct.replicas.topology.hold_topology",
+            ("replicas", "hold", "d"), SimpleNamespace(**CHANGED), CHANGED,
+        ),
+    ],
+)  # fmt: skip
+def test_a_change_is_told_as_json(
+    *,
+    main: click.Command,
+    path: str,
+    arguments: tuple[str, ...],
+    found: Any,
+    values: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One object, with what was changed."""
+
+    async def fake(*_arguments: object, **_named: object) -> Any:
+        return found
+
+    monkeypatch.setattr(path, fake)
+    done = invoke(main, *arguments, *BASE, "--json")
+
+    assert (done.exit_code, json.loads(done.stdout)) == (0, values)
 
 
 @pytest.mark.parametrize("name", ["secret", "node-password"])
