@@ -76,11 +76,12 @@ def test_a_table_is_never_wider_than_asked_while_cells_can_shrink(
 
 
 def test_a_line_is_cut_by_what_is_seen_of_it() -> None:
-    """Sequences take no room, and the one that ends a colour is kept."""
+    """Sequences take no room, and the one that ends a colour is kept; a mark says that it was cut."""
     line = f"ab{Palette(on=True).paint('cdef', RED)}gh"
 
-    assert cut(line, 4) == "ab\x1b[31mcd\x1b[0m"
-    assert cut(line, 100) == line
+    assert cut(line, 4) == "ab\x1b[31mc\x1b[0m…"
+    assert cut(line, 8) == cut(line, 100) == line
+    assert SEQUENCE.sub("", cut(line, 7)) == "abcdef…"
     assert (shorten("abcdef", 4), shorten("abcd", 4)) == ("abc…", "abcd")
 
 

@@ -119,14 +119,17 @@ def shorten(text: str, width: int) -> str:
 
 
 def cut(line: str, width: int) -> str:
-    """Return a line, which may have colours, cut to so many columns."""
-    shown, left = [], width
-    for part in _SEQUENCE.split(line):
-        if not _SEQUENCE.match(part):
-            part = part[:left]  # noqa: PLW2901 - what is left of it
-            left -= len(part)
-        shown.append(part)
-    return "".join(shown)
+    """Return a line, which may have colours, cut to so many columns with a mark that it was cut."""
+    parts = _SEQUENCE.split(line)  # every second one is a sequence
+    if sum(map(len, parts[::2])) <= width:
+        return line
+    left = width - 1
+    shown = []
+    for n, part in enumerate(parts):
+        text = part if n % 2 else part[:left]
+        left -= 0 if n % 2 else len(text)
+        shown.append(text)
+    return "".join([*shown, "…"])
 
 
 def escape(text: str) -> str:
