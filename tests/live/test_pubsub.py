@@ -86,6 +86,26 @@ def test_what_is_published_is_shown(fleet: Fleet) -> None:
     assert told.log.read_text() == "subscribed to news, sp*\n"
 
 
+def test_a_local_fleet_says_how_to_try_it(fleet: Fleet) -> None:
+    """And the lines that it prints work as they stand there."""
+    local = fleet.start(
+        command("fanout-sidecar"), "--local", "1", "--resp", "127.0.0.1:0", "--ws", "127.0.0.1:0",
+        "--admin", "127.0.0.1:0",
+    )  # fmt: skip
+    ready = local.wait_line("ready resp=")
+    hint = local.wait_line(f"  {command('fanout-sidecar')} sub ").split()
+    look = local.wait_line(f"  {command('fanout-sidecar')} top ").split()
+    one = fleet.start(*hint, "--count", "1")
+    until(lambda: b"subscribed to news" in one.log.read_bytes())
+
+    assert run("pub", hint[-1], "news", "hello") == (0, "1\n", "")
+    assert one.says(b"news  hello\n")
+    shown = subprocess.run([*look, "--once"], capture_output=True, text=True, check=True)
+    assert "node-1" in shown.stdout
+    assert hint[-1] in ready
+    assert local.stop() == 0
+
+
 def test_a_subscriber_outlives_its_sidecar_and_tells_the_gap(fleet: Fleet) -> None:
     """On standard error, and among the JSON; a node that is lost likewise."""
     fleet.add_discovery()

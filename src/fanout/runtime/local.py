@@ -17,13 +17,6 @@ from fanout.runtime.service import run_sidecar
 from fanout.runtime.signals import Stop, open_signal_stop
 from fanout.values import Endpoint
 
-WEBSOCKET_EXAMPLE = """import json, trio, trio_websocket as w
-async def main():
-    async with w.open_websocket_url("{url}") as ws:
-        await ws.send_message(json.dumps(dict(op="subscribe", channels=["news"], id=1)))
-        while True: print(await ws.get_message())
-trio.run(main)"""
-
 ANY_PORT = Endpoint(host="127.0.0.1", port=0)
 
 
@@ -80,8 +73,9 @@ def _announce(ready: str) -> None:
     print_line(f"  {redis_cli} SUBSCRIBE news")
     print_line(f"  {redis_cli} PUBLISH news hello")
     print_line("and over the websocket bridge:")
-    print_line(f"  {sys.executable} -c '{WEBSOCKET_EXAMPLE.format(url=fields['ws'])}'")
-    print_line(f"or see it live, in a browser: {fields['admin']}")
+    print_line(f"  {sys.argv[0]} sub news --sidecar {fields['ws']}")
+    print_line("See it live, in a terminal, or in a browser at the same address:")
+    print_line(f"  {sys.argv[0]} top --admin-url {fields['admin']}")
     print_line("Ctrl-C ends everything.")
 
 
