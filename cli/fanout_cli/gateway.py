@@ -8,7 +8,7 @@ import click
 
 from fanout.config import DnsConfig, FleetConfig
 from fanout.terminal.table import Column, as_table
-from fanout_cli.options import AS_JSON, Configured, configured, needing, run
+from fanout_cli.options import AS_JSON, Configured, configured, needing, run, say
 
 _COLUMNS = tuple(map(Column, ("POOL", "INSTANCE", "STATE", "ADDRESS", "WEIGHT", "DNS")))
 
@@ -32,7 +32,7 @@ def status(config_file: str | None, pool: str | None, as_json: bool, **flags: An
     async def show() -> int:
         pools = await read_pools(config, pool)
         if as_json:
-            click.echo(json.dumps(pools, indent=2))
+            say(json.dumps(pools, indent=2))
         else:
             rows = [
                 (
@@ -46,7 +46,7 @@ def status(config_file: str | None, pool: str | None, as_json: bool, **flags: An
                 for name, instances in pools.items()
                 for each in instances
             ]
-            click.echo("\n".join(as_table(_COLUMNS, rows)))
+            say("\n".join(as_table(_COLUMNS, rows)))
         served = [any(each["state"] == "active" for each in found) for found in pools.values()]
         return 0 if served and all(served) else 1
 

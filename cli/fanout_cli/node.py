@@ -9,7 +9,7 @@ import click
 import fanout
 from fanout.config import FleetConfig, NodeConfig
 from fanout_cli.completion import completion, node_ids
-from fanout_cli.options import AS_JSON, Configured, Service, configured, refuse, run
+from fanout_cli.options import AS_JSON, Configured, Service, configured, refuse, run, say
 
 EVERY_SECONDS = 1.0
 """From one look of a watch to the next."""
@@ -119,9 +119,9 @@ def drain(
         seconds = wait_seconds if wait else 0.0
         await ask_to_drain(config, node, force=force, wait_seconds=seconds)
         if as_json:
-            click.echo(json.dumps({"node": node, "gone": wait}))
+            say(json.dumps({"node": node, "gone": wait}))
         else:
-            click.echo(f"{node} is gone" if wait else f"{node} was asked to drain")
+            say(f"{node} is gone" if wait else f"{node} was asked to drain")
         return 0
 
     run(ask)

@@ -8,7 +8,7 @@ import click
 
 from fanout.config import EdgeConfig, PurgeConfig
 from fanout.config.readers import read_name
-from fanout_cli.options import AS_JSON, Configured, checked, configured, needing, refuse, run
+from fanout_cli.options import AS_JSON, Configured, checked, configured, needing, refuse, run, say
 from fanout_cli.tables import purge_text, purge_values
 
 
@@ -77,11 +77,11 @@ def purge(  # noqa: PLR0917 - click calls it by name
         answers = await run_purge(config, target_of(kind, names), wait or 0.0, expect)
         values = purge_values(answers)
         if as_json:
-            click.echo(json.dumps(values, indent=2))
+            say(json.dumps(values, indent=2))
         elif wait:
-            click.echo(purge_text(values))
+            say(purge_text(values))
         else:
-            click.echo(f"purge {answers.purge.id} is published")
+            say(f"purge {answers.purge.id} is published")
         return 0 if answers.whole or not wait else 1
 
     run(ask)

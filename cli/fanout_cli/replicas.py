@@ -8,7 +8,7 @@ import click
 
 from fanout.config import FleetConfig
 from fanout.config.readers import read_name
-from fanout_cli.options import AS_JSON, Configured, checked, configured, run
+from fanout_cli.options import AS_JSON, Configured, checked, configured, run, say
 
 if TYPE_CHECKING:  # loaded only when it is needed
     from fanout.adjunct.replicas.records import DatabaseRecord
@@ -90,7 +90,7 @@ def set_(
             force=force,
         )
         text = f"{name} version {record.version}: primary {record.primary}"
-        click.echo(_as_json(record) if as_json else text)
+        say(_as_json(record) if as_json else text)
         return 0
 
     run(change)
@@ -121,7 +121,7 @@ def hold(
     async def take_away() -> int:
         record = await hold_topology(config, name, wait_seconds=wait_seconds, force=force)
         text = f"{name} version {record.version}: no primary, was {record.former}"
-        click.echo(_as_json(record) if as_json else text)
+        say(_as_json(record) if as_json else text)
         return 0
 
     run(take_away)
@@ -138,14 +138,14 @@ def show(*, config_file: str | None, name: str, as_json: bool, **flags: Any) -> 
     async def read() -> int:
         record, routers = await read_topology(config, name)
         if as_json:
-            click.echo(json.dumps({**attrs.asdict(record), "routers": routers}, indent=2))
+            say(json.dumps({**attrs.asdict(record), "routers": routers}, indent=2))
             return 0
-        click.echo(f"{record.database} version {record.version}")
-        click.echo(f"primary  {record.primary or f'none, held; was {record.former}'}")
+        say(f"{record.database} version {record.version}")
+        say(f"primary  {record.primary or f'none, held; was {record.former}'}")
         for server, weight in record.replicas.items():
-            click.echo(f"replica  {server} weight {weight}")
+            say(f"replica  {server} weight {weight}")
         for router, version in routers.items():
-            click.echo(f"process  {router} version {version}")
+            say(f"process  {router} version {version}")
         return 0
 
     run(read)

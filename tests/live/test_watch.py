@@ -132,6 +132,28 @@ def test_a_watch_in_a_pipe_is_text_or_json(fleet: Fleet) -> None:
         assert left.stderr.read() == b""
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("fanout-node", "status"),
+        ("fanout-node", "drain", "--id", "node-0"),
+        ("fanout-sidecar", "gateway", "status"),
+    ],
+)
+def test_a_reader_that_has_left_is_no_traceback(fleet: Fleet, words: tuple[str, ...]) -> None:
+    """Of no short command: it ends as what SIGPIPE ends."""
+    fleet.add_discovery()
+    fleet.node("node-0")
+    name, *rest = words
+    asked = [command(name), *rest, "--discovery", fleet.discovery[0]]
+    with subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as left:
+        assert left.stdout is not None
+        assert left.stderr is not None
+        left.stdout.close()
+        assert left.wait(STOPPED) == 141
+        assert left.stderr.read() == b""
+
+
 def test_top_shows_what_goes_through(fleet: Fleet) -> None:
     """Nodes, clients and channels with their rates; a killed node is told; it fits any size."""
     node, sidecar = small_fleet(fleet)
