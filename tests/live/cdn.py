@@ -109,7 +109,9 @@ class Varnish:
 
     async def get(self, path: str, host: str = HOST) -> str:
         """Return a page as a visitor sees it."""
-        async with httpx.AsyncClient(base_url=self.url, verify=NO_TLS) as client:
+        async with httpx.AsyncClient(
+            base_url=self.url, verify=NO_TLS, timeout=START_SECONDS
+        ) as client:
             answer = await client.get(path, headers={"Host": host})
             assert answer.status_code == 200
             assert "surrogate-key" not in answer.headers
