@@ -8,7 +8,8 @@ import click
 
 from fanout.config import DnsConfig, FleetConfig
 from fanout.terminal.table import Column, as_table
-from fanout_cli.options import AS_JSON, Configured, configured, needing, run, say
+from fanout_cli.options import AS_JSON, Configured, configured, needing, run
+from fanout_cli.tables import say
 
 _COLUMNS = tuple(map(Column, ("POOL", "INSTANCE", "STATE", "ADDRESS", "WEIGHT", "DNS")))
 

@@ -9,7 +9,8 @@ import click
 import fanout
 from fanout.config import FleetConfig, NodeConfig
 from fanout_cli.completion import completion, node_ids
-from fanout_cli.options import AS_JSON, Configured, Service, configured, refuse, run, say
+from fanout_cli.options import AS_JSON, Configured, Service, configured, refuse, run
+from fanout_cli.tables import say
 
 EVERY_SECONDS = 1.0
 """From one look of a watch to the next."""

@@ -192,13 +192,6 @@ def refuse(why: str) -> NoReturn:
     sys.exit(2)
 
 
-def say(text: str) -> None:
-    """Write what was asked for on standard output. Raises OutputFailed, which `run` knows."""
-    from fanout.terminal.output import write  # noqa: PLC0415 - not needed for help
-
-    write(text + "\n")
-
-
 GC_OBJECTS = 20_000
 """New objects before the collector looks for cycles. Python's 700 cost an eighth of the CPU under
 load, for next to nothing: what is made for a message is in no cycle."""

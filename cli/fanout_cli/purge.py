@@ -8,8 +8,8 @@ import click
 
 from fanout.config import EdgeConfig, PurgeConfig
 from fanout.config.readers import read_name
-from fanout_cli.options import AS_JSON, Configured, checked, configured, needing, refuse, run, say
-from fanout_cli.tables import purge_text, purge_values
+from fanout_cli.options import AS_JSON, Configured, checked, configured, needing, refuse, run
+from fanout_cli.tables import purge_text, purge_values, say
 
 
 @click.command(

@@ -8,7 +8,8 @@ import click
 
 from fanout.config import FleetConfig
 from fanout.config.readers import read_name
-from fanout_cli.options import AS_JSON, Configured, checked, configured, run, say
+from fanout_cli.options import AS_JSON, Configured, checked, configured, run
+from fanout_cli.tables import say
 
 if TYPE_CHECKING:  # loaded only when it is needed
     from fanout.adjunct.replicas.records import DatabaseRecord

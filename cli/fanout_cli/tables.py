@@ -1,4 +1,4 @@
-"""What the commands show to people."""
+"""What the commands show, and how it is written."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +8,13 @@ if TYPE_CHECKING:  # the runtime is loaded only when it is needed
     from fanout.adjunct.purge.publisher import Answers
 
 _EDGES = (Column("EDGE"), Column("OUTCOME"), Column("WHY"))
+
+
+def say(text: str) -> None:
+    """Write what was asked for on standard output. Raises OutputFailed, which `fanout_cli.options.run` knows."""
+    from fanout.terminal.output import write  # noqa: PLC0415 - not needed for help
+
+    write(text + "\n")
 
 
 def purge_values(answers: "Answers") -> dict[str, Any]:
