@@ -87,7 +87,10 @@ async def test_a_url_is_purged_and_what_the_module_cannot_do_is_told(
     fleet.add_discovery()
     fleet.node("node")
     sidecar = fleet.sidecar("one")
-    async with open_origin() as origin, httpx.AsyncClient(verify=NO_TLS) as client:
+    async with (
+        open_origin() as origin,
+        httpx.AsyncClient(verify=NO_TLS, timeout=START_SECONDS) as client,
+    ):
         url = start_nginx(fleet, tmp_path, origin)
 
         async def get(path: str) -> str:
