@@ -12,9 +12,17 @@ settings.register_profile("ci", derandomize=False, print_blob=True, deadline=Non
 settings.load_profile("ci")
 
 
+LONG = ("/sim/", "/runtime/test_leaks", "/live/", "/runtime/")
+"""What takes long, the longest first."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes long: simulated fleets keep the cores busy while live tests wait."""
-    items.sort(key=lambda item: ("/sim/" not in item.nodeid, "/live/" not in item.nodeid))
+
+    def rank(item: pytest.Item) -> int:
+        return next((n for n, part in enumerate(LONG) if part in item.nodeid), len(LONG))
+
+    items.sort(key=rank)
 
 
 @pytest.fixture(autouse=True)
