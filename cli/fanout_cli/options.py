@@ -34,8 +34,8 @@ from fanout.config import (
     split_urls,
 )
 from fanout.errors import ConfigError, FanoutError, OutputFailed, SettingError, leaves
+from fanout.runtime.text import escape
 from fanout.runtime.toml_file import read_toml
-from fanout.terminal.table import escape
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells count it: 128 and the signal's number."""

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fanout.runtime.text import escape
 from fanout.terminal.table import (
     CELL_MIN,
     GREEN,
@@ -14,7 +15,6 @@ from fanout.terminal.table import (
     Palette,
     as_table,
     cut,
-    escape,
     shorten,
 )
 

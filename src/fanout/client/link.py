@@ -22,12 +22,11 @@ from trio_websocket import (
     wrap_client_stream,
 )
 
+from fanout.client.stream import Stream, open_stream
 from fanout.errors import LinkLost, RemoteProtocolError, RequestFailed, root_of
 from fanout.wire import bridge_client
 from fanout.wire.bridge import SUBPROTOCOL
 from fanout.wire.bridge_client import Event
-
-Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 """Largest frame taken from a sidecar: its largest payload, written in the longest way."""
@@ -52,19 +51,9 @@ class Target:
 
     async def open(self) -> Stream:
         """Open a stream to it. Raises OSError, trio.BrokenResourceError."""
-        host, port = self.url.hostname or "", self.url.port
-        if self.url.scheme == "wss":
-            context = self.ssl_context or ssl.create_default_context()
-            stream = await trio.open_ssl_over_tcp_stream(
-                host, port or 443, ssl_context=context, https_compatible=True
-            )
-            try:
-                await stream.do_handshake()  # trio-websocket would hide why it fails
-            except BaseException:
-                await trio.aclose_forcefully(stream)
-                raise
-            return stream
-        return await trio.open_tcp_stream(host, port or 80)
+        if self.url.scheme != "wss":
+            return await open_stream(self.url, None)
+        return await open_stream(self.url, self.ssl_context or ssl.create_default_context())
 
     async def greet(self, nursery: trio.Nursery, stream: Stream) -> WebSocketConnection:
         """Make a websocket of a stream; whatever fails then ends the nursery."""

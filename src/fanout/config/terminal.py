@@ -6,7 +6,13 @@ import attrs
 
 from fanout.config.options import Configuration, option
 from fanout.config.readers import read_seconds, read_url
-from fanout.config.shared import file_option, sidecar_ca_option, sidecar_option, token_option
+from fanout.config.shared import (
+    file_option,
+    sidecar_ca_option,
+    sidecar_option,
+    tls_client_key_option,
+    token_option,
+)
 
 
 def _timeout_option() -> Any:
@@ -20,10 +26,6 @@ def _client_cert_option() -> Any:
     return file_option("PEM file of a certificate to show, where the sidecar asks for one.")
 
 
-def _client_key_option() -> Any:
-    return file_option("PEM file of its key, if it is not in the same file.")
-
-
 @attrs.frozen(kw_only=True)
 class BridgeConfig(Configuration):
     """Settings of the commands that publish and subscribe by way of a sidecar."""
@@ -33,7 +35,7 @@ class BridgeConfig(Configuration):
     token: str = token_option()
     tls_ca: str = sidecar_ca_option()
     tls_client_cert: str = _client_cert_option()
-    tls_client_key: str = _client_key_option()
+    tls_client_key: str = tls_client_key_option()
 
 
 @attrs.frozen(kw_only=True)
@@ -48,4 +50,4 @@ class TopConfig(Configuration):
         "PEM file of those who sign the certificate of the sidecar (https://)."
     )
     tls_client_cert: str = _client_cert_option()
-    tls_client_key: str = _client_key_option()
+    tls_client_key: str = tls_client_key_option()

@@ -5,27 +5,19 @@ from functools import partial
 
 import trio
 
-from fanout.config import DiscoveryAddress, FleetConfig, TlsFiles
+from fanout.config import DiscoveryAddress, FleetConfig
 from fanout.core.report import FleetReport, Reading, report
 from fanout.errors import CommandFailed, FanoutError, LinkLost, RemoteProtocolError
-from fanout.runtime.certificates import Contexts
 from fanout.runtime.link import Link, use_link
 from fanout.runtime.reading import Pipeline, read_indexed
-from fanout.runtime.world import World, real_world
+from fanout.runtime.world import World, fleet_world
 from fanout.values import DrainRequest, NodeRecord, SidecarRecord, Snapshot
 from fanout.wire import records
 
 REQUEST_SECONDS = 60
 """How long a request waits in discovery for an agent that does not read it."""
 
-__all__ = [
-    "DrainRefused",
-    "DrainTimeout",
-    "FleetReport",
-    "ask_to_drain",
-    "fleet_world",
-    "read_fleet",
-]
+__all__ = ["DrainRefused", "DrainTimeout", "FleetReport", "ask_to_drain", "read_fleet"]
 
 POLL_SECONDS = 0.25
 """How often it is looked whether a node is gone."""
@@ -37,11 +29,6 @@ class DrainRefused(FanoutError):  # noqa: N818 - an answer
 
 class DrainTimeout(FanoutError):  # noqa: N818 - a fact
     """The node was asked, and is not gone yet."""
-
-
-def fleet_world(config: FleetConfig) -> World:
-    """Return what looks at a fleet go through, to be used for many. Raises ConfigError."""
-    return real_world(Contexts(TlsFiles.of(config)))
 
 
 async def read_fleet(config: FleetConfig, *, world: World | None = None) -> FleetReport:

@@ -263,6 +263,15 @@ class Hub:
                     del unknown[record.node]
         return unknown
 
+    def own_words(self) -> dict[str, Any]:
+        """Return what this sidecar says of the nodes: fields of its record."""
+        nodes = self.nodes
+        return {
+            "covered": {name: n.record.incarnation for name, n in nodes.items() if n.covered},
+            "stopped": {name: n.record.incarnation for name, n in nodes.items() if n.stopped},
+            "deaf": self.deaf,
+        }
+
     def _say_deaf(self) -> None:
         """Tell the other sidecars at once, by the nodes that are heard, what is not heard."""
         deaf = self.deaf

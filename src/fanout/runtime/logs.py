@@ -10,6 +10,7 @@ import structlog
 import trio
 
 from fanout.core.throttle import Throttle
+from fanout.runtime.text import escape
 
 log = structlog.get_logger()
 
@@ -74,10 +75,7 @@ def _shown(
 
 def shown(text: str) -> str:
     """Return a text as others may see it: cut, and escaped where it cannot be printed."""
-    if len(text) <= VALUE_CHARACTERS_MAX and text.isprintable():
-        return text
-    cut = text[:VALUE_CHARACTERS_MAX]
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in cut)
+    return escape(text[:VALUE_CHARACTERS_MAX])
 
 
 class FloodLog:

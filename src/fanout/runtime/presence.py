@@ -1,7 +1,6 @@
 """What this sidecar tells discovery about itself, at every heartbeat and at every change."""
 
 import random
-from typing import Any
 
 import attrs
 import trio
@@ -39,7 +38,9 @@ class Presence:
         if self._changed.is_set():  # else somebody may be waiting for this very event
             self._changed = trio.Event()
         before = self._record
-        record = self._record = attrs.evolve(before, version=before.version + 1, **self._facts())
+        record = self._record = attrs.evolve(
+            before, version=before.version + 1, **self._hub.own_words()
+        )
         news = before.version == 0 or attrs.evolve(record, version=before.version) != before
         return await self._registry.write(record, news=news)
 
@@ -72,13 +73,5 @@ class Presence:
         """Notice whether what discovery should know has changed since the last write."""
         record = self._record
         told = {"covered": record.covered, "stopped": record.stopped, "deaf": record.deaf}
-        if self._facts() != told:
+        if self._hub.own_words() != told:
             self._changed.set()
-
-    def _facts(self) -> dict[str, Any]:
-        nodes = self._hub.nodes
-        return {
-            "covered": {name: n.record.incarnation for name, n in nodes.items() if n.covered},
-            "stopped": {name: n.record.incarnation for name, n in nodes.items() if n.stopped},
-            "deaf": self._hub.deaf,
-        }

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from itertools import repeat
 from typing import Any
 
-import attrs
-
+from fanout.core.live import LiveChannel
+from fanout.core.rates import DIGITS
 from fanout.core.tally import Tally
 from fanout.runtime.logs import printable
 from fanout.values import RESERVED_PREFIX, SHARD_PREFIX
@@ -19,15 +19,6 @@ WINDOWS = 5
 
 Counts = tuple[dict[bytes, int], dict[bytes, int]]
 """Messages by channel: received from the nodes, and published by clients here."""
-
-
-@attrs.frozen
-class ChannelRate:
-    """One busy channel. The name is safe to show."""
-
-    name: str
-    received_per_second: float  # messages that nodes delivered to this sidecar
-    published_per_second: float  # messages that clients of this sidecar published
 
 
 class Traffic:
@@ -50,7 +41,7 @@ class Traffic:
         """Count messages of one channel that a node has pushed in a row."""
         self._received.add(repeat(channel, count))
 
-    def busiest(self, seconds: float, most: int) -> list[ChannelRate]:
+    def busiest(self, seconds: float, most: int) -> list[LiveChannel]:
         """End a window of so many seconds; return the busiest channels of the latest windows."""
         self._windows.append((seconds, (_counts(self._received), _counts(self.published))))
         self.published, self._received = Tally(ENTRIES_MAX), Tally(ENTRIES_MAX)
@@ -62,9 +53,10 @@ class Traffic:
                     sums.setdefault(name, [0, 0])[way] += count
         names = sorted(sums, key=lambda name: (-max(sums[name]), name))
         return [
-            ChannelRate(
-                printable(name.removeprefix(SHARD_PREFIX)),
-                *(round(count / seconds, 1) for count in sums[name]),
+            LiveChannel(
+                name=printable(name.removeprefix(SHARD_PREFIX)),
+                received_per_second=round(sums[name][0] / seconds, DIGITS),
+                published_per_second=round(sums[name][1] / seconds, DIGITS),
             )
             for name in names[:most]
         ]

@@ -7,13 +7,12 @@ from typing import Any, TypeVar
 
 import trio
 
-from fanout.config import FleetConfig, Timings, TlsFiles
+from fanout.config import FleetConfig, Timings
 from fanout.core.ledger import FURTHER, Ledger
 from fanout.core.view import TOMBSTONE_SECONDS, View
 from fanout.errors import RegistryUnavailable, leaves
-from fanout.runtime.certificates import Contexts
 from fanout.runtime.registry import Registry
-from fanout.runtime.world import World, real_world
+from fanout.runtime.world import World, fleet_world
 from fanout.values import Record, Snapshot
 from fanout.wire.records import RecordKind
 
@@ -117,7 +116,7 @@ async def open_watch(
             later that only freezes what is known.
 
     """
-    world = world or real_world(Contexts(TlsFiles.of(config)))
+    world = world or fleet_world(config)
     watch = Watch(config.cluster, kinds, instances=len(config.discovery))
     registry = Registry(
         world.network,

@@ -10,6 +10,7 @@ import attrs
 import trio
 from starlette.routing import BaseRoute
 
+from fanout.config import FleetConfig, TlsFiles
 from fanout.runtime.admin import Readiness, serve_admin
 from fanout.runtime.certificates import Contexts
 from fanout.runtime.file_limit import raise_file_limit
@@ -67,3 +68,8 @@ def real_world(contexts: Contexts, within: Sequence[IPNetwork] = ()) -> World:
         node_network=TlsNetwork(SocketNetwork(within), contexts),
         allow_clients=raise_file_limit,
     )
+
+
+def fleet_world(config: FleetConfig) -> World:
+    """Return what looks at a fleet from outside go through; many may. Raises ConfigError."""
+    return real_world(Contexts(TlsFiles.of(config)))

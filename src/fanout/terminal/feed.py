@@ -10,10 +10,12 @@ import attrs
 import h11
 import trio
 
+from fanout.client.stream import open_stream
 from fanout.config import TlsFiles, TopConfig
 from fanout.errors import FeedLost, root_of
 from fanout.runtime.certificates import Contexts
-from fanout.terminal.table import escape, shorten
+from fanout.runtime.text import escape
+from fanout.terminal.table import shorten
 
 RECEIVE_BYTES_MAX = 65_536
 
@@ -118,20 +120,9 @@ class Feed:
         raise FeedLost("the sidecar ended the feed")
 
     async def _connect(self) -> trio.abc.Stream:
-        host, port = self._url.hostname or "", self._url.port
         try:
             with trio.fail_after(self._timeout_seconds):
-                if self._context is None:
-                    return await trio.open_tcp_stream(host, port or 80)
-                stream = await trio.open_ssl_over_tcp_stream(
-                    host, port or 443, ssl_context=self._context, https_compatible=True
-                )
-                try:
-                    await stream.do_handshake()
-                except BaseException:
-                    await trio.aclose_forcefully(stream)
-                    raise
-                return stream
+                return await open_stream(self._url, self._context)
         except trio.TooSlowError:
             raise FeedLost(f"no connection within {self._timeout_seconds:g} seconds") from None
         except (OSError, trio.BrokenResourceError) as error:

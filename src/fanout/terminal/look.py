@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from fanout.runtime.text import escape
 from fanout.terminal.feed import Look
 from fanout.terminal.screen import Size
 from fanout.terminal.table import (
@@ -19,9 +20,9 @@ from fanout.terminal.table import (
     Column,
     Palette,
     as_table,
-    escape,
     few,
     shorten,
+    time_text,
 )
 
 PROBLEMS_SHARE = 6
@@ -181,9 +182,9 @@ def look_lines(
 
     `trouble` is why the look is an old one.
     """
-    at = datetime.fromtimestamp(look["at"], UTC).isoformat(timespec="seconds")
+    at = time_text(datetime.fromtimestamp(look["at"], UTC))
     ready = palette.paint("ready", GREEN) if look["ready"] else palette.paint("not ready", RED)
-    head = f"{at.replace('+00:00', 'Z')}{GAP}{ready}{GAP}{escape(look['sidecar'])}"
+    head = f"{at}{GAP}{ready}{GAP}{escape(look['sidecar'])}"
     width = None if size is None else size.columns
     lines = [head, _joined(_sums(look), width)]
     told = [("error", f"old: {trouble}")] if trouble else []

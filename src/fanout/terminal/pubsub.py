@@ -13,8 +13,9 @@ from fanout.client import Client, Event, Gap, Message, open_client
 from fanout.config import BridgeConfig, TlsFiles
 from fanout.errors import RequestFailed, leaves
 from fanout.runtime.certificates import Contexts
+from fanout.runtime.text import escape
 from fanout.terminal.output import palette, tell, wait_closed, write
-from fanout.terminal.table import DIM, Palette, escape
+from fanout.terminal.table import DIM, Palette
 
 GAPS = {
     "lost": "is not heard: messages may be missed from now on",

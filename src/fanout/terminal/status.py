@@ -7,10 +7,21 @@ import attrs
 import trio
 
 from fanout.config import FleetConfig
-from fanout.runtime.fleet import FleetReport, fleet_world, read_fleet
+from fanout.runtime.fleet import FleetReport, read_fleet
+from fanout.runtime.world import fleet_world
 from fanout.terminal.output import is_terminal, palette, write
 from fanout.terminal.screen import Screen, Size, open_ending, open_screen
-from fanout.terminal.table import GREEN, PLAIN, RED, YELLOW, Column, Palette, as_table, few
+from fanout.terminal.table import (
+    GREEN,
+    PLAIN,
+    RED,
+    YELLOW,
+    Column,
+    Palette,
+    as_table,
+    few,
+    time_text,
+)
 
 STATE_COLOURS = {"active": GREEN, "gone": RED}
 
@@ -136,7 +147,7 @@ async def watch_fleet(config: FleetConfig, every_seconds: float, *, as_json: boo
 def _show(
     fleet: FleetReport, every_seconds: float, screen: Screen | None, *, as_json: bool
 ) -> None:
-    now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    now = time_text(datetime.now(UTC))
     if as_json:
         write(json.dumps({"time": now, **fleet_values(fleet)}) + "\n")
     elif screen is None:

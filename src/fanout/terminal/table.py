@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 import attrs
 
@@ -105,6 +106,11 @@ def _needed(order: Sequence[int], widths: Sequence[int]) -> int:
     return sum(widths[n] + len(GAP) for n in order) - len(GAP)
 
 
+def time_text(at: datetime) -> str:
+    """Return a moment of UTC to the second."""
+    return at.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
 def few(lines: Sequence[str], most: int, what: str) -> list[str]:
     """Return lines, the last one counting those that there is no room for."""
     if len(lines) <= most:
@@ -130,10 +136,3 @@ def cut(line: str, width: int) -> str:
         left -= 0 if n % 2 else len(text)
         shown.append(text)
     return "".join([*shown, "…"])
-
-
-def escape(text: str) -> str:
-    """Return what others say on one line, with nothing in it that a terminal would obey."""
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)

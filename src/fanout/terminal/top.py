@@ -5,11 +5,11 @@ from contextlib import aclosing
 
 from fanout.config import TopConfig
 from fanout.errors import FeedLost
+from fanout.runtime.text import escape
 from fanout.terminal.feed import Feed, Look, Looks
 from fanout.terminal.look import look_lines
 from fanout.terminal.output import is_terminal, palette, tell, write
 from fanout.terminal.screen import Picture, Size, open_ending, open_screen
-from fanout.terminal.table import escape
 
 
 async def show_top(config: TopConfig, *, once: bool, as_json: bool) -> int:

@@ -24,13 +24,12 @@ from fanout.adjunct.replicas.config import RoutingConfig
 from fanout.adjunct.replicas.database import Database
 from fanout.adjunct.replicas.errors import DatabaseUnknown, LeaseLost
 from fanout.adjunct.replicas.records import DATABASE, ROUTER, RouterRecord
-from fanout.config import FleetConfig, TlsFiles
+from fanout.config import FleetConfig
 from fanout.config.readers import read_name
 from fanout.errors import ConfigError
-from fanout.runtime.certificates import Contexts
 from fanout.runtime.registry import Registry
 from fanout.runtime.watch import Watch, open_watch
-from fanout.runtime.world import real_world
+from fanout.runtime.world import fleet_world
 from fanout.wire.records import NUMBERS_MAX
 
 log = structlog.get_logger()
@@ -78,7 +77,7 @@ class Databases:
     ) -> None:
         self._fleet = fleet
         self._config = config or RoutingConfig()
-        self._world = real_world(Contexts(TlsFiles.of(fleet)))
+        self._world = fleet_world(fleet)
         self._lease_until = -math.inf
         if len(urls) > NUMBERS_MAX:  # others would not read its record, and not wait for it
             raise ConfigError(f"{len(urls)} databases are over {NUMBERS_MAX} for one process")

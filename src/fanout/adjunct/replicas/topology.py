@@ -18,14 +18,13 @@ import trio
 
 from fanout.adjunct.replicas.errors import SwitchTimeout, TopologyRefused, TopologyUnknown
 from fanout.adjunct.replicas.records import DATABASE, ROUTER, DatabaseRecord
-from fanout.config import FleetConfig, RedisAddress, TlsFiles, mask
+from fanout.config import FleetConfig, RedisAddress, mask
 from fanout.errors import CommandFailed, ConfigError, LinkLost, RemoteProtocolError
-from fanout.runtime.certificates import Contexts
 from fanout.runtime.link import Link, use_link
 from fanout.runtime.reading import Pipeline
 from fanout.runtime.registry import Registry
 from fanout.runtime.watch import Watch, open_watch
-from fanout.runtime.world import World, real_world
+from fanout.runtime.world import World, fleet_world
 from fanout.wire.records import hint_channel
 from fanout.wire.replies import Argument
 
@@ -230,7 +229,7 @@ async def _open_change(
     config: FleetConfig, name: str, world: World | None
 ) -> AsyncIterator[_Change]:
     """Read discovery. Raises TopologyRefused where not all of it can be read."""
-    world = world or real_world(Contexts(TlsFiles.of(config)))
+    world = world or fleet_world(config)
     async with open_watch(config, (DATABASE, ROUTER), world=world) as (registry, watch):
         if missing := _unreadable(registry):
             raise _not_whole("; ".join(missing))
