@@ -362,7 +362,7 @@ def test_commands_may_share_a_file(tmp_path: Path) -> None:
         gather(TopConfig, {}, toml(tmp_path, 'tokn = "t"\n'))
 
 
-CHANGED = {"database": "d", "version": 3, "primary": "h:1", "former": "", "replicas": {"h:2": 1}}
+CHANGED = {"database": "d", "version": 3, "primary": "h:1", "replicas": {"h:2": 1}}
 
 
 @pytest.mark.parametrize(
@@ -377,12 +377,8 @@ CHANGED = {"database": "d", "version": 3, "primary": "h:1", "former": "", "repli
             None, {"node": "n", "gone": True},
         ),
         (
-            sidecar_main, "fanout.adjunct.replicas.topology.set_topology",
+            sidecar_main, "fanout.adjunct.topology.set_topology",
             ("replicas", "set", "d", "--primary", "h:1"), SimpleNamespace(**CHANGED), CHANGED,
-        ),
-        (
-            sidecar_main, "fanout.adjunct.replicas.topology.hold_topology",
-            ("replicas", "hold", "d"), SimpleNamespace(**CHANGED), CHANGED,
         ),
     ],
 )  # fmt: skip
@@ -575,15 +571,13 @@ def test_digest_reads_the_secret_from_standard_input() -> None:
     [
         (("set", "shop"), "--primary"),
         (("set", "../shop", "--primary", "h:1"), "use 1 to 64 letters"),
-        (("hold", "a b"), "use 1 to 64 letters"),
         (("show", ""), "use 1 to 64 letters"),
         (("set", "shop", "--primary", "h"), "HOST:PORT"),
         (("set", "shop", "--primary", "mysql://u:canary@h:1/shop"), "HOST:PORT"),
         (("set", "shop", "--primary", "h:1", "--replica", "u:canary@h:1"), "HOST:PORT"),
         (("set", "shop", "--primary", "h:1", "--replica", "h:2=x"), "whole number 0 to 1000"),
         (("set", "shop", "--primary", "h:1", "--replica", "h:2", "--replica", "h:2=3"), "twice"),
-        (("set", "shop", "--primary", ""), "primary: missing"),
-        (("hold", "shop", "--wait-seconds", "0"), "--wait-seconds"),
+        (("set", "shop", "--primary", ""), "HOST:PORT"),
     ],
 )
 def test_what_is_wrong_with_a_topology_is_told(arguments: tuple[str, ...], why: str) -> None:
@@ -598,7 +592,11 @@ def test_what_is_wrong_with_a_topology_is_told(arguments: tuple[str, ...], why: 
     ("arguments", "code", "said"),
     [
         (("show", "x"), 1, "no discovery Redis can be read (127.0.0.1:1); is it up?"),
-        (("hold", "x"), 1, "no discovery Redis can be read (127.0.0.1:1); is it up?"),
+        (
+            ("set", "x", "--primary", "h:1"),
+            1,
+            "no discovery Redis can be read (127.0.0.1:1); is it up?",
+        ),
         (
             ("set", "x", "--primary", "h:1", "--replica", "h:1"),
             2,

@@ -42,11 +42,19 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     ),
     # A leaf each: nobody but the commands imports one, not even another one.
     "fanout.adjunct": (set(), set()),
+    "fanout.adjunct.topology": (
+        VALUES | {"fanout.config", "fanout.wire", "fanout.runtime"},
+        {"attrs", "trio"},
+    ),
+    "fanout.adjunct.routing": (VALUES | {"fanout.core", "fanout.adjunct.topology"}, {"attrs"}),
+    "fanout.adjunct.database": (
+        VALUES | {"fanout.adjunct.routing", "fanout.adjunct.topology"},
+        {"attrs", "sqlalchemy", "structlog"},
+    ),
     "fanout.adjunct.replicas": (
-        VALUES
-        | {"fanout.config", "fanout.core", "fanout.wire", "fanout.runtime"}
-        | {"fanout.adjunct.replicas"},
-        {"attrs", "sqlalchemy", "structlog", "trio"},
+        BENEATH_ADJUNCTS
+        | {"fanout.adjunct.database", "fanout.adjunct.routing", "fanout.adjunct.topology"},
+        {"sqlalchemy", "structlog", "trio"},
     ),
     "fanout.testing": (
         VALUES | {"fanout.core", "fanout.wire", "fanout.runtime", "fanout.testing"},
@@ -72,7 +80,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
             *("fanout", "fanout.errors", "fanout.config", "fanout.runtime", "fanout.terminal"),
             "fanout_cli",
             *("fanout.adjunct.gateway", "fanout.adjunct.purge", "fanout.adjunct.purge.message"),
-            "fanout.adjunct.replicas",
+            "fanout.adjunct.topology",
         },
         {"attrs", "click", "trio"},
     ),
@@ -81,6 +89,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
 PURE = {
     *("fanout.errors", "fanout.values", "fanout.config", "fanout.core", "fanout.wire"),
     *("fanout.adjunct.purge.message", "fanout.adjunct.purge.plan"),
+    "fanout.adjunct.routing",
 }
 
 IMPURE = {
@@ -192,7 +201,9 @@ def test_imports_point_one_way(name: str) -> None:
         ("fanout.adjunct.purge.message", "import time"),
         ("fanout.runtime.x", "from fanout.adjunct import replicas"),
         ("fanout.runtime.x", "import sqlalchemy"),
-        ("fanout.adjunct.another", "from fanout.adjunct.replicas import router"),
+        ("fanout.adjunct.another", "from fanout.adjunct.replicas import Databases"),
+        ("fanout.adjunct.routing", "import time"),
+        ("fanout.adjunct.topology", "import sqlalchemy"),
         ("fanout_cli.x", "from fanout.core.glob import compile_pattern"),
         ("fanout_cli.x", "from fanout.values import Endpoint"),
         ("fanout_cli.x", "import fanout.testing"),

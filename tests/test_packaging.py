@@ -127,7 +127,7 @@ def test_elsewhere_a_skip_is_a_skip(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("module", "library"),
-    [("fanout.adjunct.replicas.topology", "sqlalchemy"), ("fanout_cli.sidecar", "sqlalchemy")],
+    [("fanout.adjunct.topology", "sqlalchemy"), ("fanout_cli.sidecar", "sqlalchemy")],
 )
 def test_an_extra_is_not_needed_by_the_rest(module: str, library: str) -> None:
     """Who changes a topology has no database, and need not install what a service needs."""

@@ -4,21 +4,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanout.adjunct.replicas.errors import PositionInvalid
-from fanout.adjunct.replicas.positions import TEXT_MAX, parse_position
+from fanout.adjunct.routing import POSITION_MAX, Position
+from fanout.adjunct.topology import DatabaseError
 
 NUMBERS = st.integers(0, 2**64 - 1)
 SMALL = st.integers(0, 2**32 - 1)
 LSNS = st.builds("{:X}/{:X}".format, SMALL, SMALL)
 GTIDS = st.builds("{}-{}-{}".format, SMALL, SMALL, NUMBERS)
-TEXTS = LSNS | st.lists(GTIDS, max_size=TEXT_MAX // 50).map(",".join)
+TEXTS = LSNS | st.lists(GTIDS, max_size=POSITION_MAX // 50).map(",".join)
 
 
 @given(TEXTS)
 def test_what_is_read_is_written_again(text: str) -> None:
     """And covers itself."""
-    assert parse_position(text).text == text
-    assert parse_position(text).covers(parse_position(text))
+    assert Position.parse(text).text == text
+    assert Position.parse(text).covers(Position.parse(text))
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_what_is_read_is_written_again(text: str) -> None:
 )
 def test_the_forms_of_both(text: str, reached: dict[str, int]) -> None:
     """As the servers write them."""
-    assert parse_position(text).reached == reached
+    assert Position.parse(text).reached == reached
 
 
 @pytest.mark.parametrize(
@@ -58,17 +58,17 @@ def test_the_forms_of_both(text: str, reached: dict[str, int]) -> None:
 )
 def test_who_has_what(reached: str, wanted: str, *, covers: bool) -> None:
     """Domain by domain; which server wrote does not matter."""
-    assert parse_position(reached).covers(parse_position(wanted)) is covers
+    assert Position.parse(reached).covers(Position.parse(wanted)) is covers
 
 
 @pytest.mark.parametrize(
     "text",
     ["0", "0-1", "0-1-", "0-1-2-3", "0-1-2,", ",", "-1-1-1", "0-1-x", "x/1", "/1", "1/", "1/123456789",
-     "0-1-" + "9" * 21, "\u0660-\u0661-\u0662", "0-1-2\n", "0-1-1," * TEXT_MAX],
+     "0-1-" + "9" * 21, "\u0660-\u0661-\u0662", "0-1-2\n", "0-1-1," * POSITION_MAX],
 )  # fmt: skip
 def test_other_texts_are_refused(text: str) -> None:
     """They may come from outside; the message repeats only the beginning."""
-    with pytest.raises(PositionInvalid, match="is no position") as refused:
-        parse_position(text)
+    with pytest.raises(DatabaseError, match="is no position") as refused:
+        Position.parse(text)
     assert refused.value.code == "POSITION_INVALID"
     assert len(str(refused.value)) < 300

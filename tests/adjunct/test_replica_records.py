@@ -1,4 +1,4 @@
-"""The records of databases and routers: whatever the bytes, a record or a clear refusal."""
+"""The records of databases: whatever the bytes, a record or a clear refusal."""
 
 import json
 from typing import Any
@@ -7,13 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanout.adjunct.replicas.records import (
-    DATABASE,
-    RECORD_BYTES_MAX,
-    ROUTER,
-    DatabaseRecord,
-    RouterRecord,
-)
+from fanout.adjunct.topology import DATABASE, RECORD_BYTES_MAX, DatabaseRecord
 from fanout.errors import RemoteProtocolError
 from fanout.values import NAME
 
@@ -22,26 +16,16 @@ SERVERS = st.builds(lambda host, port: f"{host}:{port}", st.sampled_from(["h", "
     st.integers(1, 65535))  # fmt: skip
 NUMBERS = st.integers(0, 2**62)
 DATABASES = st.builds(
-    DatabaseRecord, cluster=NAMES, database=NAMES, version=NUMBERS, primary=st.just("") | SERVERS,
-    former=st.just("") | SERVERS, replicas=st.dictionaries(SERVERS, st.integers(0, 1000), max_size=5),
-)  # fmt: skip
-ROUTERS = st.builds(
-    RouterRecord, cluster=NAMES, router=NAMES, version=NUMBERS, gone=st.booleans(),
-    lease_seconds=st.floats(0.1, 86_400), seen=st.dictionaries(NAMES, NUMBERS, max_size=5),
+    DatabaseRecord, cluster=NAMES, database=NAMES, version=NUMBERS, primary=SERVERS,
+    replicas=st.dictionaries(SERVERS, st.integers(0, 1000), max_size=5),
 )  # fmt: skip
 
 
 @given(DATABASES)
 def test_a_database_is_read_as_written(record: DatabaseRecord) -> None:
-    """As by any process that routes."""
-    assert DATABASE.decode(DATABASE.encode(record)) == record
-
-
-@given(ROUTERS)
-def test_a_router_is_read_as_written(record: RouterRecord) -> None:
-    """A newer build may have written more."""
-    written = json.loads(ROUTER.encode(record))
-    assert ROUTER.decode(json.dumps({**written, "more": [1]}).encode()) == record
+    """As by any process that routes; a newer build may have written more."""
+    written = json.loads(DATABASE.encode(record))
+    assert DATABASE.decode(json.dumps({**written, "more": [1]}).encode()) == record
 
 
 JSON: Any = st.recursive(
@@ -51,8 +35,7 @@ JSON: Any = st.recursive(
     ),
     max_leaves=8,
 )
-FIELDS = ("cluster", "database", "router", "version", "primary", "former", "replicas", "seen", "gone",
-    "lease_seconds")  # fmt: skip
+FIELDS = ("cluster", "database", "version", "primary", "replicas")
 
 
 @given(
@@ -61,12 +44,11 @@ FIELDS = ("cluster", "database", "router", "version", "primary", "former", "repl
 )
 def test_whatever_the_bytes_it_is_a_record_or_refused(raw: bytes) -> None:
     """Whoever can write to discovery can write anything; what is read can be written again."""
-    for kind in (DATABASE, ROUTER):
-        try:
-            record = kind.decode(raw)
-        except RemoteProtocolError:
-            continue
-        assert kind.decode(kind.encode(record)) == record
+    try:
+        record = DATABASE.decode(raw)
+    except RemoteProtocolError:
+        return
+    assert DATABASE.decode(DATABASE.encode(record)) == record
 
 
 GOOD: dict[str, Any] = {
@@ -83,6 +65,7 @@ GOOD: dict[str, Any] = {
         ({"version": 2**70}, "whole number"),
         ({"primary": "unix:/x"}, "HOST:PORT"),
         ({"primary": "h:0"}, "port 0"),
+        ({"primary": ""}, "HOST:PORT"),
         ({"primary": "a b:1"}, "HOST:PORT"),
         ({"primary": "h:65536"}, "65535"),
         ({"primary": ["h:1"]}, "HOST:PORT"),
@@ -100,15 +83,6 @@ def test_a_wrong_field_is_told(change: dict[str, Any], why: str) -> None:
     assert DATABASE.decode(json.dumps(GOOD).encode()).primary == "h:1"
     with pytest.raises(RemoteProtocolError, match=why):
         DATABASE.decode(json.dumps({**GOOD, **change}).encode())
-
-
-@pytest.mark.parametrize("lease_seconds", [0, -1, 86_401, True, "1", None])
-def test_a_lease_that_nobody_would_wait_for_is_told(lease_seconds: Any) -> None:
-    """A process that wanted to be waited for so long could stop every switch."""
-    good = {"cluster": "c", "router": "r", "version": 1, "seen": {}, "lease_seconds": 86_400}
-    assert ROUTER.decode(json.dumps(good).encode()).lease_seconds == 86_400
-    with pytest.raises(RemoteProtocolError, match="not a time in seconds"):
-        ROUTER.decode(json.dumps({**good, "lease_seconds": lease_seconds}).encode())
 
 
 def test_missing_fields_and_too_many_bytes_are_told() -> None:

@@ -18,7 +18,7 @@ from sqlalchemy import (
     update,
 )
 
-from fanout.adjunct.replicas.session import only_reads
+from fanout.adjunct.replicas import only_reads
 
 ITEM = Table("item", MetaData(), Column("id", Integer, primary_key=True))
 

@@ -12,21 +12,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from fanout.adjunct.replicas.config import RoutingConfig
-from fanout.adjunct.replicas.errors import PrimaryHeld, TopologyUnknown
-from fanout.adjunct.replicas.positions import Position, parse_position
-from fanout.adjunct.replicas.records import DatabaseRecord
-from fanout.adjunct.replicas.router import OwnWrites, Router
+from fanout.adjunct.routing import (
+    MEASURE_SECONDS,
+    OwnWrites,
+    Position,
+    Router,
+    RoutingConfig,
+)
+from fanout.adjunct.topology import DatabaseError, DatabaseRecord
 from fanout.errors import SettingError
 
 CONFIG = RoutingConfig()
 LAG = CONFIG.lag_seconds_max
+BELIEVED = 3 * CONFIG.measure_interval_seconds + MEASURE_SECONDS
 PRIMARY, A, B, C = (f"h:{port}" for port in (1, 2, 3, 4))
 
 
 def at(number: int) -> Position:
     """Return a position."""
-    return parse_position(f"0-1-{number}")
+    return Position.parse(f"0-1-{number}")
 
 
 EVEN = {A: 1, B: 1, C: 1}
@@ -37,9 +41,8 @@ def topology(
 ) -> DatabaseRecord:
     """Return one with these replicas."""
     return DatabaseRecord(
-        cluster="c", database="shop", version=version, primary=primary, replicas=weights,
-        former="" if primary else PRIMARY,
-    )  # fmt: skip
+        cluster="c", database="shop", version=version, primary=primary, replicas=weights
+    )
 
 
 def router(weights: Mapping[str, int] = EVEN) -> Router:
@@ -61,8 +64,8 @@ def read(
 def test_without_a_topology_there_is_a_clear_error() -> None:
     """For reads and for writes, and it names the way out."""
     made = Router("shop", CONFIG, Random(1))
-    for ask in (made.primary, lambda: made.read(0.0)):
-        with pytest.raises(TopologyUnknown, match="fanout-sidecar replicas set shop") as unknown:
+    for ask in (lambda: made.topology, lambda: made.read(0.0)):
+        with pytest.raises(DatabaseError, match="fanout-sidecar replicas set shop") as unknown:
             ask()
         assert unknown.value.code == "TOPOLOGY_UNKNOWN"
 
@@ -72,9 +75,9 @@ def test_a_topology_that_is_not_newer_changes_nothing() -> None:
     made = router()
     assert not made.adopt(topology(version=1, primary=A))
     assert not made.adopt(topology(version=0, primary=A))
-    assert made.primary() == PRIMARY
+    assert made.topology.primary == PRIMARY
     assert made.adopt(topology({B: 1}, version=2, primary=A))
-    assert made.primary() == A
+    assert made.topology.primary == A
 
 
 @given(st.dictionaries(st.sampled_from([A, B, C]), st.integers(0, 9), min_size=1))
@@ -103,8 +106,8 @@ def test_one_that_does_not_answer_is_left_out_until_it_does() -> None:
     assert read(made, 1.0) == {B, C}
     made.observe(A, at(1), 2.0)
     assert read(made, 2.0) == {A, B, C}
-    assert read(made, CONFIG.believed_seconds + 1.0) == {A}
-    assert read(made, CONFIG.believed_seconds + 3.0) == {PRIMARY}
+    assert read(made, BELIEVED + 1.0) == {A}
+    assert read(made, BELIEVED + 3.0) == {PRIMARY}
 
 
 def test_one_that_lags_is_left_out_until_it_has_caught_up() -> None:
@@ -115,10 +118,6 @@ def test_one_that_lags_is_left_out_until_it_has_caught_up() -> None:
         made.observe(A, at(1 + second), float(second))
         made.observe(B, at(1), float(second))  # where the primary was at 0
         made.observe(C, at(second), float(second))  # where it was a second ago
-        lags = made.statistics(float(second)).lag_seconds
-        assert lags[A] == 0.0
-        assert lags[C] == 1.0
-        assert lags[str(B)] == (second if second <= LAG + 1 else inf)  # then it is forgotten
         assert read(made, float(second)) == ({A, B, C} if second <= LAG else {A, C})
     made.observe(B, at(8), 7.0)
     assert read(made, 7.0) == {A, B, C}
@@ -130,7 +129,10 @@ def test_an_idle_primary_makes_nobody_lag() -> None:
     made.observe(PRIMARY, at(1), 1000.0)
     made.observe(A, at(1), 1000.0)
     made.observe(PRIMARY, at(2), 1001.0)
-    assert made.statistics(1001.0).lag_seconds == {A: 1.0}
+    assert read(made, 1001.0) == {A}
+    assert read(made, 1000.0 + LAG) == {A}
+    made.observe(A, at(1), 1000.1 + LAG)
+    assert read(made, 1000.1 + LAG) == {PRIMARY}
 
 
 def test_a_reader_finds_its_own_writes() -> None:
@@ -141,7 +143,7 @@ def test_a_reader_finds_its_own_writes() -> None:
     made.observe(B, at(2), 0.5)
     assert read(made, 0.5, mine) == {B}
     assert read(made, 0.5) == {A, B, C}
-    assert read(made, 0.5, OwnWrites(parse_position("0/1"), 0.0)) == {
+    assert read(made, 0.5, OwnWrites(Position.parse("0/1"), 0.0)) == {
         PRIMARY
     }  # of another database
 
@@ -154,26 +156,11 @@ def test_a_reader_whose_position_is_unknown_reads_from_the_primary_for_a_while()
     assert read(made, 3.0, mine) == {A, B, C}
 
 
-def test_while_there_is_no_primary_only_reads_go_on() -> None:
-    """And not even those when no replica qualifies."""
-    made = router()
-    made.adopt(topology(version=2, primary=""))
-    assert read(made) == {A, B, C}
-    with pytest.raises(PrimaryHeld) as held:
-        made.primary()
-    assert held.value.code == "PRIMARY_HELD"
-    for endpoint in (A, B, C):
-        made.observe(endpoint, None, 1.0)
-    with pytest.raises(PrimaryHeld):
-        made.read(1.0)
-
-
 def test_a_new_primary_is_asked_how_far_it_is_before_replicas_are_read() -> None:
     """It may lack what the old one had last: nobody would ever come so far."""
     made = router()
     made.observe(PRIMARY, at(9), 0.0)
-    made.adopt(topology(version=2, primary=""))
-    made.adopt(topology({A: 1, B: 1}, version=3, primary=C))
+    made.adopt(topology({A: 1, B: 1}, version=2, primary=C))
     assert read(made) == {C}
     made.observe(A, at(2), 0.1)
     assert read(made, 0.1) == {C}
@@ -191,23 +178,12 @@ def test_where_the_primary_cannot_be_asked_replicas_are_read() -> None:
     assert read(made, 0.1) == {A}
 
 
-def test_all_are_measured_when_each_has_answered_or_not() -> None:
-    """Until then it is too early to choose."""
-    made = Router("shop", CONFIG, Random(1))
-    made.adopt(topology({A: 1, B: 0}))
-    for endpoint, position in ((A, at(1)), (B, None), (PRIMARY, at(1))):
-        assert not made.measured
-        made.observe(endpoint, position, 0.0)
-    assert made.measured
-
-
 @pytest.mark.parametrize(
     ("values", "name"),
     [
         ({"lag_seconds_max": 0.0}, "lag_seconds_max"),
-        ({"lease_seconds": inf}, "lease_seconds"),
-        ({"lease_seconds": 86_401.0}, "lease_seconds"),
-        ({"hold_wait_seconds": -1.0}, "hold_wait_seconds"),
+        ({"switch_wait_seconds": inf}, "switch_wait_seconds"),
+        ({"switch_wait_seconds": -1.0}, "switch_wait_seconds"),
         ({"lag_seconds_max": 1.0, "measure_interval_seconds": 0.6}, "lag_seconds_max"),
     ],
 )
@@ -232,6 +208,7 @@ class Replication(RuleBasedStateMachine):
         self.reached = {A: 0, B: 0, C: 0}
         self.measured: dict[str, tuple[float, int | None]] = {}
         self.down: set[str] = set()
+        self.asked_at = -inf  # the primary
         self.router = Router("shop", CONFIG, Random(1))
         self.router.adopt(topology({A: 1, B: 2, C: 3}))
 
@@ -259,6 +236,7 @@ class Replication(RuleBasedStateMachine):
     @rule()
     def measure_primary(self) -> None:
         """Ask the primary."""
+        self.asked_at = self.now
         self.router.observe(PRIMARY, at(self.written), self.now)
 
     @rule(server=st.sampled_from([A, B, C]))
@@ -271,16 +249,19 @@ class Replication(RuleBasedStateMachine):
     def may_read(self, server: str, wanted: int) -> bool:
         """Whether a replica answered lately and has what is wanted of it."""
         measured_at, reached = self.measured.get(server, (-inf, None))
-        lately = self.now - measured_at <= CONFIG.believed_seconds
+        lately = self.now - measured_at <= BELIEVED
         return lately and reached is not None and reached >= wanted
 
     @invariant()
     def reads_are_as_new_as_promised(self) -> None:
-        """Whoever is read had, when it was measured, all that the primary had `LAG` before."""
+        """Whoever is read had, when it was measured, all that the primary had `LAG` before.
+
+        Where the primary is not asked any more nobody knows better than when it was.
+        """
         chosen = self.router.read(self.now)
         if chosen != PRIMARY:
-            measured_at, _ = self.measured[chosen]
-            had = [number for since, number in self.history if since < measured_at - LAG]
+            known_at = min(self.measured[chosen][0], self.asked_at)
+            had = [number for since, number in self.history if since < known_at - LAG]
             assert self.may_read(chosen, had[-1] if had else 0)
 
     @precondition(lambda self: self.written)

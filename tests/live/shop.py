@@ -1,10 +1,10 @@
 """A shop's database: a real primary with two replicas, told by a real discovery Redis."""
 
-import math
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Self
 
 import attrs
@@ -13,26 +13,17 @@ import trio
 from sqlalchemy import String, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from fanout.adjunct.replicas.config import RoutingConfig
-from fanout.adjunct.replicas.database import Database
-from fanout.adjunct.replicas.databases import Databases
-from fanout.adjunct.replicas.errors import LeaseLost
-from fanout.adjunct.replicas.records import DatabaseRecord
-from fanout.adjunct.replicas.session import RoutedSession
-from fanout.adjunct.replicas.topology import (
-    hold_topology,
-    read_topology,
-    set_topology,
-)
+from fanout.adjunct.database import Database
+from fanout.adjunct.replicas import Databases, RoutedSession
+from fanout.adjunct.routing import RoutingConfig
+from fanout.adjunct.topology import DatabaseRecord, read_topology, set_topology
 from fanout.config import DiscoveryAddress, FleetConfig
 from tests.live.conftest import Fleet
 from tests.live.mariadb import PASSWORD, MariaDB
 
 LIMIT_SECONDS = 30.0
 URL = f"mysql+pymysql://shop:{PASSWORD}@ignored:1/shop"
-QUICK = RoutingConfig(
-    measure_interval_seconds=0.1, lag_seconds_max=0.4, lease_seconds=6.0, hold_wait_seconds=20.0
-)
+QUICK = RoutingConfig(measure_interval_seconds=0.1, lag_seconds_max=0.4, switch_wait_seconds=20.0)
 
 
 class Base(DeclarativeBase):
@@ -85,36 +76,29 @@ class Shop:
         """A process that routes to the database `shop`, with both replicas in use."""
         with self.open("shop", **options) as databases:
             database = databases["shop"]
-            until(lambda: len(readers(database)) == len(database.statistics().lag_seconds))
+            known = database.topology
+            assert known is not None
+            until(lambda: readers(database) == {port_of(each) for each in known.replicas})
             yield database
 
     def set(
-        self, primary: int, replicas: tuple[int, ...] = (), name: str = "shop", **options: Any
+        self,
+        primary: int,
+        replicas: tuple[int, ...] = (),
+        name: str = "shop",
+        weights: dict[str, int] | None = None,
     ) -> int:
         """Tell discovery who is who; return the version."""
-        weights = {self.servers[number].address: 1 for number in replicas}
-        options = {
-            "wait_seconds": LIMIT_SECONDS,
-            "weights": weights,
-            "settle_seconds": 0,
-            **options,
-        }
-        options["replicas"] = options.pop("weights")
         address = self.servers[primary].address
-        return trio.run(lambda: set_topology(self.fleet, name, primary=address, **options)).version
-
-    def hold(self, **options: Any) -> int:
-        """Take the primary away; return the version."""
-        options = {"wait_seconds": LIMIT_SECONDS, **options}
-        return trio.run(lambda: hold_topology(self.fleet, "shop", **options)).version
+        told = (
+            {self.servers[number].address: 1 for number in replicas} if weights is None else weights
+        )
+        change = partial(set_topology, self.fleet, name, primary=address, replicas=told)
+        return trio.run(change).version
 
     def show(self) -> DatabaseRecord:
         """Return what discovery tells."""
-        return trio.run(read_topology, self.fleet, "shop")[0]
-
-    def routers(self) -> dict[str, int]:
-        """Return which version each process has seen."""
-        return trio.run(read_topology, self.fleet, "shop")[1]
+        return trio.run(read_topology, self.fleet, "shop")
 
     def port(self, number: int) -> int:
         """Return the port of a server."""
@@ -141,9 +125,9 @@ def readers(database: Database, rounds: int = 6) -> set[int]:
     return {asked(database) for _ in range(rounds)}
 
 
-def healthy(database: Database, server: MariaDB) -> bool:
-    """Whether the last measurement of a replica succeeded."""
-    return database.statistics().lag_seconds[server.address] < math.inf
+def port_of(server: str) -> int:
+    """Return the port of HOST:PORT."""
+    return int(server.rpartition(":")[2])
 
 
 def add(database: Database, name: str) -> str:
@@ -152,15 +136,6 @@ def add(database: Database, name: str) -> str:
         session.add(Item(name=name))
         session.commit()
         return session.position
-
-
-def writes(database: Database) -> bool:
-    """Whether a process may write."""
-    try:
-        add(database, "x")
-    except LeaseLost:
-        return False
-    return True
 
 
 def names(database: Database, after: str = "") -> set[str]:

@@ -1,5 +1,6 @@
 """Routing over a real MariaDB primary with two replicas."""
 
+import gc
 import signal
 import threading
 import traceback
@@ -8,20 +9,13 @@ import attrs
 import pytest
 import redis
 from sqlalchemy import Engine, delete, func, select, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from structlog.testing import capture_logs
 
-from fanout.adjunct.replicas.databases import Databases
-from fanout.adjunct.replicas.errors import (
-    DatabaseDown,
-    DatabaseUnknown,
-    ReadOnly,
-    TopologyUnknown,
-)
-from fanout.adjunct.replicas.session import RoutedSession
+from fanout.adjunct.replicas import Databases, RoutedSession
+from fanout.adjunct.topology import DatabaseError
 from fanout.config import FleetConfig
 from fanout.errors import ConfigError
-from fanout.wire.records import NUMBERS_MAX
 from tests.live.conftest import Fleet
 from tests.live.mariadb import PASSWORD, servers
 from tests.live.shop import (
@@ -32,12 +26,10 @@ from tests.live.shop import (
     Shop,
     add,
     asked,
-    healthy,
     names,
     readers,
     shop,
     until,
-    writes,
 )
 
 __all__ = ["servers", "shop"]
@@ -86,6 +78,34 @@ def test_a_session_reads_what_it_wrote(shop: Shop) -> None:
         assert names(database, after=position) == {"mine"}
 
 
+def test_a_transaction_that_wrote_nothing_forgets_nothing(shop: Shop) -> None:
+    """What its connection wrote before is older than what the session has to find."""
+    with shop.process() as database, shop.process() as another:
+        add(another, "first")
+        for replica in shop.servers[1:]:
+            replica.catch_up(shop.servers[0])
+            replica.run("STOP SLAVE SQL_THREAD")
+        position = add(database, "mine")
+        with RoutedSession(another, after=position) as session:
+            with session.begin():
+                assert session.scalar(select(text("@@port"))) == shop.port(0)
+            assert session.position == position
+            assert set(session.scalars(select(Item.name))) == {"first", "mine"}
+            session.rollback()
+            with session.begin(), session.begin_nested():
+                session.scalar(select(text("1")))
+            assert session.position == position
+
+
+def test_a_replica_that_is_named_no_more_is_left(shop: Shop) -> None:
+    """With all connections to it."""
+    with shop.process() as database:
+        assert shop.servers[1].connections()
+        shop.set(0, (2,))
+        until(lambda: readers(database) == {shop.port(2)})
+        until(lambda: not shop.servers[1].connections())
+
+
 def test_a_replica_that_lags_is_left_out_until_it_has_caught_up(shop: Shop) -> None:
     """Lag is measured even where MariaDB itself says nothing of it."""
     with shop.process() as database:
@@ -105,12 +125,12 @@ def test_a_replica_that_lags_is_left_out_until_it_has_caught_up(shop: Shop) -> N
 
 def test_replicas_that_are_gone_are_left_out_and_come_back(shop: Shop) -> None:
     """One killed, the other one hanging: reads go to the primary, then back."""
-    with shop.process(measure_timeout_seconds=1.0) as database:
+    with shop.process() as database:
         shop.servers[1].stop()
-        until(lambda: not healthy(database, shop.servers[1]))
+        until(lambda: database.readable() == {shop.servers[2].address})
         assert readers(database) == {shop.port(2)}
         shop.servers[2].signal(signal.SIGSTOP)
-        until(lambda: not healthy(database, shop.servers[2]))
+        until(lambda: not database.readable())
         assert readers(database) == {shop.port(0)}
 
         shop.servers[2].signal(signal.SIGCONT)
@@ -120,18 +140,22 @@ def test_replicas_that_are_gone_are_left_out_and_come_back(shop: Shop) -> None:
 
 
 def test_one_failed_read_takes_the_replica_out(shop: Shop) -> None:
-    """Before the next measurement, and with a clear error."""
-    with shop.process(measure_interval_seconds=LIMIT_SECONDS, lag_seconds_max=99.0) as database:
+    """Before the next measurement; a clear error, and the log says who it was."""
+    with (
+        shop.process(measure_interval_seconds=LIMIT_SECONDS, lag_seconds_max=99.0) as database,
+        capture_logs() as logged,
+    ):
         shop.servers[1].stop()
         failures = []
         for _ in range(6):
             try:
                 assert asked(database) == shop.port(2)
-            except DatabaseDown as error:
+            except OperationalError as error:
                 failures.append(str(error))
         assert len(failures) == 1
-        assert shop.servers[1].address in failures[0]
-        assert PASSWORD not in failures[0]
+        assert "Can't connect to MySQL server" in failures[0]
+    lost = [each["server"] for each in logged if each["event"] == "database_server_lost"]
+    assert lost == [shop.servers[1].address]
 
 
 def test_a_primary_that_is_down_is_a_clear_error_and_reads_go_on(shop: Shop) -> None:
@@ -142,9 +166,8 @@ def test_a_primary_that_is_down_is_a_clear_error_and_reads_go_on(shop: Shop) -> 
             replica.catch_up(shop.servers[0])
         until(lambda: readers(database) == {shop.port(1), shop.port(2)})
         shop.servers[0].stop()
-        with pytest.raises(DatabaseDown, match=shop.servers[0].address) as down:
+        with pytest.raises(OperationalError, match="Can't connect to MySQL server"):
             add(database, "refused")
-        assert down.value.code == "DATABASE_DOWN"
         assert names(database) == {"kept"}
         with shop.process() as another:
             until(lambda: readers(another) == {shop.port(1), shop.port(2)})
@@ -159,7 +182,7 @@ def test_connections_for_reading_do_not_write(shop: Shop) -> None:
         refuses_writes(database.reader())
         for replica in shop.servers[1:]:
             replica.stop()
-        until(lambda: not any(healthy(database, replica) for replica in shop.servers[1:]))
+        until(lambda: not database.readable())
         assert readers(database) == {shop.port(0)}
         refuses_writes(database.reader())
 
@@ -173,23 +196,23 @@ def refuses_writes(engine: Engine) -> None:
 def test_each_service_has_databases_of_its_own(shop: Shop) -> None:
     """Side by side; what is wrong with one does not touch the others."""
     shop.set(2, (0,), name="stock")
+    shop.servers[2].run("SET GLOBAL read_only=0")
     with shop.open("shop", "stock", "archive") as databases:
         assert asked(databases["stock"], read_only=True) in (shop.port(0), shop.port(2))
         with RoutedSession(databases["stock"]) as session:
             assert session.execute(text("SELECT @@port")).scalar_one() == shop.port(2)
         add(databases["shop"], "here")
 
-        with pytest.raises(TopologyUnknown, match="database archive") as no_topology:
-            add(databases["archive"], "nowhere")
-        assert no_topology.value.code == "TOPOLOGY_UNKNOWN"
-        with pytest.raises(
-            DatabaseUnknown, match="'customers'; known: shop, stock, archive"
-        ) as none:
+        for use in (asked, lambda archive: add(archive, "nowhere")):
+            with pytest.raises(DatabaseError, match="database archive") as no_topology:
+                use(databases["archive"])
+            assert no_topology.value.code == "TOPOLOGY_UNKNOWN"
+        with pytest.raises(DatabaseError, match="'customers'; known: shop, stock, archive") as none:
             databases["customers"]
         assert none.value.code == "DATABASE_UNKNOWN"
 
         shop.set(0, (), name="archive")
-        until(lambda: databases["archive"].statistics().version)
+        until(lambda: databases["archive"].topology)
         add(databases["archive"], "there")
 
 
@@ -204,14 +227,14 @@ def test_no_password_is_told_to_anybody(shop: Shop, fleet: Fleet) -> None:
         ):
             add(database, "x")
             for work in (lambda: add(refused["shop"], "x"), lambda: asked(refused["shop"])):
-                with pytest.raises(DatabaseDown, match="Access denied") as error:
+                with pytest.raises(OperationalError, match="Access denied") as error:
                     work()
                 said.append("".join(traceback.format_exception(error.value)))
-            said += [repr(database), repr(refused["shop"]), str(database.statistics())]
+            said += [repr(database), repr(refused["shop"]), str(database.topology)]
             said += [str(database.writer()), repr(database.reader().url)]
             said.append(str(shop.show()))
             shop.servers[0].stop()
-            with pytest.raises(DatabaseDown) as error:
+            with pytest.raises(OperationalError) as error:
                 add(database, "x")
             said.append(str(error.value))
         with redis.Redis.from_url(fleet.discovery[0]) as discovery:
@@ -227,7 +250,7 @@ def test_no_password_is_told_to_anybody(shop: Shop, fleet: Fleet) -> None:
 @pytest.mark.parametrize(
     ("url", "options", "why"),
     [
-        ("sqlite:///x", {}, "known are mysql.pymysql"),
+        ("sqlite:///x", {}, "a driver for mysql, mariadb, postgresql"),
         ("mysql+mysqldb://h/x", {}, "MySQLdb"),
         ("mysql+pymysql://h/x", {"pool_sise": 3}, "pool_sise"),
     ],
@@ -241,11 +264,12 @@ def test_what_cannot_work_is_told_at_the_start(url: str, options: dict[str, int]
 
 def test_what_others_could_not_read_is_refused(shop: Shop) -> None:
     """They would skip the record: nobody would wait for this process, or know the database."""
-    many = {f"shop{n}": URL for n in range(NUMBERS_MAX + 1)}
-    for urls in ({"a/b": URL}, {"": URL}, many):
+    for urls in ({"a/b": URL}, {"": URL}):
         with pytest.raises(ConfigError):
             Databases(shop.fleet, urls)
-    for name, weights in (("a/b", {}), ("shop", {"h": 1}), ("shop", {"h:1": 1001})):
+    refused: list[tuple[str, dict[str, int]]]
+    refused = [("a/b", {}), ("shop", {"h": 1}), ("shop", {"h:1": 1001})]
+    for name, weights in refused:
         with pytest.raises(ConfigError, match="is not allowed"):
             shop.set(0, name=name, weights=weights)
     with pytest.raises(ConfigError, match="named twice"):
@@ -258,26 +282,26 @@ def test_a_process_starts_without_discovery_and_learns_later(shop: Shop) -> None
     fleet = attrs.evolve(shop.fleet, timeout_seconds=0.3)
     try:
         with Databases(fleet, {"shop": URL}, config=QUICK) as databases:
-            with pytest.raises(TopologyUnknown):
+            with pytest.raises(DatabaseError) as unknown:
                 asked(databases["shop"])
+            assert unknown.value.code == "TOPOLOGY_UNKNOWN"
             shop.discovery.send_signal(signal.SIGCONT)
-            until(lambda: databases["shop"].statistics().version)
-            until(lambda: writes(databases["shop"]))
+            until(lambda: databases["shop"].topology)
+            add(databases["shop"], "taken")
     finally:
         shop.discovery.send_signal(signal.SIGCONT)
 
 
 def test_a_session_that_only_reads_does_not_write(shop: Shop) -> None:
-    """Texts and explicit transactions go to replicas too; a write is refused before it is sent."""
+    """Texts and explicit transactions go to replicas too; there a write is refused."""
     with shop.process() as database, RoutedSession(database, read_only=True) as session:
         with session.begin():
             assert session.execute(text("SELECT @@port")).scalar_one() != shop.port(0)
         session.add(Item(name="x"))
-        with pytest.raises(ReadOnly) as refused:
+        with pytest.raises(SQLAlchemyError, match=r"(?i)read.only"):
             session.commit()
-        assert refused.value.code == "READ_ONLY"
         session.rollback()
-        with pytest.raises(ReadOnly):
+        with pytest.raises(SQLAlchemyError, match=r"(?i)read.only"):
             session.execute(delete(Item))
 
 
@@ -287,16 +311,14 @@ def connections(shop: Shop) -> int:
 
 
 def test_connections_and_threads_end_with_the_databases(shop: Shop) -> None:
-    """However often they are opened; and each says goodbye to discovery."""
+    """However often they are opened."""
     for _ in range(3):
         with shop.process() as database:
             add(database, "x")
             assert connections(shop)
             late = database.reader().connect()
-            pool = late.engine.pool  # else it might be the garbage collector that closes it
-            assert len(shop.routers()) == 1
-        assert shop.routers() == {}
         assert "fanout-databases" not in {thread.name for thread in threading.enumerate()}
         late.close()
+        del late
+        gc.collect()  # what was in use has no pool to go back to
         until(lambda: not connections(shop))
-        del pool

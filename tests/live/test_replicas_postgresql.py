@@ -1,5 +1,6 @@
 """Routing over a real PostgreSQL primary with a replica."""
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
@@ -7,14 +8,13 @@ import trio
 from sqlalchemy import Engine, func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from fanout.adjunct.replicas.database import Database
-from fanout.adjunct.replicas.databases import Databases
-from fanout.adjunct.replicas.session import RoutedSession
-from fanout.adjunct.replicas.topology import hold_topology, set_topology
+from fanout.adjunct.database import Database
+from fanout.adjunct.replicas import Databases, RoutedSession
+from fanout.adjunct.topology import set_topology
 from fanout.config import FleetConfig
 from tests.live.conftest import Fleet
 from tests.live.postgresql import PostgreSQL, pair
-from tests.live.shop import LIMIT_SECONDS, QUICK, add, names, until
+from tests.live.shop import QUICK, add, names, until
 
 __all__ = ["pair"]
 
@@ -44,7 +44,7 @@ def test_reads_go_to_the_replica_while_it_is_as_far_as_they_need(
     config = FleetConfig.from_mapping({"discovery": fleet.discovery})
 
     def tell(primary: PostgreSQL, replicas: dict[str, int]) -> None:
-        told = partial(set_topology, config, "shop", wait_seconds=LIMIT_SECONDS)
+        told = partial(set_topology, config, "shop")
         trio.run(partial(told, primary=primary.address, replicas=replicas))
 
     tell(primary, {replica.address: 1})
@@ -62,9 +62,13 @@ def test_reads_go_to_the_replica_while_it_is_as_far_as_they_need(
         until(lambda: asked(database, after=position) == replica.port)
         assert names(database, after=position) == {"mine"}
 
-        trio.run(partial(hold_topology, config, "shop", wait_seconds=LIMIT_SECONDS))
+        primary.run("ALTER SYSTEM SET default_transaction_read_only = on")
+        primary.run("SELECT pg_reload_conf()")
+        until(lambda: primary.run("SHOW transaction_read_only") == [("on",)])
         replica.run("SELECT pg_promote()")
-        tell(replica, {})
-        add(database, "new")
+        with ThreadPoolExecutor() as threads:
+            adding = threads.submit(add, database, "new")
+            tell(replica, {})
+            adding.result()
         assert replica.run("SELECT name FROM item ORDER BY id") == [("mine",), ("new",)]
         assert primary.run("SELECT name FROM item") == [("mine",)]

@@ -1,6 +1,5 @@
-"""A primary is replaced: by whom it is written to, who is waited for, and who must stop."""
+"""A primary is replaced: by whom it is written to, and what becomes of writes meanwhile."""
 
-import json
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -10,26 +9,22 @@ from itertools import count
 import attrs
 import pytest
 import redis
-from sqlalchemy import text
+from sqlalchemy import select, text
+from sqlalchemy.exc import OperationalError
 
-from fanout.adjunct.replicas.database import Database
-from fanout.adjunct.replicas.errors import (
-    LeaseLost,
-    PrimaryHeld,
-    SwitchTimeout,
-    TopologyRefused,
-    TopologyUnknown,
-)
-from fanout.adjunct.replicas.records import ROUTER, RouterRecord
-from fanout.adjunct.replicas.session import RoutedSession
-from fanout.adjunct.replicas.topology import SETTLE_SECONDS
+from fanout.adjunct.database import Database
+from fanout.adjunct.replicas import RoutedSession
+from fanout.adjunct.topology import DATABASE, DatabaseError
 from tests.live.conftest import Fleet, command
 from tests.live.mariadb import servers
-from tests.live.shop import Item, Shop, add, names, promote, readers, shop, until, writes
+from tests.live.shop import Item, Shop, add, names, port_of, promote, readers, shop, until
 
 __all__ = ["servers", "shop"]
 
 pytestmark = pytest.mark.live
+
+READ_ONLY = 1290
+"""MariaDB's error for a write where it takes none."""
 
 
 @contextmanager
@@ -49,24 +44,21 @@ def where(session: RoutedSession) -> int:
     return port
 
 
-def ghost(fleet: Fleet, lease_seconds: float, seen: int = 1) -> None:
-    """Have discovery know a process that has crashed: it will never let go of anything."""
-    record = RouterRecord(
-        cluster="default",
-        router="ghost",
-        version=1,
-        lease_seconds=lease_seconds,
-        seen={"shop": seen},
-    )
-    with redis.Redis.from_url(fleet.discovery[0]) as discovery:
-        discovery.set(ROUTER.key("default", "ghost"), ROUTER.encode(record))
-        discovery.sadd(ROUTER.index_key("default"), "ghost")
+def primary_of(database: Database) -> int:
+    """Return the port of the primary that a process knows."""
+    assert database.topology is not None
+    return port_of(database.topology.primary)
 
 
 def test_a_replaced_primary_is_written_to_by_nobody(shop: Shop) -> None:
-    """Two processes write all the time while the primary is replaced: nothing fails or is lost."""
+    """Two processes write all the time while the primary is replaced: what is committed is kept.
+
+    A transaction that is open when the old primary becomes read-only fails; those that begin
+    later wait. One process has lost discovery: it writes nowhere until it has it again.
+    """
     old, new, other = shop.servers
     written: list[tuple[int, str]] = []  # in the order of the commits
+    failures: list[OperationalError] = []
     committing = threading.Lock()
     stop = threading.Event()
 
@@ -74,12 +66,15 @@ def test_a_replaced_primary_is_written_to_by_nobody(shop: Shop) -> None:
         for number in count():
             if stop.is_set():
                 return
-            with RoutedSession(database) as session:
-                session.add(Item(name=f"{name}-{number}"))
-                port = where(session)
-                with committing:
-                    session.commit()
-                    written.append((port, f"{name}-{number}"))
+            try:
+                with RoutedSession(database) as session:
+                    session.add(Item(name=f"{name}-{number}"))
+                    port = where(session)
+                    with committing:
+                        session.commit()
+                        written.append((port, f"{name}-{number}"))
+            except OperationalError as error:
+                failures.append(error)
 
     def more() -> None:
         before = len(written)
@@ -93,7 +88,7 @@ def test_a_replaced_primary_is_written_to_by_nobody(shop: Shop) -> None:
     ):
         try:
             more()
-            shop.hold()
+            old.run("SET GLOBAL read_only=1")
             new.catch_up(old)
             promote(new, other)
             shop.set(1, (2,))
@@ -104,184 +99,146 @@ def test_a_replaced_primary_is_written_to_by_nobody(shop: Shop) -> None:
     switched = ports.index(new.port)
     assert set(ports[:switched]) == {old.port}
     assert set(ports[switched:]) == {new.port}
+    assert len(failures) <= 2  # what each had open
+    assert {failure.orig.args[0] for failure in failures if failure.orig} <= {READ_ONLY}
     with shop.process() as database:
         position = add(database, "last")
         assert names(database, after=position) == {name for _, name in written} | {"last"}
 
 
-def test_an_open_transaction_is_waited_for(shop: Shop) -> None:
-    """It ends on the old primary; a write that begins meanwhile waits for the new one."""
-    with shop.process() as first, shop.process() as second:
-        session = RoutedSession(first)
-        session.add(Item(name="begun"))
-        assert where(session) == shop.port(0)
-        version = shop.show().version
-        with thread(shop.hold) as holding:
-            until(lambda: second.statistics().primary == first.statistics().primary == "")
-            until(lambda: sorted(shop.routers().values()) == [0, version + 1])
-            assert holding.is_alive()
-            session.commit()
-        session.close()
-        assert set(shop.routers().values()) == {version + 1}
-
-        shop.servers[1].catch_up(shop.servers[0])
-        promote(shop.servers[1], shop.servers[2])
-        with thread(lambda: add(second, "meanwhile")) as adding:
-            assert names(first) == {"begun"}  # reads go on
-            assert adding.is_alive()
-            shop.set(1, (2,))
-        assert shop.servers[1].run("SELECT name FROM shop.item") == [("begun",), ("meanwhile",)]
-        assert shop.servers[0].run("SELECT name FROM shop.item") == [("begun",)]
-        until(lambda: not shop.servers[0].connections())
-
-
-def test_who_does_not_let_go_stops_the_switch(shop: Shop) -> None:
-    """The old primary stays, and the message says who it was; by force it does not matter."""
+def test_while_the_primary_is_read_only_writes_wait(shop: Shop) -> None:
+    """Reads go on; with the new primary the write goes on there, with connections of before."""
+    old, new, other = shop.servers
     with shop.process() as database:
+        add(database, "before")
+        old.run("SET GLOBAL read_only=1")
+        with thread(lambda: add(database, "meanwhile")) as adding:
+            adding.join(0.5)
+            assert adding.is_alive()
+            assert names(database) == {"before"}
+            new.catch_up(old)
+            promote(new, other)
+            shop.set(1, (2,))
+        assert new.run("SELECT name FROM shop.item") == [("before",), ("meanwhile",)]
+        assert old.run("SELECT name FROM shop.item") == [("before",)]
         with RoutedSession(database) as session:
-            session.add(Item(name="long"))
-            assert where(session) == shop.port(0)
-            (router,) = shop.routers()
-            with pytest.raises(SwitchTimeout, match=router) as late:
-                shop.set(1, (2,), wait_seconds=0.5)
-            assert late.value.code == "SWITCH_TIMEOUT"
-            session.commit()
-        add(database, "on the old one")
-
-        pool = database.writer().pool  # else it might be the garbage collector that closes it
-        with RoutedSession(database) as session:
-            session.add(Item(name="longer"))
-            assert where(session) == shop.port(0)
-            version = shop.set(1, (2,), wait_seconds=0.5, force=True)
-            until(lambda: database.statistics().version == version)
-            with RoutedSession(database) as another:
-                assert where(another) == shop.port(1)
-            until(lambda: database.writer().pool is not pool)
-        until(lambda: not shop.servers[0].connections())
+            assert where(session) == new.port
 
 
-def test_while_it_is_held_a_write_waits_for_so_long_and_then_fails(shop: Shop) -> None:
-    """With a clear error; and once there is a primary again all is well."""
-    with shop.process(hold_wait_seconds=0.3) as database:
-        shop.hold()
-        until(lambda: database.statistics().primary == "")
-        with pytest.raises(
-            PrimaryHeld, match="database shop: its primary is being replaced"
-        ) as held:
-            add(database, "refused")
-        assert held.value.code == "PRIMARY_HELD"
-        shop.set(0, (1, 2))
-        until(lambda: database.statistics().primary)
+def test_a_primary_that_takes_writes_again_gets_them(shop: Shop) -> None:
+    """The switch was called off."""
+    with shop.process() as database:
+        shop.servers[0].run("SET GLOBAL read_only=1")
+        with thread(lambda: add(database, "kept")) as adding:
+            adding.join(0.5)
+            assert adding.is_alive()
+            shop.servers[0].run("SET GLOBAL read_only=0")
+        assert shop.servers[0].run("SELECT name FROM shop.item") == [("kept",)]
+
+
+def test_a_primary_that_stays_read_only_is_a_clear_error(shop: Shop) -> None:
+    """After so long as was said; and so is a replica that was named the primary by mistake."""
+    with shop.process(switch_wait_seconds=0.3) as database:
+        shop.servers[0].run("SET GLOBAL read_only=1")
+        for _ in range(2):
+            with pytest.raises(DatabaseError, match="replicas set shop") as refused:
+                add(database, "refused")
+            assert refused.value.code == "PRIMARY_READ_ONLY"
+            assert str(shop.port(0)) in str(refused.value)
+        shop.servers[0].run("SET GLOBAL read_only=0")
         add(database, "taken")
+        shop.set(1, (2,))
+        until(lambda: primary_of(database) == shop.port(1))
+        with pytest.raises(DatabaseError, match=shop.servers[1].address):
+            add(database, "refused")
         assert shop.servers[0].run("SELECT name FROM shop.item") == [("taken",)]
 
 
-def test_a_process_that_crashed_is_waited_for_until_its_lease_is_over(
+def test_connections_to_a_former_primary_are_not_used_again(shop: Shop) -> None:
+    """Also where it still takes writes, as it should not."""
+    with shop.process() as database:
+        add(database, "before")
+        shop.servers[1].lead()
+        shop.set(1, (2,))
+        until(lambda: primary_of(database) == shop.port(1))
+        with RoutedSession(database) as session:
+            assert where(session) == shop.port(1)
+
+
+def test_a_topology_of_a_clock_that_was_ahead_is_replaced(shop: Shop, fleet: Fleet) -> None:
+    """The highest version counts, so the next one is above it."""
+    ahead = attrs.evolve(shop.show(), version=2**60)
+    with redis.Redis.from_url(fleet.discovery[0]) as discovery:
+        discovery.set(DATABASE.key("default", "shop"), DATABASE.encode(ahead))
+    with shop.process() as database:
+        assert shop.set(0, (2,)) == 2**60 + 1
+        until(lambda: readers(database) == {shop.port(2)})
+
+
+def test_a_process_without_discovery_goes_on_and_writes_to_no_former_primary(
     shop: Shop, fleet: Fleet
 ) -> None:
-    """By the clock of whoever waits: its record may stay in discovery for ever."""
-    ghost(fleet, lease_seconds=300)
-    with pytest.raises(SwitchTimeout, match="ghost"):
-        shop.set(1, (2,), wait_seconds=1)
-    assert shop.show().primary == shop.servers[0].address
-    ghost(fleet, lease_seconds=1)
-    shop.set(1, (2,))
-    assert shop.show().primary == shop.servers[1].address
-
-
-def test_of_two_who_change_a_topology_the_first_wins(shop: Shop, fleet: Fleet) -> None:
-    """The other one learns it, and takes nothing back."""
-    ghost(fleet, lease_seconds=300)
-    failures: list[TopologyRefused] = []
-
-    def lose() -> None:
-        with pytest.raises(TopologyRefused, match="somebody else") as refused:
-            shop.set(1, (2,), wait_seconds=2)
-        failures.append(refused.value)
-
-    with thread(lose):
-        until(lambda: shop.show().primary == "")
-        shop.set(2, (1,), wait_seconds=0.1, force=True)
-    assert [failure.code for failure in failures] == ["TOPOLOGY_REFUSED"]
-    assert shop.show().primary == shop.servers[2].address
-
-
-def test_without_discovery_writes_end_with_the_lease(shop: Shop, fleet: Fleet) -> None:
-    """Reads go on for good; writes go on when discovery is back, though it forgot everything."""
-    before = shop.show().version
-    with (
-        shop.process(lease_seconds=2) as database,
-        shop.process(lease_seconds=2, write_without_lease=True) as careless,
-    ):
+    """It follows when discovery is back, though it forgot everything meanwhile."""
+    old, new, other = shop.servers
+    with shop.process(switch_wait_seconds=0.3) as database:
         shop.discovery.send_signal(signal.SIGSTOP)
         try:
-            lose_lease(shop, database, careless)
+            add(database, "alone")
+            assert readers(database) <= {shop.port(1), shop.port(2)}
+            old.run("SET GLOBAL read_only=1")
+            new.catch_up(old)
+            promote(new, other)
+            with pytest.raises(DatabaseError) as refused:
+                add(database, "lost")
+            assert refused.value.code == "PRIMARY_READ_ONLY"
         finally:
             shop.discovery.send_signal(signal.SIGCONT)
         with redis.Redis.from_url(fleet.discovery[0]) as discovery:
             discovery.flushall()
-        until(lambda: writes(database))
-        assert readers(database) <= {shop.port(1), shop.port(2)}
-
-        version = shop.set(1, (2,), settle_seconds=SETTLE_SECONDS)
-        assert version > before
-        until(lambda: database.statistics().primary == shop.servers[1].address)
-
-
-def lose_lease(shop: Shop, database: Database, careless: Database) -> None:
-    """See what becomes of a transaction that is open when the lease runs out."""
-    with RoutedSession(database) as session:
-        session.add(Item(name="too late"))
-        session.flush()
-        until(lambda: not writes(database))
-        with pytest.raises(LeaseLost, match="discovery has not heard of this process") as lost:
-            session.commit()
-        assert lost.value.code == "LEASE_LOST"
-        session.rollback()
-    shop.servers[1].catch_up(shop.servers[0])
-    shop.servers[2].catch_up(shop.servers[0])
-    assert "too late" not in names(database)
-    assert writes(careless)
+        before = database.topology
+        assert before is not None
+        assert shop.set(1, (2,)) > before.version
+        until(lambda: primary_of(database) == new.port)
+        add(database, "found")
+        assert new.run("SELECT name FROM shop.item") == [("alone",), ("found",)]
 
 
-def test_a_discovery_that_is_not_whole_stops_the_switch(shop: Shop, fleet: Fleet) -> None:
-    """Processes that only reach the missing part would not follow; who knows better leaves it out."""
+def test_a_discovery_that_is_not_whole_is_told(shop: Shop, fleet: Fleet) -> None:
+    """Who reaches the rest follows all the same; it is done again when the other is back."""
     whole = Shop.told_by(shop.servers, fleet, timeout_seconds=2.0)
     whole.set(0, (1, 2))
     whole.discovery.kill()
     whole.discovery.wait()
-    with pytest.raises(TopologyRefused, match=fleet.discovery[1].removeprefix("redis://")):
+    with pytest.raises(DatabaseError, match=fleet.discovery[1].removeprefix("redis://")) as partial:
         whole.set(1, (2,))
-    with pytest.raises(TopologyRefused, match="cannot be reached in whole"):
-        whole.set(0, (1,))
-    assert shop.show().primary == shop.servers[0].address
-    shop.set(1, (2,))
+    assert partial.value.code == "TOPOLOGY_PARTIAL"
     assert shop.show().primary == shop.servers[1].address
 
 
-def test_a_topology_that_others_are_past_is_not_adopted(shop: Shop, fleet: Fleet) -> None:
-    """A discovery that was restored from an old dump would have it write to an old primary."""
-    seen = shop.show().version + 99
-    ghost(fleet, lease_seconds=300, seen=seen)
-    with shop.open("shop") as databases:
-        with pytest.raises(TopologyUnknown):
-            add(databases["shop"], "lost")
-        assert shop.set(1, (2,), wait_seconds=0.1, force=True) > seen
-        until(lambda: databases["shop"].statistics().primary == shop.servers[1].address)
-
-
-def test_who_ends_the_command_gets_the_old_primary_back(shop: Shop, fleet: Fleet) -> None:
-    """Otherwise nobody could write until somebody notices."""
-    ghost(fleet, lease_seconds=300)
+def test_the_commands_tell_and_show(shop: Shop, fleet: Fleet) -> None:
+    """As the library does; a running process follows."""
     told = ("--discovery", fleet.discovery[0])
-    # A shell has its background jobs ignore SIGINT, and so what they start: these tests, perhaps.
-    heard = ("env", "--default-signal=INT")
-    for number in (signal.SIGINT, signal.SIGTERM):
-        hold = fleet.start(*heard, command("fanout-sidecar"), "replicas", "hold", "shop", *told)
-        until(lambda: shop.show().primary == "")
-        assert hold.stop(number) == 130
-        assert shop.show().primary == shop.servers[0].address
+    with shop.process() as database:
+        wanted = ("--primary", shop.servers[0].address, "--replica", f"{shop.servers[2].address}=3")
+        change = (command("fanout-sidecar"), "replicas", "set", "shop", *wanted, *told)
+        assert fleet.start(*change).says(f"replica  {shop.servers[2].address} weight 3\n".encode())
+        until(lambda: readers(database) == {shop.port(2)})
+        assert database.topology == shop.show()
+        show = fleet.start(command("fanout-sidecar"), "replicas", "show", "shop", "--json", *told)
+        assert show.says(f'"{shop.servers[2].address}": 3\n'.encode())
 
-    show = fleet.start(command("fanout-sidecar"), "replicas", "show", "shop", "--json", *told)
-    assert show.says(b"}\n}\n")
-    assert json.loads(show.said) == {**attrs.asdict(shop.show()), "routers": shop.routers()}
+
+def test_reads_follow_a_promoted_replica(shop: Shop) -> None:
+    """What the former primary was ahead of is waited for by nobody."""
+    old, new, other = shop.servers
+    with shop.process() as database:
+        other.run("STOP SLAVE")
+        new.catch_up(old)
+        add(database, "lost with the old one")
+        old.stop()
+        new.lead()
+        other.follow(new)
+        shop.set(1, (2,))
+        until(lambda: readers(database) == {other.port})
+        with RoutedSession(database) as session:
+            assert session.scalar(select(text("@@port"))) == other.port

@@ -1,0 +1,233 @@
+"""Routes what a service asks of its databases: writes to the primary, reads to replicas.
+
+`Databases` follows discovery for a process; `RoutedSession` is SQLAlchemy's session over one of
+them, `Database.writer` and `Database.reader` are the same as plain functions.
+"""
+
+import threading
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Self
+
+import structlog
+import trio
+from sqlalchemy import URL, ClauseElement, Connection, Engine, event
+from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
+from sqlalchemy.sql import visitors
+from sqlalchemy.sql.expression import SelectBase
+
+from fanout.adjunct.database import Database
+from fanout.adjunct.routing import OwnWrites, Position, RoutingConfig
+from fanout.adjunct.topology import DATABASE, DatabaseError
+from fanout.config import FleetConfig
+from fanout.config.readers import read_name
+from fanout.runtime.watch import open_watch
+from fanout.runtime.world import fleet_world
+
+log = structlog.get_logger()
+
+LOOK_SECONDS = 0.1
+"""Between two looks whether to end."""
+
+
+class Databases:
+    """The databases of one process, from `open` to `close`; a context manager.
+
+    One thread follows discovery. Open it after a fork, not before.
+
+    Args:
+        fleet: where discovery is.
+        urls: of each database, by the name that discovery knows, SQLAlchemy's URL with user,
+            password and database. Its host and port do not count: they come from discovery.
+        config: how to choose.
+        engine_options: further arguments of SQLAlchemy's `create_engine`, for all of them.
+
+    Raises:
+        ConfigError: a name is not allowed, a URL cannot be read, or a driver or a TLS file is not
+            what it should be.
+
+    """
+
+    def __init__(
+        self,
+        fleet: FleetConfig,
+        urls: Mapping[str, str | URL],
+        *,
+        config: RoutingConfig | None = None,
+        engine_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._fleet = fleet
+        self._config = config or RoutingConfig()
+        self._world = fleet_world(fleet)
+        self._databases = {
+            read_name(name): Database(name, url, self._config, engine_options or {})
+            for name, url in urls.items()
+        }
+        self._thread = threading.Thread(target=self._work, name="fanout-databases", daemon=True)
+        self._heard = threading.Event()  # discovery was read, or cannot be
+        self._closing = threading.Event()
+
+    def __getitem__(self, name: str) -> Database:
+        """Return a database. Raises DatabaseError: DATABASE_UNKNOWN, it was given no URL."""
+        if name not in self._databases:
+            known = ", ".join(self._databases) or "none"
+            message = f"this process has no URL for a database {name!r}; known: {known}"
+            raise DatabaseError("DATABASE_UNKNOWN", message)
+        return self._databases[name]
+
+    def open(self) -> Self:
+        """Begin; return when discovery has been read and every server was measured once.
+
+        At most `timeout_seconds` of the fleet are waited for that. What is not known by then is
+        still learnt; without a topology there is TOPOLOGY_UNKNOWN until then.
+        """
+        self._thread.start()
+        self._heard.wait(self._fleet.timeout_seconds)
+        return self
+
+    def close(self) -> None:
+        """Follow discovery no more, and close idle connections."""
+        self._closing.set()
+        self._thread.join()
+        for database in self._databases.values():
+            database.close()
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def _work(self) -> None:
+        try:
+            trio.run(self._follow)
+        except Exception as error:
+            log.error("databases_failed", reason=repr(error))  # noqa: TRY400 - it is raised on
+            raise
+
+    async def _follow(self) -> None:
+        """Adopt what discovery tells as soon as it is known, and have each server measured."""
+        watching = open_watch(self._fleet, (DATABASE,), world=self._world, may_be_down=True)
+        async with watching as (_, watch), trio.open_nursery() as nursery:
+            while not self._closing.is_set():
+                changed = watch.changed
+                for name, record in watch.members(DATABASE).items():
+                    if (database := self._databases.get(name)) is not None:
+                        for server, meter in database.adopt(record).items():
+                            measure = partial(database.measure, server, meter)
+                            await _apart(measure)
+                            nursery.start_soon(self._keep_measuring, measure, meter)
+                self._heard.set()
+                with trio.move_on_after(LOOK_SECONDS):
+                    await changed.wait()
+            nursery.cancel_scope.cancel()
+
+    async def _keep_measuring(self, measure: Callable[[], bool], meter: Engine) -> None:
+        """Measure a server as long as it is used."""
+        try:
+            is_used = True
+            while is_used:
+                await trio.sleep(self._config.measure_interval_seconds)
+                is_used = await _apart(measure)
+        finally:
+            meter.dispose()
+
+
+async def _apart(measure: Callable[[], bool]) -> bool:
+    """Measure in a thread of its own: drivers block, and one that hangs must delay no other."""
+    alone = trio.CapacityLimiter(1)
+    return await trio.to_thread.run_sync(measure, abandon_on_cancel=True, limiter=alone)
+
+
+def only_reads(clause: ClauseElement | None) -> bool:
+    """Return whether a statement certainly writes and locks nothing: a SELECT, all the way down.
+
+    A text or a lambda is not looked into: it counts as a write.
+    """
+    return isinstance(clause, SelectBase) and not any(
+        getattr(element, "is_dml", False) or getattr(element, "_for_update_arg", None) is not None
+        for element in visitors.iterate(clause)
+    )
+
+
+class RoutedSession(Session):
+    """Binds each statement to the primary or to a replica of one database.
+
+    To the primary go flushes, INSERT, UPDATE, DELETE, SELECT ... FOR UPDATE, texts, all within an
+    explicit `begin()`, and all that follows one of these in its transaction. Other reads of one
+    transaction go to one replica. After a commit the session reads what it wrote.
+
+    Args:
+        database: whose servers to use.
+        after: `position` of an earlier session, of any process: what it wrote is found.
+        read_only: everything goes to replicas, whose connections refuse to write.
+        options: those of SQLAlchemy's `Session`.
+
+    Attributes:
+        position: what to hand to later sessions as `after`, once this one has written; it may be
+            empty. It is no secret and may go to a browser and back.
+
+    Raises:
+        DatabaseError: POSITION_INVALID, `after` is no position.
+
+    """
+
+    def __init__(
+        self, database: Database, *, after: str = "", read_only: bool = False, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self._database = database
+        self._read_only = read_only
+        self._own = OwnWrites(Position.parse(after)) if after else None
+        self._reader: Engine | None = None  # of the present transaction
+        self._writes = False  # whether the present transaction goes to the primary
+        self._connection: Connection | None = None  # to the primary, within a transaction
+
+    @property
+    def position(self) -> str:
+        """See the class."""
+        return self._own.position.text if self._own and self._own.position else ""
+
+    def get_bind(  # type: ignore[override]
+        self,
+        _mapper: Any = None,
+        *,
+        clause: ClauseElement | None = None,
+        bind: Engine | Connection | None = None,
+        **_arguments: Any,
+    ) -> Engine | Connection:
+        """Return the engine for a statement: `bind` where the caller names one."""
+        if bind is not None:
+            return bind
+        transaction = self.get_transaction()
+        explicit = transaction and transaction.origin is SessionTransactionOrigin.BEGIN
+        writes = self._writes or bool(explicit) or not only_reads(clause)
+        if writes and not self._read_only:
+            self._writes = True
+            return self._database.writer()
+        if self._reader is None:
+            self._reader = self._database.reader(self._own)
+        return self._reader
+
+    def _note_connection(self, _transaction: SessionTransaction, connection: Connection) -> None:
+        if connection.engine is self._database.writer():
+            self._connection = connection
+
+    def _note_position(self) -> None:
+        if self._connection is not None:
+            own, known = (
+                self._database.own_writes(self._connection),
+                self._own and self._own.position,
+            )
+            if not (known and own.position and known.covers(own.position)):  # else it wrote nothing
+                self._own = own
+
+    def _end(self, transaction: SessionTransaction) -> None:
+        if transaction.parent is None:
+            self._reader = self._connection = None
+            self._writes = False
+
+
+event.listen(RoutedSession, "after_begin", RoutedSession._note_connection)  # noqa: SLF001
+event.listen(RoutedSession, "after_commit", RoutedSession._note_position)  # noqa: SLF001
+event.listen(RoutedSession, "after_transaction_end", RoutedSession._end)  # noqa: SLF001
