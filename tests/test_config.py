@@ -266,6 +266,7 @@ def test_every_option_explains_itself(config: Any, base: dict[str, object], name
         ({"discovery": 5}, ["discovery: 5", "list of URLs"]),
         ({"ws": "unix:/x"}, ["ws: 'unix:/x'", "HOST:PORT"]),
         ({"resp": "127.0.0.1:70000"}, ["resp", "65535"]),
+        ({"resp": "127.0.0.1:" + "9" * 5000}, ["resp", "65535"]),
         ({"clients_max": 0}, ["clients-max: 0", "1 to 1000000"]),
         ({"clients_max": 1.5}, ["clients-max: 1.5", "whole number"]),
         ({"lease_seconds": "nan"}, ["lease-seconds: 'nan'", "over 0"]),
@@ -330,9 +331,14 @@ def test_a_local_fleet_needs_no_discovery() -> None:
 def test_doors_that_others_reach_are_refused(name: str, address: str) -> None:
     """Unless an option says loudly that anybody may come in."""
     base = {"id": "s", "discovery": "redis://h:1", name: address}
-    with pytest.raises(SettingError, match="--serve-anybody yes"):
+    way = "admin" if name == "admin" else "yes"
+    with pytest.raises(SettingError, match=f"--serve-anybody {way}"):
         SidecarConfig.from_mapping(base)
+    SidecarConfig.from_mapping({**base, "serve_anybody": way})
     SidecarConfig.from_mapping({**base, "serve_anybody": "yes"})
+    if name != "admin":
+        with pytest.raises(SettingError, match="--serve-anybody yes"):
+            SidecarConfig.from_mapping({**base, "serve_anybody": "admin"})
     for loopback in ("127.0.0.1:1", "127.9.9.9:1", "localhost:1", "[::1]:1"):
         SidecarConfig.from_mapping({**base, name: loopback})
 

@@ -38,6 +38,8 @@ Shard channels are a space of names of their own; nodes of Redis 6.2 do not know
 """
 
 PORT_MAX = 65535
+PORT_DIGITS_MAX = 9
+"""With zeros in front. Python reads no number of thousands of digits."""
 
 IPNetwork = IPv4Network | IPv6Network
 
@@ -68,7 +70,7 @@ class Endpoint:
         named = host and not set(host) & set("[]")
         if not colon or not named or not port.isascii() or not port.isdigit():
             raise ConfigError(f"{text!r} is not HOST:PORT, [IPV6]:PORT or unix:PATH")
-        if int(port) > PORT_MAX:
+        if len(port) > PORT_DIGITS_MAX or int(port) > PORT_MAX:
             raise ConfigError(f"{text!r} has a port over {PORT_MAX}")
         return cls(host=host, port=int(port))
 

@@ -105,10 +105,11 @@ class SidecarConfig(Configuration):
     )
     serve_anybody: str = option(
         "no",
-        read_choice("no", "yes"),
-        "YES|NO",
-        "yes lets the doors be on addresses that others reach, though they ask nobody for a "
-        "password: whoever connects can read and publish everything.",
+        read_choice("no", "admin", "yes"),
+        "NO|ADMIN|YES",
+        "Lets doors be on addresses that others reach, though they ask nobody for a password: "
+        "admin only that of metrics and the live page, yes also those by which whoever connects "
+        "can read and publish everything.",
         group="Access",
     )
     tls_cert: str = tls_cert_option()
@@ -138,12 +139,15 @@ class SidecarConfig(Configuration):
         require_tls_cert(TlsFiles.of(self))
         for name in ("resp", "ws", "admin"):
             endpoint = getattr(self, name)
+            may = self.serve_anybody in ({"admin", "yes"} if name == "admin" else {"yes"})
             asks = bool(self.users) and name != "admin"
-            if is_wide(endpoint) and not asks and self.serve_anybody == "no":
+            if is_wide(endpoint) and not asks and not may:
+                way = "--serve-anybody admin"
+                if name != "admin":
+                    way = "--users FILE, which has clients log in, or --serve-anybody yes"
                 raise SettingError(
                     f"{name}: {endpoint} is not allowed: others reach it and it asks nobody for a "
-                    "password; use 127.0.0.1, give --users FILE for resp and ws, or "
-                    "--serve-anybody yes",
+                    f"password; use 127.0.0.1, or give {way}",
                     name,
                 )
         if not self.local and not self.discovery:

@@ -41,13 +41,10 @@ class Tally(Generic[N]):
         self._errors: dict[N, int] = {}  # of names that took the place of another one
         self._buckets: dict[int, dict[N, None]] = {}  # count -> names
         self._least = 0  # count of the least frequent entry
-        self.total = 0
-        """How many names were counted, repeated ones included."""
 
     def add(self, names: Iterable[N]) -> None:
         """Count each of `names` once more."""
         for name in names:
-            self.total += 1
             count = self._counts.get(name)
             if count is None:
                 count = self._make_room(name)
