@@ -46,6 +46,29 @@ def live(
     )
 
 
+@pytest.mark.parametrize(
+    ("facts", "word"),
+    [
+        ({}, "active"),
+        ({"usable": False, "deaf": True}, "unreachable"),
+        ({"deaf": True}, "not heard"),
+        ({"deaf_for_count": 1, "fenced": True}, "not heard"),
+        ({"fenced": True, "uncovered_by_count": 1}, "refusing"),
+        ({"uncovered_by_count": 1, "probe_seconds": 9.0}, "not covered"),
+        ({"state": "joining", "usable": False, "uncovered_by_count": 1}, "joining"),
+        ({"state": "draining", "fenced": True}, "draining"),
+        ({"state": "draining", "deaf": True}, "not heard"),
+        ({"outbox_bytes": 65_537}, "slow"),
+        ({"outbox_bytes": 65_536, "probe_seconds": 0.25}, "active"),
+        ({"probe_seconds": 0.26}, "slow"),
+        ({"probe_seconds": None}, "active"),
+    ],
+)
+def test_a_node_has_the_word_that_matters_most(facts: dict[str, Any], word: str) -> None:
+    """What stands in the table of nodes, on the page and in the terminal."""
+    assert live(facts).nodes[0].word == word
+
+
 def test_nothing_is_wrong_with_a_whole_fleet() -> None:
     """Else nobody would look at what is said."""
     assert problems(live()) == []

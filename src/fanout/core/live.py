@@ -9,6 +9,27 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
+SLOW_BYTES = 65_536
+"""Waiting for a node: more than a moment's worth."""
+SLOW_SECONDS = 0.25
+"""That a probe takes on a node that is slow."""
+
+
+def _word(node: "LiveNode") -> str:
+    active = node.state == "active"
+    if active and not node.usable:
+        return "unreachable"
+    if node.deaf or node.deaf_for_count:
+        return "not heard"
+    if not active:
+        return node.state
+    if node.fenced:
+        return "refusing"
+    if node.uncovered_by_count:
+        return "not covered"
+    slow = node.outbox_bytes > SLOW_BYTES or (node.probe_seconds or 0.0) > SLOW_SECONDS
+    return "slow" if slow else "active"
+
 
 @attrs.frozen(kw_only=True)
 class LiveNode:
@@ -34,6 +55,8 @@ class LiveNode:
     outbox_bytes: int  # wait for it
     probe_seconds: float | None  # how long the last probe took
     gaps: int  # times that messages of it may have been missed
+    word: str = attrs.field(init=False, default=attrs.Factory(_word, takes_self=True))
+    """What matters most: active, or what it is instead."""
 
 
 @attrs.frozen(kw_only=True)

@@ -6,7 +6,6 @@ the terminal never differ.
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from fanout.runtime.text import escape
 from fanout.terminal.feed import Look
@@ -95,7 +94,7 @@ def sections(look: Look) -> list[Section]:
     nodes = [
         (
             escape(each["id"]),
-            _state(each),
+            escape(each["word"]),
             rate_text(each["published_per_second"]),
             rate_text(each["received_per_second"]),
             bytes_text(each["outbox_bytes"]),
@@ -130,20 +129,6 @@ def sections(look: Look) -> list[Section]:
         (CLIENTS, clients, look["consumers_count"]),
         (CHANNELS, channels, len(channels)),
     ]
-
-
-def _state(node: dict[str, Any]) -> str:
-    """Return the word for what matters most of a node: those of the live page."""
-    active = node["state"] == "active"
-    if active and not node["usable"]:
-        return "unreachable"
-    if node["deaf"] or node["deaf_for_count"]:
-        return "not heard"
-    if active and node["fenced"]:
-        return "refusing"
-    if active and node["uncovered_by_count"]:
-        return "not covered"
-    return escape(node["state"])
 
 
 def _milliseconds(seconds: float | None) -> str:
