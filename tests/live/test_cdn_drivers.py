@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 import pytest
 
-from fanout.adjunct.purge.headers import Receive, Scope, Send
+from fanout.adjunct.pages import Receive, Scope, Send
 from fanout.core.access import digest
 from tests.live.cdn import outcomes, purge, serving, start_edge, wait_log
 from tests.live.conftest import START_SECONDS, Fleet
