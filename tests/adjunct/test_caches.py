@@ -175,9 +175,7 @@ async def test_a_cache_that_asks_for_a_rest_gets_it(
     assert second - first == pytest.approx(seconds, abs=0.01)
 
 
-async def test_a_request_that_waits_already_does_not_end_the_rest(
-    autojump_clock: MockClock,
-) -> None:
+async def test_a_waiting_request_does_not_end_the_rest(autojump_clock: MockClock) -> None:
     """It goes out in its turn, and all others after the rest."""
     server = Server(lambda _: httpx.Response(429, headers={"Retry-After": "7"}), seconds=0.1)
     targets = [by_key(key) for key in "abc"]
@@ -292,7 +290,7 @@ async def test_only_short_answers_are_read(length: str, read: bool) -> None:  # 
         async def __aiter__(self) -> AsyncIterator[bytes]:
             nonlocal was_read
             was_read = True
-            yield b"x"
+            yield b""
 
     answer = httpx.Response(
         200, headers={"Content-Length": length} if length else {}, stream=Body()

@@ -39,7 +39,7 @@ async def test_an_edge_empties_its_cache_before_it_is_ready(
         times = [when for when, _ in scene.asked]
         waits = [later - sooner for sooner, later in itertools.pairwise(times)]
         assert all(wait <= min(5.0, 0.2 * 2**n) for n, wait in enumerate(waits))
-        assert len(times) > 12
+        assert 12 < len(times) < 100
         assert said(capsys) == []
         scene.code = ""
         await trio.sleep(5)
@@ -270,7 +270,7 @@ def test_the_log_says_when_the_sidecar_is_away_and_back(
     async def main() -> None:
         async with running() as scene:
             for _ in range(2):
-                for why in ("closed", "refused", "refused"):
+                for why in ("refused", "refused"):
                     scene.edge.away(why)
                 scene.fake.put.send_nowait(Gap("", "reconnected"))
                 await wait_all_tasks_blocked()
@@ -278,4 +278,4 @@ def test_the_log_says_when_the_sidecar_is_away_and_back(
     trio.run(main, clock=MockClock(autojump_threshold=0))
     events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     told = [each.get("why", each.get("reason")) for each in events if each["level"] == "warning"]
-    assert told == ["closed", "refused", "reconnected"] * 2
+    assert told == ["refused", "reconnected"] * 2

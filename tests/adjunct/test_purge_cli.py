@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner, Result
 
-from fanout.adjunct.purge import Answers, Kind, Outcome, Purge, Report, Target, by_key
+from fanout.adjunct.purge import Answers, Kind, Outcome, Purge, Report, Target, by_key, by_url
 from fanout.client import Client
 from fanout.config import EdgeConfig, PurgeConfig, options
 from fanout_cli.options import gather, variable
@@ -220,5 +220,6 @@ def test_what_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert invoke("purge", "key", "a", "--wait", "3").exit_code == 0
     published = invoke("purge", "key", "a")
     assert (published.exit_code, published.stdout) == (0, "purge 1 is published\n")
-    assert isinstance(calls[-1], tuple)
-    assert calls[-1][-1]["wait_seconds"] == 0
+    options = {"origin": "i", "pool": "default", "wait_seconds": 0.0, "expected": ()}
+    assert invoke("purge", "url", "HTTP://H", "--id", "i").exit_code == 0
+    assert calls[-1] == (fake.client, by_url("http://h/"), options)

@@ -29,7 +29,7 @@ from fanout.runtime.signals import until_stopped
 from fanout.wire.records import encode_record
 
 REQUESTS_MAX = 8  # to a cache at a time: an API far away answers slowly
-WAITING_MAX = 10_000  # purges; at this limit everything is cheaper than each of them
+WAITING_MAX = 10_000  # purges, 45 MB; at this limit everything is cheaper than each of them
 KNOWN_MAX = 10_000  # purges; one that is forgotten and comes again is applied again
 REPORTS_MAX = 1000  # that wait for the sidecar; whoever misses one asks again
 BACKOFF = Backoff(first_seconds=0.2, max_seconds=5.0)
@@ -174,7 +174,7 @@ class Edge:
                 self._flood_log.warning("cache_failed", code=failure.code, why=str(failure))
                 self._because = because
                 self._owes.set()
-                if not failure.refused:  # nothing was emptied, so the origin needs no rest
+                if not failure.refused:  # soon: meanwhile what may be stale is served
                     rest = BACKOFF.delay_seconds(failures, self._rng)
                 failures += 1
             else:
