@@ -40,7 +40,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         VALUES | {"fanout.config", "fanout.client", "fanout.runtime", "fanout.terminal"},
         {"attrs", "h11", "trio"},
     ),
-    # A leaf each: nobody but the commands imports one, not even another one.
+    # Leaves: nobody but the commands imports one, not even another one. What purges is one of four
+    # modules: services need no more of it than `purge` and `pages`.
     "fanout.adjunct": (set(), set()),
     "fanout.adjunct.topology": (
         VALUES | {"fanout.config", "fanout.wire", "fanout.runtime"},
@@ -64,22 +65,18 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         BENEATH_ADJUNCTS | {"fanout.adjunct.gateway"},
         {"attrs", "dns", "starlette", "structlog", "trio"},
     ),
-    "fanout.adjunct.purge": (
-        BENEATH_ADJUNCTS
-        | {"fanout.client"}
-        | {"fanout.adjunct.purge", "fanout.adjunct.purge.message", "fanout.adjunct.purge.plan"},
-        {"attrs", "httpx", "trio"},
-    ),
-    "fanout.adjunct.purge.message": (VALUES | {"fanout.config", "fanout.wire"}, {"attrs"}),
-    "fanout.adjunct.purge.plan": (
-        VALUES | {"fanout.core", "fanout.adjunct.purge.message"},
-        {"attrs"},
+    "fanout.adjunct.purge": (BENEATH_ADJUNCTS | {"fanout.client"}, {"attrs", "trio"}),
+    "fanout.adjunct.pages": (VALUES | {"fanout.adjunct.purge"}, {"attrs"}),
+    "fanout.adjunct.caches": (BENEATH_ADJUNCTS | {"fanout.adjunct.purge"}, {"httpx", "trio"}),
+    "fanout.adjunct.edge": (
+        BENEATH_ADJUNCTS | {"fanout.client", "fanout.adjunct.purge", "fanout.adjunct.caches"},
+        {"httpx", "trio"},
     ),
     "fanout_cli": (
         {
             *("fanout", "fanout.errors", "fanout.config", "fanout.runtime", "fanout.terminal"),
             "fanout_cli",
-            *("fanout.adjunct.gateway", "fanout.adjunct.purge", "fanout.adjunct.purge.message"),
+            *("fanout.adjunct.gateway", "fanout.adjunct.purge", "fanout.adjunct.edge"),
             "fanout.adjunct.topology",
         },
         {"attrs", "click", "trio"},
@@ -88,7 +85,6 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
 
 PURE = {
     *("fanout.errors", "fanout.values", "fanout.config", "fanout.core", "fanout.wire"),
-    *("fanout.adjunct.purge.message", "fanout.adjunct.purge.plan"),
     "fanout.adjunct.routing",
 }
 
@@ -188,17 +184,17 @@ def test_imports_point_one_way(name: str) -> None:
         ("fanout.adjunct.gateway.x", "import fanout_cli.options"),
         ("fanout.adjunct.gateway.x", "from fanout.testing import network"),
         ("fanout.adjunct.x", "import fanout.adjunct.gateway"),
-        ("fanout.core.x", "from fanout.adjunct.purge.message import Purge"),
+        ("fanout.core.x", "from fanout.adjunct.purge import Purge"),
         ("fanout.runtime.x", "from fanout.adjunct import purge"),
         ("fanout.client.x", "import fanout.adjunct.purge"),
         ("fanout.client.x", "import fanout.terminal.table"),
         ("fanout.runtime.x", "import fanout.terminal.table"),
         ("fanout.terminal.x", "import click"),
-        ("fanout.adjunct.x", "from fanout.adjunct.purge import tag"),
-        ("fanout.adjunct.purge.x", "from fanout.adjunct.x import y"),
-        ("fanout.adjunct.purge.x", "import fanout_cli.options"),
-        ("fanout.adjunct.purge.plan", "import trio"),
-        ("fanout.adjunct.purge.message", "import time"),
+        ("fanout.adjunct.x", "from fanout.adjunct.purge import by_key"),
+        ("fanout.adjunct.purge", "from fanout.adjunct.edge import Edge"),
+        ("fanout.adjunct.purge", "import httpx"),
+        ("fanout.adjunct.pages", "import trio"),
+        ("fanout.adjunct.edge", "import fanout_cli.options"),
         ("fanout.runtime.x", "from fanout.adjunct import replicas"),
         ("fanout.runtime.x", "import sqlalchemy"),
         ("fanout.adjunct.another", "from fanout.adjunct.replicas import Databases"),

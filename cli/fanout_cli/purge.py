@@ -26,7 +26,7 @@ def edge(config_file: str | None, **flags: Any) -> None:
     """
     config = configured(EdgeConfig, flags, config_file)
     with needing("httpx", why="edge needs httpx", extra="cdn"):
-        from fanout.adjunct.purge.edge import run_edge  # noqa: PLC0415 - needs the extra
+        from fanout.adjunct.edge import run_edge  # noqa: PLC0415 - needs the extra
     run(partial(run_edge, config), config)
 
 
@@ -70,11 +70,23 @@ def purge(  # noqa: PLR0917 - click calls it by name
     config = configured(PurgeConfig, flags, config_file)
     if expect and wait is None:
         refuse("expect: not allowed without --wait; give --wait SECONDS too")
-    from fanout.adjunct.purge.message import target_of  # noqa: PLC0415 - not needed for help
-    from fanout.adjunct.purge.publisher import run_purge  # noqa: PLC0415 - likewise
+    from fanout.adjunct.purge import REPORTS, Kind, Target, by_url, send_purge  # noqa: PLC0415 - not needed for help
+    from fanout.terminal.call import open_call  # noqa: PLC0415 - likewise
 
     async def ask() -> int:
-        answers = await run_purge(config, target_of(kind, names), wait or 0.0, expect)
+        target = by_url(*names) if kind == "url" else Target(Kind(kind), names)
+        async with open_call(config) as call:
+            if wait:
+                await call.client.subscribe(REPORTS + config.pool)
+                call.reached()  # from now on it is the edges that have their time
+            answers = await send_purge(
+                call.client,
+                target,
+                origin=config.id,
+                pool=config.pool,
+                wait_seconds=wait or 0.0,
+                expected=expect,
+            )
         values = purge_values(answers)
         if as_json:
             say(json.dumps(values, indent=2))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from fanout.terminal.table import Column, as_table
 
 if TYPE_CHECKING:  # the runtime is loaded only when it is needed
-    from fanout.adjunct.purge.publisher import Answers
+    from fanout.adjunct.purge import Answers
 
 _EDGES = (Column("EDGE"), Column("OUTCOME"), Column("WHY"))
 
@@ -21,8 +21,8 @@ def purge_values(answers: "Answers") -> dict[str, Any]:
     """Return what became of a purge, as values of JSON."""
     return {
         "id": answers.purge.id,
-        "kind": answers.purge.target.kind.value,
-        "names": answers.purge.target.names,
+        "kind": answers.purge.kind.value,
+        "names": answers.purge.names,
         "whole": answers.whole,
         "edges": {
             edge: {"outcome": "silent", "code": "", "message": ""}

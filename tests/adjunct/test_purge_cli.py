@@ -4,16 +4,20 @@ import json
 import re
 import socket
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner, Result
 
-from fanout.adjunct.purge import Answers, Outcome, Report, by_key
-from fanout.adjunct.purge.message import Purge
+from fanout.adjunct.purge import Answers, Kind, Outcome, Purge, Report, Target, by_key, by_url
+from fanout.client import Client
 from fanout.config import EdgeConfig, PurgeConfig, options
 from fanout_cli.options import gather, variable
 from fanout_cli.sidecar import main
+from tests.adjunct.sidecar import FakeClient
 
 VARNISH = ("--cache", "varnish", "--cache-url", "http://127.0.0.1:1")
 API = ("--cache", "http", "--all-request", "POST https://api.example/all")
@@ -142,7 +146,7 @@ def test_the_edge_says_which_extra_it_needs(monkeypatch: pytest.MonkeyPatch) -> 
     """And needs it only to run: purging does without."""
     monkeypatch.setitem(sys.modules, "httpx", None)
     for module in ("edge", "caches"):
-        monkeypatch.delitem(sys.modules, f"fanout.adjunct.purge.{module}", raising=False)
+        monkeypatch.delitem(sys.modules, f"fanout.adjunct.{module}", raising=False)
     result = invoke("edge", *VARNISH)
 
     assert result.exit_code == 2
@@ -164,22 +168,28 @@ def test_the_example_of_the_help_is_one(command: str) -> None:
 
 def test_what_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A table for people, values for programs; the exit code is for both."""
-    purge = Purge(id="1", kind=by_key("a").kind, names=by_key("a").names, time=0.0, origin="o")
-    edges = {
+    purge = Purge(id="1", kind=Kind.KEY, names=("a",), origin="o")
+    edges: dict[str, Report | None] = {
         "b": Report(
             id="1", edge="b", outcome=Outcome.FAILED, code="cache_refused", message="status 405"
         ),
         "a": Report(id="1", edge="a", outcome=Outcome.APPLIED),
         "c": None,
     }
-    calls: list[tuple[object, ...]] = []
+    fake = FakeClient()
+    calls: list[object] = []
 
-    async def fake(config: PurgeConfig, *arguments: object) -> Answers:
-        calls.append((config.pool, *arguments))
+    @asynccontextmanager
+    async def open_call(_config: PurgeConfig) -> AsyncIterator[SimpleNamespace]:
+        yield SimpleNamespace(client=fake.client, reached=lambda: calls.append(fake.subscribed))
+
+    async def send(client: Client, target: Target, **options: object) -> Answers:
+        calls.append((client, target, options))
         return Answers(purge, edges)
 
-    monkeypatch.setattr("fanout.adjunct.purge.publisher.run_purge", fake)
-    text = invoke("purge", "key", "a", "--wait", "3", "--expect", "c", "--pool", "p")
+    monkeypatch.setattr("fanout.terminal.call.open_call", open_call)
+    monkeypatch.setattr("fanout.adjunct.purge.send_purge", send)
+    text = invoke("purge", "key", "a", "--wait", "3", "--expect", "c", "--pool", "p", "--id", "i")
     assert text.exit_code == 1
     assert text.stdout.splitlines() == [
         "EDGE  OUTCOME  WHY",
@@ -189,7 +199,8 @@ def test_what_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
         "",
         "purge 1: applied by 1 of 3 edges",
     ]
-    assert calls == [("p", by_key("a"), 3.0, ("c",))]
+    options = {"origin": "i", "pool": "p", "wait_seconds": 3.0, "expected": ("c",)}
+    assert calls == [["purge-report:p"], (fake.client, by_key("a"), options)]
 
     values = invoke("purge", "key", "a", "--wait", "3", "--json")
     assert values.exit_code == 1
@@ -209,3 +220,6 @@ def test_what_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert invoke("purge", "key", "a", "--wait", "3").exit_code == 0
     published = invoke("purge", "key", "a")
     assert (published.exit_code, published.stdout) == (0, "purge 1 is published\n")
+    options = {"origin": "i", "pool": "default", "wait_seconds": 0.0, "expected": ()}
+    assert invoke("purge", "url", "HTTP://H", "--id", "i").exit_code == 0
+    assert calls[-1] == (fake.client, by_url("http://h/"), options)

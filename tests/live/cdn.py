@@ -19,8 +19,7 @@ import trio
 from hypercorn.config import Config
 from hypercorn.trio import serve
 
-from fanout.adjunct.purge import CacheHeaders, CachePolicy, tag
-from fanout.adjunct.purge.headers import App, Receive, Scope, Send
+from fanout.adjunct.pages import App, CacheHeaders, CachePolicy, Receive, Scope, Send, tag
 from tests.live.conftest import START_SECONDS, Fleet, Process, command
 
 VCL = Path(__file__).parents[2] / "docs" / "examples" / "varnish.vcl"

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import attrs
 import pytest
@@ -141,10 +140,6 @@ async def test_under_load_nothing_stale_is_served_once_the_report_is_there(
         assert len(seen) > len(site.origin.asked)
 
 
-def _about(event: str, purge_id: str) -> dict[str, Any]:
-    return {"id": purge_id} if event == "purge_done" else {"ids": [purge_id]}
-
-
 def _urls(*paths: str) -> list[str]:
     return [f"http://{HOST}{path}" for path in paths]
 
@@ -156,9 +151,9 @@ async def test_an_answer_on_its_way_from_the_origin_does_not_outlive_the_purge(
     async with open_site(fleet, tmp_path) as site:
         cache, edge = site.caches[0], site.edges[0]
         for event, *what in (
-            ("purge_applied_once", "key", "slow"),
-            ("purge_applied_once", "url", *_urls("/slow")),
-            ("purge_applied_once", "all"),
+            ("cache_purged", "key", "slow"),
+            ("cache_purged", "url", *_urls("/slow")),
+            ("cache_purged", "all"),
             ("purge_done", "key", "slow"),
         ):
             site.origin.release = trio.Event()
@@ -169,7 +164,7 @@ async def test_an_answer_on_its_way_from_the_origin_does_not_outlive_the_purge(
                 await site.origin.wait_asked()
                 site.origin.version += 1
                 _, answer = await purge(site.sidecars[0], *what)
-                await wait_log(edge, event, **_about(event, answer["id"]))
+                await wait_log(edge, event, id=answer["id"])
                 site.origin.release.set()
             await wait_log(edge, "purge_done", id=answer["id"])
             assert await cache.get("/slow") == f"version {before + 1}"

@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 import pytest
 
-from fanout.adjunct.purge.headers import Receive, Scope, Send
+from fanout.adjunct.pages import Receive, Scope, Send
 from fanout.core.access import digest
 from tests.live.cdn import outcomes, purge, serving, start_edge, wait_log
 from tests.live.conftest import START_SECONDS, Fleet
@@ -62,7 +62,8 @@ def _user(name: str, *, publish: str, subscribe: str) -> str:
 async def test_each_kind_of_purge_is_what_the_server_expects(fleet: Fleet, tmp_path: Path) -> None:
     """Paths come as visitors send them; a full or failing API is asked again, its token kept.
 
-    The sidecar speaks TLS, and edges and editors have no more rights than they need.
+    The sidecar speaks TLS and asks for certificates; edges and editors have no more rights than they
+    need.
     """
     authority = Authority(tmp_path, "ca")
     users = tmp_path / "users.toml"
@@ -73,16 +74,23 @@ async def test_each_kind_of_purge_is_what_the_server_expects(fleet: Fleet, tmp_p
     fleet.add_discovery()
     fleet.node("node")
     sidecar = fleet.sidecar(
-        "one", "--tls-cert", str(authority.issue("door")), "--users", str(users)
-    )
+        "one", "--tls-cert", str(authority.issue("door")), "--tls-client-ca", str(authority.ca),
+        "--users", str(users),
+    )  # fmt: skip
     api = Api()
-    ca = {"FANOUT_TLS_CA": str(authority.ca)}
-    edge_env, editor_env = ({**ca, "FANOUT_TOKEN": _token(name)} for name in ("edge", "editor"))
+    tls = {
+        "FANOUT_TLS_CA": str(authority.ca),
+        "FANOUT_TLS_CLIENT_CERT": str(authority.issue("client")),
+    }
+    edge_env, editor_env = ({**tls, "FANOUT_TOKEN": _token(name)} for name in ("edge", "editor"))
     async with serving(api.app) as port:
         url = f"http://127.0.0.1:{port}"
         at_once = "--settle-seconds=0"
         edges = [
-            start_edge(fleet, "nginx", sidecar, "--cache=nginx", "--cache-url", url, at_once, env=edge_env),
+            start_edge(
+                fleet, "nginx", sidecar, "--cache=nginx", "--cache-url", url, at_once,
+                env={**edge_env, "http_proxy": "http://127.0.0.1:1"},  # not for a cache beside us
+            ),
             start_edge(
                 fleet, "api", sidecar, "--cache=http", at_once,
                 "--url-request", f'POST {url}/url {{"files":["{{url}}"]}}',

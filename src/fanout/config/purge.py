@@ -21,8 +21,10 @@ from fanout.config.shared import (
     log_level_option,
     sidecar_ca_option,
     sidecar_option,
+    tls_client_key_option,
     token_option,
 )
+from fanout.config.terminal import BridgeConfig, client_cert_option
 from fanout.errors import ConfigError, SettingError
 
 
@@ -127,6 +129,8 @@ class EdgeConfig(Configuration):
     )  # fmt: skip
     token: str = token_option()
     tls_ca: str = sidecar_ca_option()
+    tls_client_cert: str = client_cert_option()
+    tls_client_key: str = tls_client_key_option()
     log_level: str = log_level_option()
     log_format: str = log_format_option()
 
@@ -151,7 +155,7 @@ class EdgeConfig(Configuration):
 
 
 @attrs.frozen(kw_only=True)
-class PurgeConfig(Configuration):
+class PurgeConfig(BridgeConfig):
     """Settings of the command that purges."""
 
     id: str = option(
@@ -160,14 +164,7 @@ class PurgeConfig(Configuration):
         "NAME",
         "Name of who purges, for the edges' logs. Default: host name and process id.",
     )
-    sidecar: str = sidecar_option()
     pool: str = pool_option()
-    timeout_seconds: float = option(
-        5.0, read_seconds, "SECONDS",
-        "How long the sidecar may take to answer. Raising it delays the error when there is none.",
-    )  # fmt: skip
-    token: str = token_option()
-    tls_ca: str = sidecar_ca_option()
 
     def __attrs_post_init__(self) -> None:
         require_id(self.id)

@@ -22,7 +22,8 @@ def _timeout_option() -> Any:
     )  # fmt: skip
 
 
-def _client_cert_option() -> Any:
+def client_cert_option() -> Any:
+    """What a client of a sidecar shows."""
     return file_option("PEM file of a certificate to show, where the sidecar asks for one.")
 
 
@@ -34,7 +35,7 @@ class BridgeConfig(Configuration):
     timeout_seconds: float = _timeout_option()
     token: str = token_option()
     tls_ca: str = sidecar_ca_option()
-    tls_client_cert: str = _client_cert_option()
+    tls_client_cert: str = client_cert_option()
     tls_client_key: str = tls_client_key_option()
 
 
@@ -49,5 +50,5 @@ class TopConfig(Configuration):
     tls_ca: str = file_option(
         "PEM file of those who sign the certificate of the sidecar (https://)."
     )
-    tls_client_cert: str = _client_cert_option()
+    tls_client_cert: str = client_cert_option()
     tls_client_key: str = tls_client_key_option()

@@ -2,18 +2,14 @@
 
 import base64
 import json
-import math
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 
-import attrs
 import trio
 
-from fanout.client import Client, Event, Gap, Message, open_client
-from fanout.config import BridgeConfig, TlsFiles
-from fanout.errors import RequestFailed, leaves
-from fanout.runtime.certificates import Contexts
+from fanout.client import Event, Gap, Message
+from fanout.config import BridgeConfig
 from fanout.runtime.text import escape
+from fanout.terminal.call import open_call
 from fanout.terminal.output import palette, tell, wait_closed, write
 from fanout.terminal.table import DIM, Palette
 
@@ -36,7 +32,7 @@ async def publish(config: BridgeConfig, channel: str, data: bytes, *, as_json: b
         RequestFailed: it was not published, or nobody knows. Code `no_sidecar`: no connection.
 
     """
-    async with _open(config) as call:
+    async with open_call(config) as call:
         receivers = await call.client.publish(channel, data)
         write(f"{json.dumps({'receivers': receivers}) if as_json else receivers}\n")
     return 0
@@ -62,7 +58,7 @@ async def subscribe(
 
     """
     colours = palette()
-    async with _open(config) as call:
+    async with open_call(config) as call:
         client = call.client
         unheard = {*await client.subscribe(*channels), *await client.psubscribe(*patterns)}
         call.reached()
@@ -116,64 +112,3 @@ def _field(name: str, value: bytes) -> dict[str, str]:
         return {name: value.decode()}
     except UnicodeDecodeError:
         return {f"{name}_base64": base64.b64encode(value).decode()}
-
-
-@attrs.define(eq=False)
-class _Call:
-    """A client of a sidecar that has to be there in time."""
-
-    config: BridgeConfig
-    client: Client = attrs.field(init=False)
-    deadline: trio.CancelScope = attrs.field(init=False)
-    _reached: bool = attrs.field(default=False, init=False)
-    _trouble: str = attrs.field(default="", init=False)  # what was told last
-
-    def reached(self) -> None:
-        """Note that the sidecar has answered: from now on a lost connection is only told."""
-        self._reached = True
-        self.deadline.deadline = math.inf
-
-    def told(self, why: str) -> None:
-        """Take why there is no connection. At first that is an error: somebody can mend it."""
-        if not self._reached:
-            raise self.failure(why)
-        if why != self._trouble:
-            tell(f"no connection to {self.config.sidecar}, trying again: {escape(why)}")
-        self._trouble = why
-
-    def failure(self, why: str) -> RequestFailed:
-        """Return the error that the sidecar cannot be spoken to."""
-        url = self.config.sidecar
-        trust = ", or say by --tls-ca whom to trust" if url.startswith("wss:") else ""
-        way_out = f"start one there, or name another by --sidecar{trust}"
-        return RequestFailed("no_sidecar", f"{url} does not answer: {escape(why)}; {way_out}")
-
-
-@asynccontextmanager
-async def _open(config: BridgeConfig) -> AsyncIterator[_Call]:
-    """Call a sidecar. Raises ConfigError, and RequestFailed with the way out."""
-    call = _Call(config)
-    contexts = Contexts(TlsFiles.of(config))
-    context = contexts.client if config.sidecar.startswith("wss:") else None
-    try:
-        async with open_client(
-            config.sidecar, token=config.token, ssl_context=context, told=call.told
-        ) as call.client:
-            with trio.move_on_after(config.timeout_seconds) as call.deadline:
-                yield call
-            if call.deadline.cancelled_caught:
-                raise call.failure(f"silent for {config.timeout_seconds:g} seconds")
-    except* RequestFailed as group:
-        failure = leaves(group)[0]
-        assert isinstance(failure, RequestFailed)  # noqa: S101 - the group holds nothing else
-        raise _explained(config, failure) from None
-
-
-def _explained(config: BridgeConfig, failure: RequestFailed) -> RequestFailed:
-    """Return a failure; one that asks for a login says how to give one."""
-    if failure.code != "unauthenticated":
-        return failure
-    why = "the token is nobody's" if config.token else "the sidecar has users"
-    return RequestFailed(
-        failure.code, f"{why}; give a user's secret in FANOUT_TOKEN, or in a file by --config"
-    )

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import attrs
 
-from fanout.adjunct.purge.message import checked_key
+from fanout.adjunct.purge import by_key
 from fanout.errors import ConfigError
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -35,7 +35,7 @@ _KEYS = "fanout.purge.keys"
 
 @attrs.frozen(kw_only=True)
 class CachePolicy:
-    """How long a page may be kept, in seconds."""
+    """How long a page may be kept, in seconds. Raises ConfigError: not whole seconds from 0."""
 
     shared_seconds: int = 60
     """By caches that can be purged. Raising it spares the origin and lengthens how long an edge
@@ -53,14 +53,6 @@ class CachePolicy:
             if type(value) is not int or value < 0:
                 raise ConfigError(f"{name}: {value!r} is not allowed; give whole seconds from 0")
 
-    @property
-    def header(self) -> bytes:
-        """The value of Cache-Control."""
-        return (
-            f"public, max-age={self.browser_seconds}, s-maxage={self.shared_seconds}, "
-            f"stale-while-revalidate={self.stale_while_revalidate_seconds}"
-        ).encode()
-
 
 def tag(scope: Scope, *keys: str) -> None:
     """Say what a page shows, so that a purge of any of these keys removes it.
@@ -72,11 +64,10 @@ def tag(scope: Scope, *keys: str) -> None:
     """
     if _KEYS not in scope:
         raise LookupError("tag works only inside CacheHeaders; wrap the application in it")
-    known: dict[str, None] = scope[_KEYS]
-    grown = known | dict.fromkeys(map(checked_key, keys))
+    grown = scope[_KEYS] | dict.fromkeys(by_key(key).names[0] for key in keys)
     if (size := len(" ".join(grown))) > HEADER_BYTES_MAX:
         raise ConfigError(f"key: {size} bytes of keys; a page may have {HEADER_BYTES_MAX}")
-    known.update(grown)
+    scope[_KEYS].update(grown)
 
 
 class CacheHeaders:
@@ -84,33 +75,32 @@ class CacheHeaders:
 
     def __init__(self, app: App, policy: CachePolicy | None = None) -> None:
         self._app = app
-        self._policy = policy or CachePolicy()
+        times = policy or CachePolicy()
+        self._public = (
+            f"public, max-age={times.browser_seconds}, s-maxage={times.shared_seconds}, "
+            f"stale-while-revalidate={times.stale_while_revalidate_seconds}"
+        ).encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, as ASGI asks for."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        keys: dict[str, None] = {}
+        keys: dict[str, None] = {}  # in the order they came
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": self._headers(scope, keys, message)}
+                headers = list(message.get("headers", ()))
+                names = {bytes(name).lower() for name, _ in headers}
+                if keys:
+                    headers.append((b"surrogate-key", " ".join(keys).encode()))
+                shared = scope["method"] in ("GET", "HEAD") and message["status"] in STATUSES
+                if shared and b"cache-control" not in names:
+                    asked = {name.lower() for name, _ in scope["headers"]}
+                    private = b"set-cookie" in names or b"authorization" in asked
+                    value = b"private, no-store" if private else self._public
+                    headers.append((b"cache-control", value))
+                message = {**message, "headers": headers}
             await send(message)
 
         await self._app({**scope, _KEYS: keys}, receive, send_with_headers)
-
-    def _headers(
-        self, scope: Scope, keys: dict[str, None], message: Message
-    ) -> list[tuple[bytes, bytes]]:
-        headers = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
-        names = {name.lower() for name, _ in headers}
-        if keys:
-            headers.append((b"surrogate-key", " ".join(keys).encode()))
-        shareable = scope["method"] in ("GET", "HEAD") and message["status"] in STATUSES
-        if b"cache-control" not in names and shareable:
-            asked = {name.lower() for name, _ in scope["headers"]}
-            private = b"set-cookie" in names or b"authorization" in asked
-            value = b"private, no-store" if private else self._policy.header
-            headers.append((b"cache-control", value))
-        return headers

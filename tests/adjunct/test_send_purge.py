@@ -6,8 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from fanout.adjunct.purge import Outcome, Report, by_key, send_purge
-from fanout.adjunct.purge.message import decode_purge
+from fanout.adjunct.purge import Outcome, Purge, Report, by_key, decode, send_purge
 from fanout.client import Gap, Message
 from fanout.errors import RequestFailed
 from fanout.wire.records import encode_record
@@ -30,7 +29,7 @@ def answered_by(fake: FakeClient, edges: Edges) -> None:
         nonlocal count
         count += 1
         assert channel == "purge:pool"
-        await edges(decode_purge(data).id, count)
+        await edges(decode(Purge, data).id, count)
         return 1
 
     fake.on_publish = publish
@@ -43,26 +42,9 @@ async def test_without_waiting_it_is_published_once() -> None:
 
     ((_, channel, data),) = fake.published
     assert channel == "purge:pool"
-    assert decode_purge(data) == answers.purge
-    assert (answers.purge.origin, answers.purge.target) == ("me", by_key("a"))
+    assert decode(Purge, data) == answers.purge
+    assert (answers.purge.origin, answers.purge.names) == ("me", ("a",))
     assert fake.subscribed == []
-
-
-@pytest.mark.parametrize("code", ["outcome_unknown", "no_node", "publish_failed"])
-async def test_a_publish_that_got_lost_is_repeated_with_the_same_id(code: str) -> None:
-    """Edges take it once."""
-    fake = FakeClient()
-    codes = [code]
-
-    async def publish(_channel: str, _data: bytes) -> int:
-        if codes:
-            raise RequestFailed(codes.pop(), "lost")
-        return 1
-
-    fake.on_publish = publish
-    await send_purge(fake.client, by_key("a"), origin="me", pool="pool")
-    first, second = fake.published
-    assert first[2] == second[2]
 
 
 @pytest.mark.parametrize("wait_seconds", [0.0, 5.0])
@@ -75,9 +57,7 @@ async def test_a_refusal_is_told(wait_seconds: float, autojump_clock: MockClock)
 
     fake.on_publish = publish
     with pytest.raises(RequestFailed, match="forbidden"):
-        await send_purge(
-            fake.client, by_key("a"), origin="me", pool="pool", wait_seconds=wait_seconds
-        )
+        await send_purge(fake.client, by_key("a"), origin="me", wait_seconds=wait_seconds)
     assert len(fake.published) == 1
 
 
@@ -90,7 +70,7 @@ async def test_nobody_there_is_an_error() -> None:
 
     fake.on_publish = publish
     with pytest.raises(RequestFailed) as caught:
-        await send_purge(fake.client, by_key("a"), origin="me", pool="pool")
+        await send_purge(fake.client, by_key("a"), origin="me")
     assert caught.value.code == "no_edge"
 
 
@@ -146,40 +126,60 @@ async def test_silence_ends_with_the_time(expected: list[str], autojump_clock: M
     """Whoever is expected and silent is listed; nobody at all is not whole."""
     fake = FakeClient()
     answers = await send_purge(
-        fake.client, by_key("a"), origin="me", pool="pool", wait_seconds=7.5, expected=expected
+        fake.client, by_key("a"), origin="me", wait_seconds=7.5, expected=expected
     )
     assert trio.current_time() == 7.5
-    assert dict(answers.edges) == dict.fromkeys(expected)
+    assert answers.edges == dict.fromkeys(expected)
     assert not answers.whole
 
 
 async def test_a_lost_publish_is_no_round(autojump_clock: MockClock) -> None:
     """Two that arrived are needed before nobody else is expected."""
     fake = FakeClient()
+    codes = {1: "no_node", 3: "outcome_unknown", 4: "publish_failed"}
 
     async def edges(purge: str, count: int) -> None:
-        if count in (1, 3):
-            raise RequestFailed("no_node", "none")
+        if count in codes:
+            raise RequestFailed(codes[count], "none")
         fake.put.send_nowait(report(purge, "a", Outcome.APPLIED))
 
     answered_by(fake, edges)
     answers = await send_purge(fake.client, by_key("a"), origin="me", pool="pool", wait_seconds=60)
     assert answers.whole
-    assert len(fake.published) == 4
+    assert len(fake.published) == 5
 
 
-@pytest.mark.parametrize(("seconds", "code"), [(0.0, "no_node"), (60.0, "no_sidecar")])
+async def test_no_more_edges_are_kept_than_may_be(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """Whoever may report may invent names."""
+    monkeypatch.setattr("fanout.adjunct.purge.EDGES_MAX", 3)
+    fake = FakeClient()
+
+    async def edges(purge: str, _count: int) -> None:
+        for number in range(9):
+            fake.put.send_nowait(report(purge, f"e{number}", Outcome.APPLIED))
+
+    answered_by(fake, edges)
+    answers = await send_purge(fake.client, by_key("a"), origin="me", pool="pool", wait_seconds=9)
+    assert sorted(answers.edges) == ["e0", "e1", "e2"]
+
+
+@pytest.mark.parametrize(("silent", "code"), [(False, "no_node"), (True, "no_sidecar")])
 async def test_a_purge_that_was_not_published_in_time_is_an_error(
-    seconds: float, code: str, autojump_clock: MockClock
+    silent: bool,  # noqa: FBT001
+    code: str,
+    autojump_clock: MockClock,
 ) -> None:
     """Not a silence of the edges: with the last failure, if there was one."""
     fake = FakeClient()
 
     async def publish(_channel: str, _data: bytes) -> int:
-        await trio.sleep(seconds)
+        if silent:
+            await trio.sleep_forever()
         raise RequestFailed("no_node", "none")
 
     fake.on_publish = publish
     with pytest.raises(RequestFailed) as caught:
-        await send_purge(fake.client, by_key("a"), origin="me", pool="pool", wait_seconds=5)
+        await send_purge(fake.client, by_key("a"), origin="me", wait_seconds=5)
     assert caught.value.code == code

@@ -4,8 +4,17 @@ from typing import Any
 
 import pytest
 
-from fanout.adjunct.purge import CacheHeaders, CachePolicy, tag
-from fanout.adjunct.purge.headers import HEADER_BYTES_MAX, App, Message, Receive, Scope, Send
+from fanout.adjunct.pages import (
+    HEADER_BYTES_MAX,
+    App,
+    CacheHeaders,
+    CachePolicy,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    tag,
+)
 from fanout.errors import ConfigError
 
 DEFAULT = b"public, max-age=0, s-maxage=60, stale-while-revalidate=30"
