@@ -53,8 +53,12 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {"attrs", "trio"},
     ),
     "fanout.adjunct.gateway": (
+        BENEATH_ADJUNCTS,
+        {"attrs", "itsdangerous", "starlette", "structlog", "trio"},
+    ),
+    "fanout.adjunct.dns": (
         BENEATH_ADJUNCTS | {"fanout.adjunct.gateway"},
-        {"attrs", "dns", "starlette", "structlog", "trio"},
+        {"dns", "structlog", "trio"},
     ),
     "fanout.adjunct.purge": (
         BENEATH_ADJUNCTS
@@ -71,8 +75,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {
             *("fanout", "fanout.errors", "fanout.config", "fanout.runtime", "fanout.terminal"),
             "fanout_cli",
-            *("fanout.adjunct.gateway", "fanout.adjunct.purge", "fanout.adjunct.purge.message"),
-            "fanout.adjunct.replicas",
+            *("fanout.adjunct.dns", "fanout.adjunct.gateway"),
+            *("fanout.adjunct.purge", "fanout.adjunct.purge.message", "fanout.adjunct.replicas"),
         },
         {"attrs", "click", "trio"},
     ),
@@ -174,10 +178,12 @@ def test_imports_point_one_way(name: str) -> None:
         ("fanout.runtime.x", "from fanout.testing import fakes"),
         ("fanout.runtime.x", "import fanout_cli.options"),
         ("fanout.runtime.x", "from fanout.adjunct.gateway import Pools"),
-        ("fanout.client.x", "import fanout.adjunct.gateway.pools"),
-        ("fanout.adjunct.gateway.x", "import fanout.adjunct"),
-        ("fanout.adjunct.gateway.x", "import fanout_cli.options"),
-        ("fanout.adjunct.gateway.x", "from fanout.testing import network"),
+        ("fanout.client.x", "import fanout.adjunct.gateway"),
+        ("fanout.adjunct.gateway", "import fanout.adjunct"),
+        ("fanout.adjunct.gateway", "import fanout.adjunct.dns"),
+        ("fanout.adjunct.gateway", "import fanout_cli.options"),
+        ("fanout.adjunct.gateway", "from fanout.testing import network"),
+        ("fanout.adjunct.gateway", "import dns.update"),
         ("fanout.adjunct.x", "import fanout.adjunct.gateway"),
         ("fanout.core.x", "from fanout.adjunct.purge.message import Purge"),
         ("fanout.runtime.x", "from fanout.adjunct import purge"),

@@ -1,0 +1,150 @@
+"""Keeps the addresses of a name in DNS equal to the active instances of a pool.
+
+An update (RFC 2136) says what shall be, whatever was before. So it is sent at every change and now
+and then, by several updaters too; where it is so already the server changes nothing.
+
+- An address is added when its instance is active, and removed when that drains or leaves.
+- The last addresses stay: a name that leads to nobody helps nobody, and resolvers remember it.
+- While discovery cannot be read nothing is sent. After the start, and after such an outage, an
+  address that nobody claims stays for `grace_seconds`: its instance may not have been heard of.
+"""
+
+from collections.abc import Callable
+from random import Random
+
+import dns.asyncquery
+import structlog
+import trio
+from dns.exception import DNSException, Timeout
+from dns.rcode import Rcode, to_text
+from dns.tsig import Key
+from dns.update import UpdateMessage
+
+from fanout.adjunct.gateway import INSTANCES
+from fanout.config import DnsConfig, TlsFiles
+from fanout.core.backoff import Backoff, jittered
+from fanout.errors import ConfigError, FanoutError, root_of
+from fanout.runtime.certificates import Contexts
+from fanout.runtime.console import print_line
+from fanout.runtime.signals import until_stopped
+from fanout.runtime.watch import Watch, open_watch
+from fanout.runtime.world import real_world
+from fanout.values import NodeState
+
+log = structlog.get_logger()
+
+TIMEOUT_SECONDS = 5.0  # for an answer of the name server
+PAUSE_SECONDS = 0.1  # changes that come this close together cause one update
+RETRY_FIRST_SECONDS = 1.0  # after the first failure; later ones wait up to the check interval
+
+
+class DnsUnreachable(FanoutError):  # noqa: N818 - a fact of the network
+    """The name server does not answer, or cannot answer now."""
+
+
+def wanted(config: DnsConfig, watch: Watch) -> tuple[UpdateMessage, set[str]]:
+    """Return the update that makes the name as it shall be, and the active addresses."""
+    present = [each for each in watch.members(INSTANCES).values() if each.pool == config.pool]
+    active = {ip for each in present if each.state is NodeState.ACTIVE for ip in each.ips}
+    name = f"{config.fqdn}."
+    update = UpdateMessage(f"{config.zone}.")
+    update.absent(name, "CNAME")  # an address beside an alias would be ignored without a word
+    if active and watch.readable_seconds >= config.grace_seconds:
+        update.delete(name, "A")
+        update.delete(name, "AAAA")
+    elif active:
+        absent = [each for each in watch.absent(INSTANCES) if each.pool == config.pool]
+        others = (each for each in (*absent, *present) if each.state is not NodeState.ACTIVE)
+        for ip in {ip for each in others for ip in each.ips} - active:
+            update.delete(name, _kind(ip), ip)
+    for ip in active:
+        update.add(name, config.ttl_seconds, _kind(ip), ip)
+    return update, active
+
+
+def _kind(ip: str) -> str:
+    return "AAAA" if ":" in ip else "A"
+
+
+async def send(config: DnsConfig, update: UpdateMessage) -> None:
+    """Have the name server make an update.
+
+    Raises ConfigError when it refuses, naming the key but no secret; DnsUnreachable when it does
+    not answer, or cannot do so now.
+    """
+    server, key = config.server, config.dns_key
+    assert server and key  # noqa: S101, PT018 - the configuration insists on both
+    update.use_tsig(Key(key.name, key.secret, key.algorithm))
+    try:
+        found = await trio.socket.getaddrinfo(server.host, server.port)
+        where = str(found[0][4][0])
+        answer = await dns.asyncquery.tcp(update, where, TIMEOUT_SECONDS, server.port)
+    except (OSError, EOFError, trio.BrokenResourceError, Timeout) as error:
+        raise DnsUnreachable(f"name server {server}: {root_of(error)}") from None
+    except DNSException as error:
+        why = str(error)
+    else:
+        code = answer.rcode()
+        if code == Rcode.NOERROR and answer.had_tsig:
+            return
+        why = f"it answers {to_text(code)}{'' if answer.had_tsig else ' without a signature'}"
+        if code == Rcode.SERVFAIL:
+            raise DnsUnreachable(f"name server {server}: {why}")
+        if code == Rcode.YXRRSET:
+            why = f"{config.fqdn} is an alias (CNAME)"
+    raise ConfigError(
+        f"name server {server}: {why}; is it the primary of {config.zone}, and may key {key.name} "
+        f"update {config.fqdn}? See FANOUT_DNS_KEY"
+    )
+
+
+async def keep(config: DnsConfig, watch: Watch, rng: Random, say: Callable[[str], None]) -> None:
+    """Keep the name until cancelled; `say` is given a line once the server has agreed.
+
+    Raises ConfigError when the server refuses before it ever agreed; later that is only logged.
+    """
+    interval = config.check_interval_seconds
+    backoff = Backoff(first_seconds=min(RETRY_FIRST_SECONDS, interval), max_seconds=interval)
+    kept: set[str] | None = None
+    failures, told = 0, ""
+    while True:
+        if watch.frozen:
+            await trio.sleep(PAUSE_SECONDS)
+            continue
+        changed = watch.changed
+        update, active = wanted(config, watch)
+        try:
+            await send(config, update)
+        except (ConfigError, DnsUnreachable) as error:
+            if isinstance(error, ConfigError) and kept is None:
+                raise
+            if str(error) != told:
+                log.warning("dns_failed", name=config.fqdn, reason=str(error))
+            failures, told = failures + 1, str(error)
+            await trio.sleep(backoff.delay_seconds(failures, rng))
+            continue
+        if told:
+            log.info("dns_recovered", name=config.fqdn)
+        if active and active != kept:
+            log.info("dns_updated", name=config.fqdn, addresses=sorted(active))
+        if kept is None:
+            say(f"ready name={config.fqdn} server={config.server} addresses={len(active)}")
+        kept, failures, told = active, 0, ""
+        seconds, left = jittered(interval, rng), config.grace_seconds - watch.readable_seconds
+        with trio.move_on_after(min(seconds, left) if left > 0 else seconds):
+            await changed.wait()
+        await trio.sleep(PAUSE_SECONDS)
+
+
+async def keep_name(config: DnsConfig) -> int:
+    """Keep a name equal to a pool until a signal ends it; return the exit code.
+
+    Raises what `keep` and `open_watch` do, perhaps in a group; ConfigError also of TLS files.
+    """
+    contexts = Contexts(TlsFiles.of(config))
+    async with (
+        until_stopped(contexts.reload),
+        open_watch(config, (INSTANCES,), world=real_world(contexts)) as (_, watch),
+    ):
+        await keep(config, watch, Random(), print_line)  # noqa: S311 - jitter
+    return 0
