@@ -34,7 +34,7 @@ from fanout.values import NodeState
 log = structlog.get_logger()
 
 TIMEOUT_SECONDS = 5.0  # for an answer of the name server
-PAUSE_SECONDS = 0.1  # changes that come this close together cause one update
+LOOK_SECONDS = 0.2  # between looks at what is known: not every heartbeat is worth one
 RETRY_FIRST_SECONDS = 1.0  # after the first failure; later ones wait up to the check interval
 
 
@@ -42,38 +42,43 @@ class DnsUnreachable(FanoutError):  # noqa: N818 - a fact of the network
     """The name server does not answer, or cannot answer now."""
 
 
-def wanted(config: DnsConfig, watch: Watch) -> tuple[UpdateMessage, set[str]]:
-    """Return the update that makes the name as it shall be, and the active addresses."""
+def wanted(config: DnsConfig, watch: Watch) -> tuple[set[str], set[str] | None]:
+    """Return the addresses that the name shall have, and those that it shall not; None: any other.
+
+    Both are empty while no instance is active, or none was heard of: the name stays as it is.
+    """
     present = [each for each in watch.members(INSTANCES).values() if each.pool == config.pool]
     active = {ip for each in present if each.state is NodeState.ACTIVE for ip in each.ips}
+    if active and watch.readable_seconds >= config.grace_seconds:
+        return active, None
+    absent = [each for each in watch.absent(INSTANCES) if each.pool == config.pool]
+    others = (each for each in (*absent, *present) if each.state is not NodeState.ACTIVE)
+    return active, {ip for each in others for ip in each.ips if active} - active
+
+
+def _update(config: DnsConfig, addresses: set[str], others: set[str] | None) -> UpdateMessage:
     name = f"{config.fqdn}."
     update = UpdateMessage(f"{config.zone}.")
     update.absent(name, "CNAME")  # an address beside an alias would be ignored without a word
-    if active and watch.readable_seconds >= config.grace_seconds:
+    if others is None:
         update.delete(name, "A")
         update.delete(name, "AAAA")
-    elif active:
-        absent = [each for each in watch.absent(INSTANCES) if each.pool == config.pool]
-        others = (each for each in (*absent, *present) if each.state is not NodeState.ACTIVE)
-        for ip in {ip for each in others for ip in each.ips} - active:
-            update.delete(name, _kind(ip), ip)
-    for ip in active:
-        update.add(name, config.ttl_seconds, _kind(ip), ip)
-    return update, active
+    for ip in others or ():
+        update.delete(name, "AAAA" if ":" in ip else "A", ip)
+    for ip in addresses:
+        update.add(name, config.ttl_seconds, "AAAA" if ":" in ip else "A", ip)
+    return update
 
 
-def _kind(ip: str) -> str:
-    return "AAAA" if ":" in ip else "A"
-
-
-async def send(config: DnsConfig, update: UpdateMessage) -> None:
-    """Have the name server make an update.
+async def send(config: DnsConfig, addresses: set[str], others: set[str] | None) -> None:
+    """Have the name server make the name as `wanted` says.
 
     Raises ConfigError when it refuses, naming the key but no secret; DnsUnreachable when it does
     not answer, or cannot do so now.
     """
     server, key = config.server, config.dns_key
     assert server and key  # noqa: S101, PT018 - the configuration insists on both
+    update = _update(config, addresses, others)
     update.use_tsig(Key(key.name, key.secret, key.algorithm))
     try:
         found = await trio.socket.getaddrinfo(server.host, server.port)
@@ -105,16 +110,15 @@ async def keep(config: DnsConfig, watch: Watch, rng: Random, say: Callable[[str]
     """
     interval = config.check_interval_seconds
     backoff = Backoff(first_seconds=min(RETRY_FIRST_SECONDS, interval), max_seconds=interval)
-    kept: set[str] | None = None
-    failures, told = 0, ""
+    kept: tuple[set[str], set[str] | None] | None = None
+    due, failures, told = 0.0, 0, ""
     while True:
-        if watch.frozen:
-            await trio.sleep(PAUSE_SECONDS)
+        await trio.sleep(LOOK_SECONDS)
+        shall = wanted(config, watch)
+        if watch.frozen or (shall == kept and trio.current_time() < due):
             continue
-        changed = watch.changed
-        update, active = wanted(config, watch)
         try:
-            await send(config, update)
+            await send(config, *shall)
         except (ConfigError, DnsUnreachable) as error:
             if isinstance(error, ConfigError) and kept is None:
                 raise
@@ -123,24 +127,19 @@ async def keep(config: DnsConfig, watch: Watch, rng: Random, say: Callable[[str]
             failures, told = failures + 1, str(error)
             await trio.sleep(backoff.delay_seconds(failures, rng))
             continue
+        active, _ = shall
         if told:
             log.info("dns_recovered", name=config.fqdn)
-        if active and active != kept:
+        if active and (kept is None or active != kept[0]):
             log.info("dns_updated", name=config.fqdn, addresses=sorted(active))
         if kept is None:
             say(f"ready name={config.fqdn} server={config.server} addresses={len(active)}")
-        kept, failures, told = active, 0, ""
-        seconds, left = jittered(interval, rng), config.grace_seconds - watch.readable_seconds
-        with trio.move_on_after(min(seconds, left) if left > 0 else seconds):
-            await changed.wait()
-        await trio.sleep(PAUSE_SECONDS)
+        kept, failures, told = shall, 0, ""
+        due = trio.current_time() + jittered(interval, rng)
 
 
 async def keep_name(config: DnsConfig) -> int:
-    """Keep a name equal to a pool until a signal ends it; return the exit code.
-
-    Raises what `keep` and `open_watch` do, perhaps in a group; ConfigError also of TLS files.
-    """
+    """Do so as a process, until a signal ends it; return the exit code. ConfigError: also TLS."""
     contexts = Contexts(TlsFiles.of(config))
     async with (
         until_stopped(contexts.reload),
