@@ -7,6 +7,7 @@ import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from trio.testing import MockClock
 
 from fanout.adjunct.dns import keep, send, wanted
 from fanout.adjunct.gateway import INSTANCES, InstanceRecord
@@ -108,6 +109,22 @@ async def test_what_a_name_should_lead_to(
         assert after == (active if is_sure else active | (present - refused))
     else:
         assert after == present
+
+
+async def test_silence_is_no_goodbye_yet(autojump_clock: MockClock) -> None:
+    """Who expires right after an outage may come back late, and is away only after the grace."""
+    pool = Pool(53, grace_seconds=60)
+    pool.list(
+        instance("a1", ips=addresses("a1"), lease_seconds=5.0),
+        instance("a2", ips=addresses("a2"), lease_seconds=500.0),
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pool.watch.run)
+        await trio.sleep(10)
+        assert wanted(pool.config, pool.watch) == ({"192.0.2.2"}, set())
+        await trio.sleep(60)
+        assert wanted(pool.config, pool.watch) == ({"192.0.2.2"}, None)
+        nursery.cancel_scope.cancel()
 
 
 # At the name server.
@@ -225,6 +242,8 @@ async def test_after_an_outage_only_those_who_say_so_are_removed(knot: Knot) -> 
     await pool.send()
     restarted = Pool(knot.port, grace_seconds=1.0)
     restarted.say(a2="active", a3="draining", a4="active")
+    restarted.list(instance("a1", NodeState.GONE, pool="other", ips=addresses("a1")))
+    restarted.list(instance("a5", NodeState.GONE, ips=addresses("a2")))  # a2 is here
     async with trio.open_nursery() as nursery:
         nursery.start_soon(restarted.keep)
         await leads_to(knot, "192.0.2.1", "192.0.2.2", "192.0.2.4")

@@ -20,6 +20,12 @@ pytestmark = pytest.mark.live
 LIMIT_SECONDS = 20.0
 
 
+@pytest.fixture(autouse=True)
+def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have an updater try often enough to be seen."""
+    monkeypatch.setattr("fanout.adjunct.dns.LOOK_SECONDS", 0.01)
+
+
 @pytest.mark.parametrize(
     ("other", "message"),
     [
@@ -161,5 +167,18 @@ async def test_a_server_that_says_nothing_is_away(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("fanout.adjunct.dns.TIMEOUT_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        with pytest.raises(DnsUnreachable, match=f":{port}: .* timed out"):
+        with pytest.raises(DnsUnreachable, match=f":{port}: .* timed out"), trio.fail_after(5):
             await Pool(port).send()
+
+
+async def test_an_answer_that_anybody_could_have_made_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where the library is one that does not look at that."""
+
+    async def answer(update: dns.message.Message, *_: object) -> dns.message.Message:
+        return dns.message.from_wire(answered(update, is_signed=False)[2:])
+
+    monkeypatch.setattr("dns.asyncquery.tcp", answer)
+    with pytest.raises(ConfigError, match="answers NOERROR without a signature"):
+        await Pool(53).send()

@@ -88,6 +88,24 @@ async def test_returning_users_take_nothing_from_the_share_of_new_ones(fleet: Fl
     assert Counter(new) == {"a": 5, "b": 5}
 
 
+async def test_a_returning_user_stays_while_the_instance_is_active(fleet: Fleet) -> None:
+    """However often it comes back and whoever else is handed out meanwhile; then it moves once."""
+    fleet.say(*(instance(name) for name in "abc"))
+    first = fleet.pools.pick("web")
+    token = first.token
+    for _ in range(20):
+        again = fleet.pools.pick("web", token)
+        token = again.token
+        assert (again.instance, again.returning) == (first.instance, True)
+        fleet.pools.pick("web")
+
+    fleet.move(first.instance, NodeState.DRAINING)
+    moved = fleet.pools.pick("web", token)
+    assert moved.instance != first.instance
+    assert not moved.returning
+    assert fleet.pools.pick("web", moved.token).instance == moved.instance
+
+
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.sampled_from("abcd"), st.sampled_from(NodeState)),  # it is so now

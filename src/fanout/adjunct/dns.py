@@ -43,7 +43,7 @@ class DnsUnreachable(FanoutError):  # noqa: N818 - a fact of the network
 
 
 def wanted(config: DnsConfig, watch: Watch) -> tuple[set[str], set[str] | None]:
-    """Return the addresses that the name shall have, and those that it shall not; None: any other.
+    """Return the addresses that the name shall have, and those to remove before; None: all.
 
     Both are empty while no instance is active, or none was heard of: the name stays as it is.
     """
@@ -53,7 +53,7 @@ def wanted(config: DnsConfig, watch: Watch) -> tuple[set[str], set[str] | None]:
         return active, None
     absent = [each for each in watch.absent(INSTANCES) if each.pool == config.pool]
     others = (each for each in (*absent, *present) if each.state is not NodeState.ACTIVE)
-    return active, {ip for each in others for ip in each.ips if active} - active
+    return active, {ip for each in others for ip in each.ips if active}
 
 
 def _update(config: DnsConfig, addresses: set[str], others: set[str] | None) -> UpdateMessage:
