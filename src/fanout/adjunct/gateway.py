@@ -87,13 +87,13 @@ class Pick:
     returning: bool  # whether it was the token that decided
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Pools:
     """Hands out users by what discovery tells."""
 
     watch: Watch  # over `INSTANCES`; from a sidecar or `fanout.runtime.watch.open_watch`
     cluster: str
-    secret: str  # signs the tokens, the same for all that hand out; empty: every user is new
+    secret: str = attrs.field(repr=False)  # signs the tokens, alike everywhere; empty: no tokens
     rng: Random  # for who is first
     _turns: dict[str, RoundRobin] = attrs.field(factory=dict, init=False)
 
