@@ -14,7 +14,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-import fanout
+import fanout.adjunct
 from fanout.config import (
     BridgeConfig,
     NodeConfig,
@@ -542,18 +542,42 @@ def test_a_bug_keeps_its_traceback(outcome: Exception, monkeypatch: pytest.Monke
     assert result.exception is outcome
 
 
-def test_dns_without_its_library_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It comes with an extra that most do not need."""
-    for name in [name for name in sys.modules if name.startswith("fanout.adjunct.gateway.")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "dns", None)
+def lose(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a library of the gateway not be there, until the test ends."""
+    for name in ("gateway", "dns"):
+        monkeypatch.delitem(sys.modules, f"fanout.adjunct.{name}", raising=False)
+        monkeypatch.delattr(fanout.adjunct, name, raising=False)
+    monkeypatch.setitem(sys.modules, library, None)
+
+
+@pytest.mark.parametrize(
+    ("library", "arguments"),
+    [
+        ("dns", ("dns", *BASE, "--pool", "web", "--zone", "example.org", "--server", "h")),
+        ("itsdangerous", ("dns", *BASE, "--pool", "web", "--zone", "example.org", "--server", "h")),
+        ("itsdangerous", ("gateway", "status", *BASE)),
+        ("itsdangerous", (*BASE, "--gateway-serve", "yes")),
+        ("itsdangerous", (*BASE, "--gateway-pool", "web", "--gateway-address", "h:1")),
+    ],
+)
+def test_the_gateway_without_its_libraries_says_how_to_get_them(
+    library: str, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They come with an extra that most do not need."""
+    lose(library, monkeypatch)
     monkeypatch.setenv("FANOUT_DNS_KEY", "k:c2VjcmV0")
-    done = invoke(
-        sidecar_main, "dns", *BASE, "--pool", "web", "--zone", "example.org", "--server", "h"
-    )
+    done = invoke(sidecar_main, *arguments)
 
     assert (done.exit_code, done.stdout) == (2, "")
     assert "pip install 'fanout[gateway]'" in done.stderr
+
+
+def test_a_sidecar_that_hands_out_nobody_needs_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The extra is asked for by the options of the gateway only."""
+    lose("itsdangerous", monkeypatch)
+    result, _ = run_fake(monkeypatch, SERVICES[0], 0)
+
+    assert result.exit_code == 0
 
 
 def test_digest_reads_the_secret_from_standard_input() -> None:

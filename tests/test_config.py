@@ -181,6 +181,22 @@ def test_the_name_of_a_pool(name: str, fqdn: str) -> None:
         DnsConfig.from_mapping({**DNS, "name": "www.badexample.org"})
 
 
+@pytest.mark.parametrize(
+    ("address", "given", "ips"),
+    [
+        ("https://192.0.2.1:8080/x", "", ("192.0.2.1",)),
+        ("[2001:DB8::1]:80", "", ("2001:db8::1",)),
+        ("https://web.example", "", ()),
+        ("https://192.0.2.1", "192.0.2.9 2001:db8::9", ("192.0.2.9", "2001:db8::9")),
+    ],
+)
+def test_addresses_of_an_instance_in_dns(address: str, given: str, ips: tuple[str, ...]) -> None:
+    """Those that are given, or else the host that users are sent to."""
+    values = {"gateway_pool": "web", "gateway_address": address, "gateway_ip": given}
+    assert SidecarConfig.from_mapping({**SIDECAR, **values}).gateway.ips == ips
+    assert SidecarConfig.from_mapping(SIDECAR).gateway.ips == ()
+
+
 def test_a_pool_that_is_no_name_in_dns_is_refused() -> None:
     """Where it would have to be one."""
     with pytest.raises(ConfigError, match=r"a\.\.b\.example\.org"):

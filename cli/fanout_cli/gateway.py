@@ -4,6 +4,7 @@ import json
 from functools import partial
 from typing import Any
 
+import attrs
 import click
 
 from fanout.config import DnsConfig, FleetConfig
@@ -28,28 +29,42 @@ def status(config_file: str | None, pool: str | None, as_json: bool, **flags: An
     Ends with exit code 0 when there is a pool and each has an active instance, otherwise with 1.
     """
     config = configured(FleetConfig, flags, config_file)
-    from fanout.adjunct.gateway.status import read_pools  # noqa: PLC0415 - not needed for help
+    with needing("itsdangerous", why="gateway status needs itsdangerous", extra="gateway"):
+        from fanout.adjunct.gateway import INSTANCES, GatewayError  # noqa: PLC0415 - not for help
+    from fanout.runtime.watch import open_watch  # noqa: PLC0415 - likewise
 
     async def show() -> int:
-        pools = await read_pools(config, pool)
+        async with open_watch(config, (INSTANCES,)) as (_, watch):
+            found = [each for _, each in sorted(watch.members(INSTANCES).items())]
+        known = sorted({each.pool for each in found})
+        if pool is not None and pool not in known:
+            raise GatewayError(
+                "NOPOOL",
+                f"there is no pool {pool!r} in cluster {config.cluster}; "
+                f"known: {', '.join(known) or 'none'}",
+            )
+        found = [each for each in found if pool in (None, each.pool)]
         if as_json:
+            pools: dict[str, list[dict[str, Any]]] = {}
+            for each in found:
+                values = {**attrs.asdict(each), "state": each.state.value}
+                pools.setdefault(each.pool, []).append(values)
             say(json.dumps(pools, indent=2))
         else:
             rows = [
                 (
-                    name,
-                    str(each["instance"]),
-                    str(each["state"]),
-                    str(each["address"]),
-                    str(each["weight"]),
-                    ", ".join(each["ips"]) or "-",
+                    each.pool,
+                    each.instance,
+                    each.state.value,
+                    each.address,
+                    str(each.weight),
+                    ", ".join(each.ips) or "-",
                 )
-                for name, instances in pools.items()
-                for each in instances
+                for each in found
             ]
             say("\n".join(as_table(_COLUMNS, rows)))
-        served = [any(each["state"] == "active" for each in found) for found in pools.values()]
-        return 0 if served and all(served) else 1
+        served = {each.pool for each in found if each.state.value == "active"}
+        return 0 if served and served == {each.pool for each in found} else 1
 
     run(show)
 
@@ -69,6 +84,6 @@ def dns(config_file: str | None, **flags: Any) -> None:
     When the name is as it should be one line is printed: "ready name=... addresses=...".
     """
     config = configured(DnsConfig, flags, config_file)
-    with needing("dns", why="dns needs dnspython", extra="gateway"):
-        from fanout.adjunct.gateway.dns import keep_name  # noqa: PLC0415 - not needed for help
+    with needing("dns", "itsdangerous", why="dns needs dnspython", extra="gateway"):
+        from fanout.adjunct.dns import keep_name  # noqa: PLC0415 - not needed for help
     run(partial(keep_name, config), config)

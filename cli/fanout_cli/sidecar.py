@@ -10,7 +10,7 @@ import fanout
 from fanout.config import SidecarConfig
 from fanout_cli.completion import completion
 from fanout_cli.gateway import dns, gateway
-from fanout_cli.options import Service, configured, refuse, run
+from fanout_cli.options import Service, configured, needing, refuse, run
 from fanout_cli.pubsub import pub, sub
 from fanout_cli.purge import edge, purge
 from fanout_cli.replicas import replicas
@@ -49,9 +49,10 @@ def _adjuncts(config: SidecarConfig) -> "list[Adjunct]":
     """Return what the settings ask for beside fan-out."""
     adjuncts: list[Adjunct] = []
     if config.gateway.gateway_pool or config.gateway.gateway_serve == "yes":
-        from fanout.adjunct.gateway.service import Gateway  # noqa: PLC0415 - seldom needed
-
-        adjuncts.append(Gateway(config))
+        why = "gateway-pool and gateway-serve need itsdangerous"
+        with needing("itsdangerous", why=why, extra="gateway"):
+            from fanout.adjunct.gateway import Gateway  # noqa: PLC0415 - seldom needed
+        adjuncts.append(Gateway())
     return adjuncts
 
 

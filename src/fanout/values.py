@@ -126,33 +126,39 @@ class Record(Protocol):
 
 
 @attrs.frozen(slots=True, kw_only=True)
-class NodeRecord:
-    """What a node's agent tells discovery about its node. One writer; newest wins."""
+class LeasedRecord:
+    """What records have that their one writer renews, be it of a node or a sidecar."""
 
     cluster: str
-    node: NodeId
-    incarnation: int  # number of this life of the node; grows with every (re)start of its Redis
+    incarnation: int  # number of this life of the subject
     version: int  # number of the record within the incarnation; grows with every write
+    lease_seconds: float  # how long an observer may believe this record without a newer one
+    extra: Mapping[str, Any] = attrs.field(factory=dict)  # fields of a newer build, kept as read
+
+    @property
+    def stamp(self) -> tuple[int, int]:
+        """Order of the records of one subject: the larger is the newer."""
+        return (self.incarnation, self.version)
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class NodeRecord(LeasedRecord):
+    """What a node's agent tells discovery; a life of a node begins with a start of its Redis."""
+
+    node: NodeId
     owner: str  # random name of the agent process, to notice two agents with one node id
     state: NodeState
     endpoint: Endpoint
     run_id: str  # Redis' own name for this run of the server process
-    lease_seconds: float  # how long an observer may believe this record without a newer one
     fence: FenceMode = FenceMode.COOPERATIVE
     tls: bool = False  # whether the endpoint speaks TLS
     protocol_min: int = PROTOCOL_VERSION
     protocol_max: int = PROTOCOL_VERSION
-    extra: Mapping[str, Any] = attrs.field(factory=dict)  # fields of a newer build, kept as read
 
     @property
     def id(self) -> NodeId:
         """The node's name."""
         return self.node
-
-    @property
-    def stamp(self) -> tuple[int, int]:
-        """Order of the records of one node: the larger is the newer."""
-        return (self.incarnation, self.version)
 
     @property
     def gone(self) -> bool:
@@ -161,31 +167,21 @@ class NodeRecord:
 
 
 @attrs.frozen(slots=True, kw_only=True)
-class SidecarRecord:
-    """What a sidecar tells discovery about itself. One writer; newest wins."""
+class SidecarRecord(LeasedRecord):
+    """What a sidecar tells discovery about itself."""
 
-    cluster: str
     sidecar: SidecarId
-    incarnation: int
-    version: int
-    lease_seconds: float
     covered: Mapping[NodeId, int] = attrs.field(factory=dict)  # node -> incarnation subscribed on
     stopped: Mapping[NodeId, int] = attrs.field(factory=dict)  # no longer published to
     deaf: Mapping[NodeId, int] = attrs.field(factory=dict)  # cannot be heard
     gone: bool = False  # said goodbye: nobody needs to wait for it
     protocol_min: int = PROTOCOL_VERSION
     protocol_max: int = PROTOCOL_VERSION
-    extra: Mapping[str, Any] = attrs.field(factory=dict)
 
     @property
     def id(self) -> SidecarId:
         """The sidecar's name."""
         return self.sidecar
-
-    @property
-    def stamp(self) -> tuple[int, int]:
-        """Order of the records of one sidecar: the larger is the newer."""
-        return (self.incarnation, self.version)
 
 
 @attrs.frozen(slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute, Route
 
 from fanout.config import (
     DiscoveryAddress,
+    Gateway,
     Limits,
     NodeConfig,
     RedisAddress,
@@ -220,6 +221,7 @@ class MemoryFleet:
         limits: Limits | None = None,
         users: str = "",
         adjuncts: Sequence[Adjunct] = (),
+        gateway: Gateway | None = None,
         nodes_min: int = 1,
     ) -> Service:
         """Start a sidecar and wait until it is ready."""
@@ -234,6 +236,7 @@ class MemoryFleet:
             host=("h",),
             timings=TIMINGS,
             limits=limits or Limits(),
+            gateway=gateway or Gateway(),
         )
         if self.node_login is not None:
             username, password = self.node_login

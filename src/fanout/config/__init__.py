@@ -11,7 +11,6 @@ from fanout.config.gateway import (
     DnsKey,
     Gateway,
     gateway_address,
-    gateway_host,
     gateway_ips,
     gateway_weight,
 )
@@ -42,7 +41,6 @@ __all__ = [
     "TopConfig",
     "flag",
     "gateway_address",
-    "gateway_host",
     "gateway_ips",
     "gateway_weight",
     "groups",

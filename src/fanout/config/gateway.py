@@ -51,12 +51,6 @@ def gateway_address(value: Any) -> str:
     return text
 
 
-def gateway_host(address: str) -> str:
-    """Return the host of an address of an instance, without brackets."""
-    found = _ADDRESS.fullmatch(address)
-    return found["host"].strip("[]") if found else ""
-
-
 def gateway_ips(value: Any) -> tuple[str, ...]:
     """Read IP addresses; each is returned in its usual form. Raises ConfigError."""
     words = value.split() if isinstance(value, str) else value
@@ -107,10 +101,6 @@ class Gateway:
         5.0, read_seconds, "SECONDS",
         "How long a sidecar that was told to stop goes on serving while new users are sent elsewhere. Raising it past the TTL in DNS loses nobody, and delays every stop.",
     )  # fmt: skip
-    gateway_affinity_seconds: float = option(
-        86_400.0, read_seconds, "SECONDS",
-        "How long a token brings a user back to the same instance. Raising it keeps users unevenly spread longer after a change.",
-    )  # fmt: skip
     gateway_serve: str = option(
         "no", read_choice("no", "yes"), "YES|NO",
         "yes answers /gateway at the admin door also without a pool of its own.",
@@ -129,6 +119,15 @@ class Gateway:
                 f"gateway_{missing}",
                 f"gateway_{given}",
             )
+
+    @property
+    def ips(self) -> tuple[str, ...]:
+        """The addresses of the service in DNS: those given, or the host of its address."""
+        found = _ADDRESS.fullmatch(self.gateway_address)
+        try:
+            return self.gateway_ip or gateway_ips(found["host"].strip("[]") if found else "")
+        except ConfigError:  # the host is a name
+            return ()
 
 
 DNS_NAME_MAX = 253
@@ -220,7 +219,7 @@ class DnsConfig(FleetConfig):
     )  # fmt: skip
     check_interval_seconds: float = option(
         60.0, read_seconds, "SECONDS",
-        "Time between looks at the server while nothing changes, to repair what others changed. Raising it saves queries and leaves such faults longer.",
+        "Time between updates while nothing changes, to repair what others changed. Raising it saves updates and leaves such faults longer.",
         group="DNS",
     )  # fmt: skip
     grace_seconds: float = option(
