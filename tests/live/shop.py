@@ -13,9 +13,7 @@ import trio
 from sqlalchemy import String, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from fanout.adjunct.database import Database
-from fanout.adjunct.replicas import Databases, RoutedSession
-from fanout.adjunct.routing import RoutingConfig
+from fanout.adjunct.replicas import Database, Databases, RoutedSession, RoutingConfig
 from fanout.adjunct.topology import DatabaseRecord, read_topology, set_topology
 from fanout.config import DiscoveryAddress, FleetConfig
 from tests.live.conftest import Fleet

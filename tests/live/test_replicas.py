@@ -12,8 +12,7 @@ from sqlalchemy import Engine, delete, func, select, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from structlog.testing import capture_logs
 
-from fanout.adjunct.replicas import Databases, RoutedSession
-from fanout.adjunct.topology import DatabaseError
+from fanout.adjunct.replicas import DatabaseError, Databases, RoutedSession
 from fanout.config import FleetConfig
 from fanout.errors import ConfigError
 from tests.live.conftest import Fleet

@@ -10,7 +10,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from fanout.adjunct.routing import RoutingConfig
+from fanout.adjunct.replicas import RoutingConfig
 from fanout.runtime.redis_server import free_port
 
 pytestmark = pytest.mark.live

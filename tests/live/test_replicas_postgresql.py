@@ -8,8 +8,7 @@ import trio
 from sqlalchemy import Engine, func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from fanout.adjunct.database import Database
-from fanout.adjunct.replicas import Databases, RoutedSession
+from fanout.adjunct.replicas import Database, Databases, RoutedSession
 from fanout.adjunct.topology import set_topology
 from fanout.config import FleetConfig
 from tests.live.conftest import Fleet

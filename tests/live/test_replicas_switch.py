@@ -12,8 +12,7 @@ import redis
 from sqlalchemy import select, text
 from sqlalchemy.exc import OperationalError
 
-from fanout.adjunct.database import Database
-from fanout.adjunct.replicas import RoutedSession
+from fanout.adjunct.replicas import Database, RoutedSession
 from fanout.adjunct.topology import DATABASE, DatabaseError
 from tests.live.conftest import Fleet, command
 from tests.live.mariadb import servers

@@ -24,6 +24,8 @@ from fanout.config.readers import read_name
 from fanout.runtime.watch import open_watch
 from fanout.runtime.world import fleet_world
 
+__all__ = ["Database", "DatabaseError", "Databases", "RoutedSession", "RoutingConfig"]
+
 log = structlog.get_logger()
 
 LOOK_SECONDS = 0.1
