@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanout.adjunct.routing import POSITION_MAX, Position
+from fanout.adjunct.flavours import POSITION_MAX, Position
 from fanout.adjunct.topology import DatabaseError
 
 NUMBERS = st.integers(0, 2**64 - 1)

@@ -12,13 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from fanout.adjunct.routing import (
-    MEASURE_SECONDS,
-    OwnWrites,
-    Position,
-    Router,
-    RoutingConfig,
-)
+from fanout.adjunct.flavours import Position
+from fanout.adjunct.routing import MEASURE_SECONDS, OwnWrites, Router, RoutingConfig
 from fanout.adjunct.topology import DatabaseError, DatabaseRecord
 from fanout.errors import SettingError
 

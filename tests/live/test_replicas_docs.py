@@ -87,7 +87,7 @@ def test_every_setting_stands_on_the_page_with_its_default() -> None:
 def test_every_code_stands_on_the_page() -> None:
     """In the order of the alphabet."""
     section = PAGE.split("## Errors")[1].split("##")[0]
-    modules = ("topology", "routing", "database", "replicas")
+    modules = ("topology", "flavours", "routing", "database", "replicas")
     sources = [(ROOT / f"src/fanout/adjunct/{name}.py").read_text() for name in modules]
     codes = set(re.findall(r'DatabaseError\(\s*"([A-Z_]+)"', "".join(sources)))
     assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == sorted(codes)

@@ -6,15 +6,13 @@ is read-only is written to by nobody, whatever they believe, and writes wait unt
 named. Reading has engines of its own, one for each server, so that a read never becomes a write.
 """
 
-import math
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from typing import Any
 
-import attrs
 import structlog
 from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event, make_url
 from sqlalchemy.engine import ExceptionContext
@@ -22,7 +20,8 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DisconnectionError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from fanout.adjunct.routing import MEASURE_SECONDS, OwnWrites, Position, Router, RoutingConfig
+from fanout.adjunct.flavours import FLAVOURS, Position
+from fanout.adjunct.routing import MEASURE_SECONDS, OwnWrites, Router, RoutingConfig
 from fanout.adjunct.topology import DatabaseError, DatabaseRecord
 from fanout.errors import ConfigError
 from fanout.values import Endpoint
@@ -31,43 +30,6 @@ log = structlog.get_logger()
 
 LOOK_SECONDS = 0.1
 """Between two looks whether a primary takes writes by now."""
-
-
-@attrs.frozen(kw_only=True)
-class Flavour:
-    """What one kind of database is asked, and how its drivers are told to wait no longer."""
-
-    primary_position: str
-    replica_position: str
-    own_position: str  # on the connection that wrote: has what it committed last
-    is_read_only: str  # 0 or off where the server takes writes
-    only_read: str  # makes all later transactions of a connection refuse to write
-    timeouts: Callable[[float], dict[str, Any]]
-
-
-_MARIADB = Flavour(
-    primary_position="SELECT @@global.gtid_current_pos",
-    replica_position="SELECT @@global.gtid_slave_pos",
-    own_position="SELECT @@session.last_gtid",
-    is_read_only="SELECT @@global.read_only",
-    only_read="SET SESSION TRANSACTION READ ONLY",
-    timeouts=lambda seconds: dict.fromkeys(
-        ("connect_timeout", "read_timeout", "write_timeout"), math.ceil(seconds)
-    ),
-)
-_POSTGRESQL = Flavour(
-    primary_position="SELECT pg_current_wal_lsn()::text",
-    replica_position="SELECT pg_last_wal_replay_lsn()::text",
-    own_position="SELECT pg_current_wal_insert_lsn()::text",
-    is_read_only="SHOW transaction_read_only",
-    only_read="SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
-    timeouts=lambda seconds: {
-        "connect_timeout": max(2, math.ceil(seconds)),  # libpq takes less than 2 as 2
-        "tcp_user_timeout": math.ceil(seconds * 1000),
-        "options": f"-c statement_timeout={math.ceil(seconds * 1000)}",
-    },
-)
-FLAVOURS = {"mysql": _MARIADB, "mariadb": _MARIADB, "postgresql": _POSTGRESQL}
 
 
 class Database:

@@ -17,7 +17,8 @@ from sqlalchemy.sql import visitors
 from sqlalchemy.sql.expression import SelectBase
 
 from fanout.adjunct.database import Database
-from fanout.adjunct.routing import OwnWrites, Position, RoutingConfig
+from fanout.adjunct.flavours import Position
+from fanout.adjunct.routing import OwnWrites, RoutingConfig
 from fanout.adjunct.topology import DATABASE, DatabaseError
 from fanout.config import FleetConfig
 from fanout.config.readers import read_name

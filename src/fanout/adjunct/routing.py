@@ -1,4 +1,4 @@
-"""Which server of a database is asked: a pure machine, its settings, and positions.
+"""Which server of a database is asked: a pure machine, and its settings.
 
 It is told the topology and how far each server has come, and chooses. Writes go to the primary.
 Reads go round over the replicas that qualify: measured lately, not further behind than allowed, and
@@ -10,26 +10,19 @@ the primary was at noon lacks nothing older than noon. So a replica whose connec
 is broken falls behind like any other, while MariaDB's own Seconds_Behind_Master would say 0.
 """
 
-import re
 from collections import deque
-from collections.abc import Mapping
 from math import inf
 from random import Random
 
 import attrs
 
+from fanout.adjunct.flavours import Position
 from fanout.adjunct.topology import DatabaseError, DatabaseRecord
 from fanout.core.round_robin import RoundRobin
 from fanout.errors import SettingError
 
-POSITION_MAX = 1024
-"""Characters of a position: it may come back from outside, in a cookie."""
-
 MEASURE_SECONDS = 2.0
 """How long a measurement may take. It is believed until three more were due."""
-
-_GTID = re.compile(r"([0-9]{1,10})-[0-9]{1,10}-([0-9]{1,20})")
-_LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
 
 
 @attrs.frozen(kw_only=True)
@@ -56,38 +49,6 @@ class RoutingConfig:
                 raise SettingError(
                     f"{name}: {value!r} is not allowed; give seconds {allowed}", name
                 )
-
-
-@attrs.frozen
-class Position:
-    """How far somebody is in the history of a database.
-
-    MariaDB numbers transactions by domain: `0-1-42` is the 42nd of domain 0, written on server 1.
-    Within a domain numbers only grow, whichever server writes, so the server's id decides nothing.
-    PostgreSQL counts the bytes of its log: `16/B374D848` is one number in two halves.
-    """
-
-    text: str  # as the server writes it
-    reached: Mapping[str, int]  # in each domain; PostgreSQL has one, without a name
-
-    @classmethod
-    def parse(cls, text: str) -> "Position":
-        """Read either form. The empty text is a MariaDB that has not written anything yet.
-
-        Raises DatabaseError: POSITION_INVALID, it has another form, or is over `POSITION_MAX`.
-        """
-        if len(text) <= POSITION_MAX:
-            if lsn := _LSN.fullmatch(text):
-                return cls(text, {"": (int(lsn[1], 16) << 32) + int(lsn[2], 16)})
-            gtids = [_GTID.fullmatch(each) for each in re.split(", ?", text)] if text else []
-            if all(gtids):
-                return cls(text, {gtid[1]: int(gtid[2]) for gtid in gtids if gtid})
-        forms = "MariaDB writes 0-1-42, PostgreSQL 16/B374D848"
-        raise DatabaseError("POSITION_INVALID", f"{text[:64]!r} is no position: {forms}")
-
-    def covers(self, other: "Position") -> bool:
-        """Return whether whoever is here has everything that `other` has."""
-        return all(self.reached.get(domain, -1) >= n for domain, n in other.reached.items())
 
 
 @attrs.frozen
