@@ -94,6 +94,7 @@ async def test_browsers_are_sent_on(door: Door, path: str, accept: str, code: in
     assert answer.headers["cache-control"] == "no-store"
     assert (cookie["samesite"], cookie["path"], cookie["secure"]) == ("lax", "/", "")
     assert cookie["httponly"]
+    assert int(cookie["max-age"]) == 30 * 24 * 3600  # who is back next week is returning
     by_tls = (await door.get("https://gateway/gateway/web")).headers["set-cookie"]
     assert SimpleCookie(by_tls)["fanout_gateway_web"]["secure"]
 

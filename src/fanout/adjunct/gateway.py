@@ -31,6 +31,8 @@ from fanout.wire.records import NODE_BYTES_MAX, RecordKind, decode_fields, read_
 
 log = structlog.get_logger()
 
+COOKIE_SECONDS = 30 * 24 * 3600  # since the last answer; a browser forgets the token then
+
 
 @attrs.frozen(slots=True, kw_only=True)
 class InstanceRecord(LeasedRecord):
@@ -156,7 +158,9 @@ class Gateway(Adjunct):
                 answer = RedirectResponse(picked.address, 307, headers)
             if picked.token:
                 secure = request.url.scheme == "https"
-                answer.set_cookie(cookie, picked.token, secure=secure, httponly=True)
+                answer.set_cookie(
+                    cookie, picked.token, max_age=COOKIE_SECONDS, secure=secure, httponly=True
+                )
             return answer
 
         return (Route("/gateway/{pool}", pick),)
