@@ -1,6 +1,8 @@
 """What a database makes of measurements, without a server."""
 
-from collections.abc import Iterator, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -47,39 +49,53 @@ def database(options: Mapping[str, Any] | None = None) -> Database:
     return made
 
 
-def test_an_answer_to_a_question_of_before_the_switch_does_not_count() -> None:
+def test_an_answer_to_a_question_of_before_the_switch_does_not_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The replica was asked as a replica; by now it is the primary."""
+    monkeypatch.setattr(Database, "_keep_measuring", lambda *_: None)
     made = database()
     for server in ("h:1", "h:2"):
-        made.measure(server, FakeMeter("0-1-1", made))  # type: ignore[arg-type]
+        made._measure(server, FakeMeter("0-1-1", made))  # type: ignore[arg-type]
     assert made.readable() == {"h:2"}
     switched = attrs.evolve(FIRST, version=2, primary="h:2", replicas={"h:1": 1})
-    made.measure("h:2", FakeMeter("0-1-1", made, switched))  # type: ignore[arg-type]
+    made._measure("h:2", FakeMeter("0-1-1", made, switched))  # type: ignore[arg-type]
     assert made.readable() == set()  # where the new primary is nobody knows yet
-    made.measure("h:2", FakeMeter("0-1-1", made))  # type: ignore[arg-type]
+    made._measure("h:2", FakeMeter("0-1-1", made))  # type: ignore[arg-type]
     assert made.readable() == {"h:1"}
 
 
-def test_it_is_measured_as_long_as_it_is_a_server() -> None:
-    """Then whoever measures it ends."""
-    made = database()
-    assert made.measure("h:2", FakeMeter("0-1-1", made))  # type: ignore[arg-type]
-    assert made.adopt(attrs.evolve(FIRST, version=2, replicas={"h:3": 1})).keys() == {"h:3"}
-    assert not made.measure("h:2", FakeMeter("0-1-1", made))  # type: ignore[arg-type]
-
-
 def test_a_measurement_connects_as_the_service_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With its certificates, say, and bounded in time besides."""
-    made: list[dict[str, Any]] = []
+    """With its certificates, say, and bounded in time besides; and ends with the database."""
+    used: list[dict[str, Any]] = []
 
     def create(_url: Any, **options: Any) -> Any:
-        made.append(options["connect_args"])
+        used.append(options["connect_args"])
         return create_engine("sqlite://")
 
     monkeypatch.setattr(database_module, "create_engine", create)
-    database({"connect_args": {"ssl_ca": "ca.pem", "read_timeout": 60}})
-    assert {"ssl_ca": "ca.pem", "read_timeout": 60} in made
-    assert {
-        "ssl_ca": "ca.pem",
-        **dict.fromkeys(("connect_timeout", "read_timeout", "write_timeout"), 2),
-    } in made
+    own = {"ssl_ca": "ca.pem", "read_timeout": 60}
+    made = database({"connect_args": own})
+    until(made.is_measured)
+    bounds = dict.fromkeys(("connect_timeout", "read_timeout", "write_timeout"), 2)
+    assert used.count(own) == 3  # the writer and two readers
+    assert used.count({**own, **bounds}) == 2
+    assert len(measuring()) == 2
+
+    made.adopt(attrs.evolve(FIRST, version=2, replicas={}))
+    until(lambda: len(measuring()) == 1)
+    made.close()
+    until(lambda: not measuring())
+
+
+def measuring() -> list[str]:
+    """Return the threads that measure."""
+    return [each.name for each in threading.enumerate() if each.name == "fanout-measure-shop"]
+
+
+def until(condition: Callable[[], Any]) -> None:
+    """Wait until something holds that should soon."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "it does not come to hold"
+        time.sleep(0.01)

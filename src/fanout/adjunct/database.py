@@ -10,7 +10,7 @@ import random
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import closing, suppress
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -104,28 +104,54 @@ class Database:
 
     # For whoever follows discovery.
 
-    def adopt(self, topology: DatabaseRecord) -> dict[str, Engine]:
-        """Take a topology, if it is newer; return new servers, each with an engine to measure it.
+    def is_measured(self) -> bool:
+        """Return whether every server has been measured once, or discovery tells of none."""
+        with self._changed:
+            return self._router.is_measured()
+
+    def adopt(self, topology: DatabaseRecord) -> None:
+        """Take a topology, if it is newer, and have a thread measure each new server.
 
         Idle connections to servers that are no longer used are closed.
         """
         with self._changed:
             if not self._router.adopt(topology):
-                return {}
+                return
             unused = [self._readers.pop(each) for each in self._readers.keys() - topology.servers]
-            new = topology.servers - self._readers.keys()
-            self._readers |= {server: self._reader(server) for server in new}
+            new = {each: self._reader(each) for each in topology.servers - self._readers.keys()}
+            self._readers |= new
             self._changed.notify_all()
         for engine in unused:
             engine.dispose()
+        for each in new.items():
+            name = f"fanout-measure-{self.name}"
+            threading.Thread(target=self._keep_measuring, args=each, name=name, daemon=True).start()
         shown = {"version": topology.version, "primary": topology.primary}
         log.info("topology_adopted", database=self.name, **shown, replicas=dict(topology.replicas))
+
+    def close(self) -> None:
+        """Close all idle connections, and have the threads end."""
+        with self._changed:
+            self._router.known = None
+            unused = [self._writer, *self._readers.values()]
+            self._readers.clear()
+            self._changed.notify_all()
+        for engine in unused:
+            engine.dispose()
+
+    def _keep_measuring(self, server: str, reader: Engine) -> None:
+        """Ask a server how far it has come, as long as `reader` leads there; at changes at once."""
         timeouts = self._flavour.timeouts(MEASURE_SECONDS)
         arguments = {**self._options.get("connect_args", {}), **timeouts}
-        return {server: self._engine(server, connect_args=arguments) for server in new}
+        meter = self._engine(server, connect_args=arguments)
+        while self._readers.get(server) is reader:
+            self._measure(server, meter)
+            with self._changed:
+                if self._readers.get(server) is reader:
+                    self._changed.wait(self._config.measure_interval_seconds)
+        meter.dispose()
 
-    def measure(self, server: str, meter: Engine) -> bool:
-        """Ask a server how far it has come; return whether it is one any more."""
+    def _measure(self, server: str, meter: Engine) -> None:
         known, now = self._router.known, time.monotonic()
         flavour, position, reason = self._flavour, None, ""
         is_primary = known is not None and server == known.primary
@@ -138,13 +164,6 @@ class Database:
             reason = self._reason(error)
         if self._router.known is known:  # else it may have been asked for what it is no more
             self._observe(server, position, now, reason)
-        return server in self._router.servers
-
-    def close(self) -> None:
-        """Close all idle connections."""
-        self._router.known = None
-        for engine in (self._writer, *self._readers.values()):
-            engine.dispose()
 
     def _observe(self, server: str, position: Position | None, now: float, reason: str) -> None:
         with self._changed:
@@ -176,7 +195,7 @@ class Database:
                 reason = self._reason(context.original_exception)
                 self._observe(server, None, time.monotonic(), reason)  # reads go elsewhere at once
 
-        event.listen(engine, "connect", lambda new, _entry: _ask(new, self._flavour.only_read))
+        event.listen(engine, "connect", lambda new, _entry: self._flavour.only_read(new))
         event.listen(engine, "handle_error", look)
         return engine
 
@@ -191,7 +210,7 @@ class Database:
             asked = {**keywords, "host": where.host, "port": where.port}  # others share `keywords`
             connection = dialect.connect(*args, **asked)
             while server == self._router.topology.primary:
-                if self._takes_writes(connection):
+                if self._flavour.takes_writes(connection):
                     return connection
                 if time.monotonic() > deadline:
                     connection.close()
@@ -208,23 +227,11 @@ class Database:
         """Have SQLAlchemy connect anew where a connection leads to no primary any more."""
         with suppress(self._writer.dialect.loaded_dbapi.Error):  # it is dead
             is_primary = entry.info["server"] == self._router.topology.primary
-            if is_primary and self._takes_writes(connection):
+            if is_primary and self._flavour.takes_writes(connection):
                 return
         raise DisconnectionError
-
-    def _takes_writes(self, connection: DBAPIConnection) -> bool:
-        return str(_ask(connection, self._flavour.is_read_only)).lower() in {"0", "off"}
 
     def _reason(self, error: BaseException) -> str:
         """Return what a driver says, in one line and without the password."""
         said = " ".join(str(getattr(error, "orig", None) or error).split())
         return said.replace(self._url.password, "***") if self._url.password else said
-
-
-def _ask(connection: DBAPIConnection, statement: str) -> Any:
-    """Run a statement by itself; return its value, if it has one."""
-    with closing(connection.cursor()) as cursor:
-        cursor.execute(statement)
-        found = cursor.fetchone() if cursor.description else None
-    connection.commit()  # a rollback would take back what is set in PostgreSQL
-    return found and found[0]

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from typing import Any
 
 import attrs
@@ -55,9 +56,26 @@ class Flavour:
     primary_position: str
     replica_position: str
     own_position: str  # on the connection that wrote: has what it committed last
-    is_read_only: str  # 0 or off where the server takes writes
-    only_read: str  # makes all later transactions of a connection refuse to write
     timeouts: Callable[[float], dict[str, Any]]
+    _is_read_only: str  # 0 or off where the server takes writes
+    _only_read: str
+
+    def takes_writes(self, connection: Any) -> bool:
+        """Ask whether the server does; the connection is one of the driver, as below."""
+        return str(_ask(connection, self._is_read_only)).lower() in {"0", "off"}
+
+    def only_read(self, connection: Any) -> None:
+        """Make all later transactions of a connection refuse to write."""
+        _ask(connection, self._only_read)
+
+
+def _ask(connection: Any, statement: str) -> Any:
+    """Run a statement by itself; return its value, if it has one."""
+    with closing(connection.cursor()) as cursor:
+        cursor.execute(statement)
+        found = cursor.fetchone() if cursor.description else None
+    connection.commit()  # a rollback would take back what is set in PostgreSQL
+    return found and found[0]
 
 
 _MARIADB = Flavour(

@@ -5,8 +5,8 @@ them, `Database.writer` and `Database.reader` are the same as plain functions.
 """
 
 import threading
-from collections.abc import Callable, Mapping
-from functools import partial
+import time
+from collections.abc import Mapping
 from typing import Any, Self
 
 import structlog
@@ -29,14 +29,14 @@ __all__ = ["Database", "DatabaseError", "Databases", "RoutedSession", "RoutingCo
 
 log = structlog.get_logger()
 
-LOOK_SECONDS = 0.1
-"""Between two looks whether to end."""
+LOOK_SECONDS = 0.05
+"""Between two looks whether to end, or to begin."""
 
 
 class Databases:
     """The databases of one process, from `open` to `close`; a context manager.
 
-    One thread follows discovery. Open it after a fork, not before.
+    One thread follows discovery, and one measures each server. Open it after a fork, not before.
 
     Args:
         fleet: where discovery is.
@@ -84,8 +84,13 @@ class Databases:
         At most `timeout_seconds` of the fleet are waited for that. What is not known by then is
         still learnt; without a topology there is TOPOLOGY_UNKNOWN until then.
         """
+        deadline = time.monotonic() + self._fleet.timeout_seconds
         self._thread.start()
         self._heard.wait(self._fleet.timeout_seconds)
+        while time.monotonic() < deadline and not all(
+            database.is_measured() for database in self._databases.values()
+        ):
+            time.sleep(LOOK_SECONDS)
         return self
 
     def close(self) -> None:
@@ -109,37 +114,17 @@ class Databases:
             raise
 
     async def _follow(self) -> None:
-        """Adopt what discovery tells as soon as it is known, and have each server measured."""
+        """Adopt what discovery tells as soon as it is known."""
         watching = open_watch(self._fleet, (DATABASE,), world=self._world, may_be_down=True)
-        async with watching as (_, watch), trio.open_nursery() as nursery:
+        async with watching as (_, watch):
             while not self._closing.is_set():
                 changed = watch.changed
                 for name, record in watch.members(DATABASE).items():
-                    if (database := self._databases.get(name)) is not None:
-                        for server, meter in database.adopt(record).items():
-                            measure = partial(database.measure, server, meter)
-                            await _apart(measure)
-                            nursery.start_soon(self._keep_measuring, measure, meter)
+                    if name in self._databases:
+                        self._databases[name].adopt(record)
                 self._heard.set()
                 with trio.move_on_after(LOOK_SECONDS):
                     await changed.wait()
-            nursery.cancel_scope.cancel()
-
-    async def _keep_measuring(self, measure: Callable[[], bool], meter: Engine) -> None:
-        """Measure a server as long as it is used."""
-        try:
-            is_used = True
-            while is_used:
-                await trio.sleep(self._config.measure_interval_seconds)
-                is_used = await _apart(measure)
-        finally:
-            meter.dispose()
-
-
-async def _apart(measure: Callable[[], bool]) -> bool:
-    """Measure in a thread of its own: drivers block, and one that hangs must delay no other."""
-    alone = trio.CapacityLimiter(1)
-    return await trio.to_thread.run_sync(measure, abandon_on_cancel=True, limiter=alone)
 
 
 def only_reads(clause: ClauseElement | None) -> bool:

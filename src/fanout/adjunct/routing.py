@@ -86,6 +86,10 @@ class Router:
         """Whom to measure."""
         return self.known.servers if self.known else set()
 
+    def is_measured(self) -> bool:
+        """Return whether every server has answered or failed to, once."""
+        return self.servers == self._measured.keys()
+
     def adopt(self, topology: DatabaseRecord) -> bool:
         """Take a newer topology; return whether it was one."""
         before = self.known
