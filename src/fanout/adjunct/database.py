@@ -110,10 +110,7 @@ class Database:
             return self._router.is_measured()
 
     def adopt(self, topology: DatabaseRecord) -> None:
-        """Take a topology, if it is newer, and have a thread measure each new server.
-
-        Idle connections to servers that are no longer used are closed.
-        """
+        """Take a topology, if it is newer, and have a thread measure each new server."""
         with self._changed:
             if not self._router.adopt(topology):
                 return
@@ -130,7 +127,7 @@ class Database:
         log.info("topology_adopted", database=self.name, **shown, replicas=dict(topology.replicas))
 
     def close(self) -> None:
-        """Close all idle connections, and have the threads end."""
+        """Close all connections, those that read and are in use when they are given back."""
         with self._changed:
             self._router.known = None
             unused = [self._writer, *self._readers.values()]
@@ -141,8 +138,7 @@ class Database:
 
     def _keep_measuring(self, server: str, reader: Engine) -> None:
         """Ask a server how far it has come, as long as `reader` leads there; at changes at once."""
-        timeouts = self._flavour.timeouts(MEASURE_SECONDS)
-        arguments = {**self._options.get("connect_args", {}), **timeouts}
+        arguments = self._options.get("connect_args", {}) | self._flavour.timeouts(MEASURE_SECONDS)
         meter = self._engine(server, connect_args=arguments)
         while self._readers.get(server) is reader:
             self._measure(server, meter)
@@ -190,12 +186,17 @@ class Database:
     def _reader(self, server: str) -> Engine:
         engine = self._engine(server)
 
+        def take_back(_connection: Any, entry: ConnectionPoolEntry) -> None:
+            if self._readers.get(server) is not engine:
+                entry.invalidate()  # its pool is gone, and would not close it
+
         def look(context: ExceptionContext) -> None:
             if context.is_disconnect or context.connection is None:
                 reason = self._reason(context.original_exception)
                 self._observe(server, None, time.monotonic(), reason)  # reads go elsewhere at once
 
         event.listen(engine, "connect", lambda new, _entry: self._flavour.only_read(new))
+        event.listen(engine, "checkin", take_back)
         event.listen(engine, "handle_error", look)
         return engine
 
