@@ -19,6 +19,14 @@ class FanoutError(Exception):
     """Base of all fanout errors; never raised itself."""
 
 
+class CodedError(FanoutError):
+    """An error with a stable `code` beside its message; each kind says where its codes are listed."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class ConfigError(FanoutError):
     """A setting is wrong. The message names the setting, the value and what is allowed.
 

@@ -1,8 +1,7 @@
 """What a database makes of measurements, without a server."""
 
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +13,7 @@ from fanout.adjunct import database as database_module
 from fanout.adjunct.database import Database
 from fanout.adjunct.routing import RoutingConfig
 from fanout.adjunct.topology import DatabaseRecord
+from tests.live.shop import until
 
 FIRST = DatabaseRecord(cluster="c", database="shop", version=1, primary="h:1", replicas={"h:2": 1})
 
@@ -91,11 +91,3 @@ def test_a_measurement_connects_as_the_service_does(monkeypatch: pytest.MonkeyPa
 def measuring() -> list[str]:
     """Return the threads that measure."""
     return [each.name for each in threading.enumerate() if each.name == "fanout-measure-shop"]
-
-
-def until(condition: Callable[[], Any]) -> None:
-    """Wait until something holds that should soon."""
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "it does not come to hold"
-        time.sleep(0.01)

@@ -15,7 +15,7 @@ import trio
 from fanout.adjunct.purge import Kind, Target
 from fanout.config import EdgeConfig
 from fanout.core.pace import Pace
-from fanout.errors import FanoutError
+from fanout.errors import CodedError
 from fanout.runtime.logs import shown
 
 RETRY_SECONDS_MAX = 60.0  # that a cache may ask to be left alone
@@ -23,12 +23,11 @@ PASSING = {408, 425, 429}  # refusals about the moment, as is everything from 50
 ABSENT = {404, 412}  # what modules of nginx say to PURGE of a page that they do not have
 
 
-class CacheFailed(FanoutError):  # noqa: N818 - the cache answered; the failure is the answer
+class CacheFailed(CodedError):  # noqa: N818 - the cache answered; the failure is the answer
     """A cache did not do it. `code` is stable; one that `refused` would refuse again."""
 
     def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
+        super().__init__(code, message)
         self.refused = code == "cache_refused"
 
 

@@ -22,7 +22,7 @@ from fanout.client import Client, Message, open_client
 from fanout.config import EdgeConfig, TlsFiles
 from fanout.core.backoff import Backoff
 from fanout.errors import ConfigError, RemoteProtocolError, RequestFailed
-from fanout.runtime.certificates import Contexts
+from fanout.runtime.certificates import context_for
 from fanout.runtime.console import print_line
 from fanout.runtime.logs import FloodLog, log
 from fanout.runtime.signals import until_stopped
@@ -46,8 +46,7 @@ async def run_edge(config: EdgeConfig) -> int:
         RequestFailed: the sidecar does not allow to subscribe.
 
     """
-    contexts = Contexts(TlsFiles.of(config))
-    context = contexts.client if config.sidecar.startswith("wss:") else None
+    context = context_for(config.sidecar, TlsFiles.of(config))
     # A cache beside us is not behind a proxy, and redirects would carry tokens away.
     http = httpx.AsyncClient(
         headers=list(config.request_headers),

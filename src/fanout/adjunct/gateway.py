@@ -23,7 +23,7 @@ from starlette.routing import Route
 from fanout.config import gateway_address, gateway_ips, gateway_weight
 from fanout.core.backoff import jittered
 from fanout.core.round_robin import RoundRobin
-from fanout.errors import FanoutError
+from fanout.errors import CodedError
 from fanout.runtime.adjuncts import Adjunct, Sidecar
 from fanout.runtime.watch import MEMBERS_MAX, Watch
 from fanout.values import LeasedRecord, NodeState
@@ -70,12 +70,8 @@ INSTANCES = RecordKind(
 )
 
 
-class GatewayError(FanoutError):
-    """A user cannot be handed out; `code`, NOPOOL or NOINSTANCE, is stable."""
-
-    def __init__(self, code: str, why: str) -> None:
-        super().__init__(why)
-        self.code = code
+class GatewayError(CodedError):
+    """A user cannot be handed out; `code` is NOPOOL or NOINSTANCE."""
 
 
 @attrs.frozen

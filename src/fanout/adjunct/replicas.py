@@ -60,10 +60,10 @@ class Databases:
         engine_options: Mapping[str, Any] | None = None,
     ) -> None:
         self._fleet = fleet
-        self._config = config or RoutingConfig()
         self._world = fleet_world(fleet)
+        config = config or RoutingConfig()
         self._databases = {
-            read_name(name): Database(name, url, self._config, engine_options or {})
+            read_name(name): Database(name, url, config, engine_options or {})
             for name, url in urls.items()
         }
         self._thread = threading.Thread(target=self._work, name="fanout-databases", daemon=True)

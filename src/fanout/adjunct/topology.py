@@ -14,7 +14,7 @@ import trio
 
 from fanout.config import FleetConfig, mask
 from fanout.config.readers import read_count, read_fixed_endpoint
-from fanout.errors import ConfigError, FanoutError, RemoteProtocolError
+from fanout.errors import CodedError, ConfigError, RemoteProtocolError
 from fanout.runtime.watch import open_watch
 from fanout.runtime.world import World, fleet_world
 from fanout.wire.records import RecordKind, decode_fields, read_name
@@ -24,12 +24,8 @@ REPLICAS_MAX = 256
 WEIGHT_MAX = 1000
 
 
-class DatabaseError(FanoutError):
-    """Something is wrong with a database; `code` never changes, docs/replicas.md lists them."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
+class DatabaseError(CodedError):
+    """Something is wrong with a database; docs/replicas.md lists the codes."""
 
 
 @attrs.frozen(kw_only=True)

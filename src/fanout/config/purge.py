@@ -20,11 +20,12 @@ from fanout.config.shared import (
     log_format_option,
     log_level_option,
     sidecar_ca_option,
+    sidecar_cert_option,
     sidecar_option,
     tls_client_key_option,
     token_option,
 )
-from fanout.config.terminal import BridgeConfig, client_cert_option
+from fanout.config.terminal import BridgeConfig
 from fanout.errors import ConfigError, SettingError
 
 
@@ -129,7 +130,7 @@ class EdgeConfig(Configuration):
     )  # fmt: skip
     token: str = token_option()
     tls_ca: str = sidecar_ca_option()
-    tls_client_cert: str = client_cert_option()
+    tls_client_cert: str = sidecar_cert_option()
     tls_client_key: str = tls_client_key_option()
     log_level: str = log_level_option()
     log_format: str = log_format_option()

@@ -164,6 +164,11 @@ def sidecar_ca_option() -> Any:
     return file_option("PEM file of those who sign the certificate of the sidecar (wss://).")
 
 
+def sidecar_cert_option() -> Any:
+    """What clients of a sidecar show."""
+    return file_option("PEM file of a certificate to show, where the sidecar asks for one.")
+
+
 def log_level_option() -> Any:
     """What is logged."""
     return option(

@@ -9,6 +9,7 @@ from fanout.config.readers import read_seconds, read_url
 from fanout.config.shared import (
     file_option,
     sidecar_ca_option,
+    sidecar_cert_option,
     sidecar_option,
     tls_client_key_option,
     token_option,
@@ -22,11 +23,6 @@ def _timeout_option() -> Any:
     )  # fmt: skip
 
 
-def client_cert_option() -> Any:
-    """What a client of a sidecar shows."""
-    return file_option("PEM file of a certificate to show, where the sidecar asks for one.")
-
-
 @attrs.frozen(kw_only=True)
 class BridgeConfig(Configuration):
     """Settings of the commands that publish and subscribe by way of a sidecar."""
@@ -35,7 +31,7 @@ class BridgeConfig(Configuration):
     timeout_seconds: float = _timeout_option()
     token: str = token_option()
     tls_ca: str = sidecar_ca_option()
-    tls_client_cert: str = client_cert_option()
+    tls_client_cert: str = sidecar_cert_option()
     tls_client_key: str = tls_client_key_option()
 
 
@@ -50,5 +46,5 @@ class TopConfig(Configuration):
     tls_ca: str = file_option(
         "PEM file of those who sign the certificate of the sidecar (https://)."
     )
-    tls_client_cert: str = client_cert_option()
+    tls_client_cert: str = sidecar_cert_option()
     tls_client_key: str = tls_client_key_option()

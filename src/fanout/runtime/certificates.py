@@ -3,6 +3,7 @@
 import ssl
 from collections.abc import Callable
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -63,6 +64,15 @@ class Contexts:
         if files.tls_client_cert:
             cert, key = files.tls_client_cert, files.tls_client_key
             _reading_chain("tls-client-cert", self.client, cert, key)
+
+
+def context_for(url: str, files: TlsFiles) -> ssl.SSLContext | None:
+    """Return what a client of the sidecar at `url` goes through; None where that is plain.
+
+    Raises ConfigError for wrong files as `Contexts` does, whatever the URL.
+    """
+    contexts = Contexts(files)
+    return contexts.client if urlsplit(url).scheme in {"wss", "https"} else None
 
 
 def _client_context(ca: str) -> ssl.SSLContext:

@@ -10,7 +10,7 @@ import trio
 from fanout.client import Client, open_client
 from fanout.config import BridgeConfig, TlsFiles
 from fanout.errors import RequestFailed, leaves
-from fanout.runtime.certificates import Contexts
+from fanout.runtime.certificates import context_for
 from fanout.runtime.text import escape
 from fanout.terminal.output import tell
 
@@ -50,8 +50,7 @@ class Call:
 async def open_call(config: BridgeConfig) -> AsyncIterator[Call]:
     """Call a sidecar. Raises ConfigError, and RequestFailed with the way out."""
     call = Call(config)
-    contexts = Contexts(TlsFiles.of(config))
-    context = contexts.client if config.sidecar.startswith("wss:") else None
+    context = context_for(config.sidecar, TlsFiles.of(config))
     try:
         async with open_client(
             config.sidecar, token=config.token, ssl_context=context, told=call.told

@@ -13,7 +13,7 @@ import trio
 from fanout.client.stream import open_stream
 from fanout.config import TlsFiles, TopConfig
 from fanout.errors import FeedLost, root_of
-from fanout.runtime.certificates import Contexts
+from fanout.runtime.certificates import context_for
 from fanout.runtime.text import escape
 from fanout.terminal.table import shorten
 
@@ -75,8 +75,7 @@ class Feed:
     def __init__(self, config: TopConfig) -> None:
         self._url = urlsplit(config.admin_url)
         self._timeout_seconds = config.timeout_seconds
-        contexts = Contexts(TlsFiles.of(config))
-        self._context = contexts.client if self._url.scheme == "https" else None
+        self._context = context_for(config.admin_url, TlsFiles.of(config))
 
     async def follow(self) -> Looks:
         """Yield looks through all connections, and why there is none whenever one is lost.
