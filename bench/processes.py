@@ -15,7 +15,7 @@ from typing import Self
 
 import attrs
 
-from fanout.runtime.redis_server import free_port
+from fanout.runtime.redis.redis_server import free_port
 
 HOST = "127.0.0.1"
 START_SECONDS = 30.0

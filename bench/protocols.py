@@ -9,7 +9,7 @@ from typing import Protocol as Protocol_
 
 import attrs
 
-from fanout.wire.replies import pack
+from fanout.wire.redis.client import pack
 
 MARK = b"!"
 STAMP = MARK + b"0" * 16

@@ -18,7 +18,7 @@ from redis.crc import key_slot
 from bench import protocols
 from bench.fleet import Fleet
 from bench.processes import HOST, Missing, Servers, family, program
-from fanout.runtime.redis_server import free_port
+from fanout.runtime.redis.redis_server import free_port
 
 PEERS = Path(__file__).with_name("peers")
 SLOTS = 16384

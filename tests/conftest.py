@@ -12,7 +12,7 @@ settings.register_profile("ci", derandomize=False, print_blob=True, deadline=Non
 settings.load_profile("ci")
 
 
-LONG = ("/sim/", "/runtime/test_leaks", "/live/", "/runtime/")
+LONG = ("/sim/", "/runtime/sidecar/test_leaks", "/live/", "/runtime/")
 """What takes long, the longest first."""
 
 

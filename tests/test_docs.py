@@ -12,10 +12,10 @@ from typing import Any
 import attrs
 import pytest
 
-from fanout.values import DrainRequest, Identity, NodeRecord, SidecarRecord
+from fanout.values.records import DrainRequest, Identity, NodeRecord, SidecarRecord
 from fanout.wire import records
-from tests.documents import DOCS, blocks
-from tests.reference import PAGE, page
+from tests.support.documents import DOCS, blocks
+from tests.support.reference import PAGE, page
 from tests.test_layers import SOURCES
 
 ROOT = DOCS.parent
@@ -64,8 +64,8 @@ def test_the_readme_links_to_what_exists(tmp_path: Path) -> None:
 
 
 def test_the_configuration_page_is_that_of_the_code() -> None:
-    """After a change of options: python -m tests.reference."""
-    assert PAGE.read_text() == page(), "run python -m tests.reference"
+    """After a change of options: python -m tests.support.reference."""
+    assert PAGE.read_text() == page(), "run python -m tests.support.reference"
 
 
 def test_the_tests_that_promises_name_exist() -> None:

@@ -14,38 +14,83 @@ ADJUNCT_LINES_MAX = 240
 FUNCTION_LINES_MAX = 70
 EXCUSE = "Long because"
 
-VALUES = {"fanout.errors", "fanout.values"}
-BENEATH_ADJUNCTS = VALUES | {"fanout.config", "fanout.core", "fanout.wire", "fanout.runtime"}
+VALUES = {
+    *("fanout.errors", "fanout.values"),
+    *("fanout.values.names", "fanout.values.records"),
+    *("fanout.values.requests", "fanout.values.control"),
+}
+WIRE = {"fanout.wire", "fanout.wire.resp", "fanout.wire.ws", "fanout.wire.redis"}
+BENEATH = VALUES | WIRE | {"fanout", "fanout.config", "fanout.core"}
+"""What every room of the runtime may import."""
+
+NET = {"fanout.runtime.process", "fanout.runtime.net"}
+DISCOVERY = NET | {"fanout.runtime.redis", "fanout.runtime.discovery"}
+SIDECAR = DISCOVERY | {"fanout.runtime.sidecar"}
+ROOMS = SIDECAR | {
+    *("fanout.runtime.doors", "fanout.runtime.metrics"),
+    *("fanout.runtime.agent", "fanout.runtime.admin"),
+}
+BENEATH_ADJUNCTS = BENEATH | SIDECAR | {"fanout.runtime"}
 
 # Package or module of ours -> (what of ours it may import, which libraries). The longest name
-# that fits a module is its row. What is in no column is imported by nobody: `fanout.testing`.
+# that fits a module is its row, and modules of one row may import each other. What is in no column
+# is imported by nobody: `fanout.testing`.
 ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "fanout": (set(), set()),
     "fanout.errors": (set(), {"attrs"}),
-    "fanout.values": ({"fanout.errors"}, {"attrs"}),
+    "fanout.values": (set(), set()),
+    "fanout.values.names": ({"fanout.errors"}, {"attrs"}),
+    "fanout.values.records": ({"fanout.values.names"}, {"attrs"}),
+    "fanout.values.requests": ({"fanout.values.names"}, {"attrs"}),
+    "fanout.values.control": ({"fanout.values.names", "fanout.values.requests"}, {"attrs"}),
     "fanout.config": (VALUES | {"fanout.config"}, {"attrs", "redis"}),
     "fanout.core": (VALUES | {"fanout.core"}, {"attrs"}),
-    "fanout.wire": (VALUES | {"fanout.wire"}, {"attrs", "hiredis", "wsproto"}),
-    "fanout.runtime": (
-        VALUES | {"fanout", "fanout.config", "fanout.core", "fanout.wire", "fanout.runtime"},
-        {
-            *("attrs", "hypercorn", "prometheus_client", "redis", "sentry_sdk", "starlette"),
-            *("structlog", "structlog_sentry", "trio", "trio_websocket"),
-        },
+    "fanout.wire": (VALUES | {"fanout.wire"}, {"attrs"}),
+    "fanout.wire.resp": (VALUES | {"fanout.wire", "fanout.wire.resp"}, {"attrs"}),
+    "fanout.wire.ws": (VALUES | {"fanout.wire", "fanout.wire.ws"}, {"attrs", "wsproto"}),
+    "fanout.wire.redis": (VALUES | {"fanout.wire.redis"}, {"hiredis"}),
+    # The rooms of the runtime, each with the rooms beneath it.
+    "fanout.runtime.process": (
+        BENEATH | {"fanout.runtime.process"},
+        {"attrs", "sentry_sdk", "structlog", "structlog_sentry", "trio"},
     ),
+    "fanout.runtime.net": (BENEATH | NET, {"attrs", "hypercorn", "starlette", "structlog", "trio"}),
+    "fanout.runtime.redis": (
+        BENEATH | NET | {"fanout.runtime.redis"},
+        {"attrs", "structlog", "trio"},
+    ),
+    "fanout.runtime.discovery": (BENEATH | DISCOVERY, {"attrs", "structlog", "trio"}),
+    "fanout.runtime.sidecar": (BENEATH | SIDECAR, {"attrs", "starlette", "structlog", "trio"}),
+    "fanout.runtime.doors": (
+        BENEATH | NET | {"fanout.runtime.sidecar", "fanout.runtime.doors"},
+        {"attrs", "structlog", "trio"},
+    ),
+    "fanout.runtime.metrics": (
+        BENEATH | DISCOVERY | {"fanout.runtime.metrics"},
+        {"attrs", "prometheus_client", "starlette", "trio"},
+    ),
+    "fanout.runtime.agent": (
+        BENEATH | DISCOVERY | {"fanout.runtime.metrics", "fanout.runtime.agent"},
+        {"attrs", "structlog", "trio"},
+    ),
+    "fanout.runtime.admin": (
+        BENEATH | SIDECAR | {"fanout.runtime.metrics", "fanout.runtime.admin"},
+        {"attrs", "starlette", "trio"},
+    ),
+    "fanout.runtime": (BENEATH | ROOMS | {"fanout.runtime"}, {"attrs", "structlog", "trio"}),
     "fanout.client": (
-        VALUES | {"fanout.core", "fanout.wire", "fanout.client"},
+        VALUES | {"fanout.core", "fanout.wire.ws", "fanout.client"},
         {"attrs", "trio", "trio_websocket"},
     ),
     "fanout.terminal": (
-        VALUES | {"fanout.config", "fanout.client", "fanout.runtime", "fanout.terminal"},
+        VALUES | DISCOVERY | {"fanout.config", "fanout.client", "fanout.terminal"},
         {"attrs", "h11", "trio"},
     ),
     # Leaves: nobody but the commands imports one, not even another one. What purges is one of four
     # modules: services need no more of it than `purge` and `pages`.
     "fanout.adjunct": (set(), set()),
     "fanout.adjunct.topology": (
-        VALUES | {"fanout.config", "fanout.wire", "fanout.runtime"},
+        VALUES | WIRE | DISCOVERY | {"fanout.config"},
         {"attrs", "trio"},
     ),
     "fanout.adjunct.flavours": ({"fanout.adjunct.topology"}, {"attrs"}),
@@ -64,7 +109,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {"sqlalchemy", "structlog", "trio"},
     ),
     "fanout.testing": (
-        VALUES | {"fanout.core", "fanout.wire", "fanout.runtime", "fanout.testing"},
+        VALUES | WIRE | NET | {"fanout.core", "fanout.testing"},
         {"attrs", "trio"},
     ),
     "fanout.adjunct.gateway": (
@@ -84,8 +129,9 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     ),
     "fanout_cli": (
         {
-            *("fanout", "fanout.errors", "fanout.config", "fanout.runtime", "fanout.terminal"),
-            "fanout_cli",
+            *("fanout", "fanout.errors", "fanout.config", "fanout.terminal", "fanout_cli"),
+            *ROOMS,
+            "fanout.runtime",
             *("fanout.adjunct.dns", "fanout.adjunct.edge", "fanout.adjunct.gateway"),
             *("fanout.adjunct.purge", "fanout.adjunct.topology"),
         },
@@ -94,7 +140,9 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
 }
 
 PURE = {
-    *("fanout.errors", "fanout.values", "fanout.config", "fanout.core", "fanout.wire"),
+    *VALUES,
+    *WIRE,
+    *("fanout.config", "fanout.core"),
     *("fanout.adjunct.flavours", "fanout.adjunct.routing"),
 }
 
@@ -189,6 +237,27 @@ def test_imports_point_one_way(name: str) -> None:
         ("fanout.runtime.x", "from fanout.testing import fakes"),
         ("fanout.runtime.x", "import fanout_cli.options"),
         ("fanout.runtime.x", "from fanout.adjunct.gateway import Pools"),
+        ("fanout.values.names", "from fanout.values.records import NodeRecord"),
+        ("fanout.values.records", "from fanout.values.requests import Publish"),
+        ("fanout.values.requests", "from fanout.values.control import End"),
+        ("fanout.wire.limits", "from fanout.wire.resp import replies"),
+        ("fanout.wire.resp.x", "from fanout.wire.ws import frames"),
+        ("fanout.wire.ws.x", "from fanout.wire.resp import replies"),
+        ("fanout.wire.redis.x", "from fanout.wire import records"),
+        ("fanout.runtime.process.x", "from fanout.runtime.net.transport import Network"),
+        ("fanout.runtime.net.x", "from fanout.runtime.redis import link"),
+        ("fanout.runtime.redis.x", "from fanout.runtime.discovery import watch"),
+        ("fanout.runtime.discovery.x", "from fanout.runtime.sidecar import presence"),
+        ("fanout.runtime.sidecar.x", "from fanout.runtime.doors import door"),
+        ("fanout.runtime.doors.x", "from fanout.runtime.redis.link import Link"),
+        ("fanout.runtime.doors.x", "from fanout.runtime.discovery.registry import Registry"),
+        ("fanout.runtime.doors.x", "from fanout.runtime.admin import live_feed"),
+        ("fanout.runtime.metrics.x", "from fanout.runtime.sidecar import traffic"),
+        ("fanout.runtime.agent.x", "from fanout.runtime.sidecar import traffic"),
+        ("fanout.runtime.admin.x", "from fanout.runtime.doors import door"),
+        ("fanout.runtime.admin.x", "from fanout.runtime.agent import node_redis"),
+        ("fanout.runtime.sidecar.x", "from fanout.runtime import sidecar_service"),
+        ("fanout.runtime.sidecar_service", "from fanout.adjunct import gateway"),
         ("fanout.client.x", "import fanout.adjunct.gateway"),
         ("fanout.adjunct.gateway", "import fanout.adjunct"),
         ("fanout.adjunct.gateway", "import fanout.adjunct.dns"),

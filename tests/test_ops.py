@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from fanout.config import NodeConfig, SidecarConfig, Timings
-from tests.documents import (
+from tests.support.documents import (
     OPS,
     SECRET,
     Unit,

@@ -49,8 +49,8 @@ _SETTINGS = frozenset(attrs.fields_dict(FleetConfig))
 def _ask(config: FleetConfig) -> list[str]:
     import trio  # noqa: PLC0415 - only when there is something to ask
 
-    from fanout.runtime.fleet import read_fleet  # noqa: PLC0415 - likewise
-    from fanout.runtime.logs import configure_logging  # noqa: PLC0415 - likewise
+    from fanout.runtime.discovery.fleet import read_fleet  # noqa: PLC0415 - likewise
+    from fanout.runtime.process.logs import configure_logging  # noqa: PLC0415 - likewise
 
     configure_logging("critical", "auto")
 

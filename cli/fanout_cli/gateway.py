@@ -31,7 +31,7 @@ def status(config_file: str | None, pool: str | None, as_json: bool, **flags: An
     config = configured(FleetConfig, flags, config_file)
     with needing("itsdangerous", why="gateway status needs itsdangerous", extra="gateway"):
         from fanout.adjunct.gateway import INSTANCES, GatewayError  # noqa: PLC0415 - not for help
-    from fanout.runtime.watch import open_watch  # noqa: PLC0415 - likewise
+    from fanout.runtime.discovery.watch import open_watch  # noqa: PLC0415 - likewise
 
     async def show() -> int:
         async with open_watch(config, (INSTANCES,)) as (_, watch):

@@ -37,7 +37,7 @@ def main(context: click.Context, /, config_file: str | None, **flags: Any) -> No
     if context.invoked_subcommand is not None:
         return
     config = configured(NodeConfig, flags, config_file)
-    from fanout.runtime.node_service import run_node  # noqa: PLC0415 - not needed for help
+    from fanout.runtime.agent.node_service import run_node  # noqa: PLC0415 - not needed for help
 
     run(partial(run_node, config), config)
 
@@ -114,7 +114,7 @@ def drain(
     is no such node, when it is the last active one, or when it is not gone in time.
     """
     config = configured(FleetConfig, flags, config_file)
-    from fanout.runtime.fleet import ask_to_drain  # noqa: PLC0415 - not needed for help
+    from fanout.runtime.discovery.fleet import ask_to_drain  # noqa: PLC0415 - not needed for help
 
     async def ask() -> int:
         seconds = wait_seconds if wait else 0.0

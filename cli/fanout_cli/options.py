@@ -34,8 +34,8 @@ from fanout.config import (
     split_urls,
 )
 from fanout.errors import ConfigError, FanoutError, OutputFailed, SettingError, leaves
-from fanout.runtime.text import escape
-from fanout.runtime.toml_file import read_toml
+from fanout.runtime.process.text import escape
+from fanout.runtime.process.toml_file import read_toml
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells count it: 128 and the signal's number."""
@@ -205,7 +205,7 @@ def run(main: Callable[[], Awaitable[int]], service: Logged | None = None) -> No
     """
     import trio  # noqa: PLC0415 - a wrong setting is reported before the runtime is loaded
 
-    from fanout.runtime.logs import configure_logging  # noqa: PLC0415 - likewise
+    from fanout.runtime.process.logs import configure_logging  # noqa: PLC0415 - likewise
 
     if service is None:
         configure_logging("critical", "auto")
@@ -264,7 +264,7 @@ def _reporters(service: Logged) -> list[Any]:
     with needing(
         "sentry_sdk", "structlog_sentry", why="SENTRY_DSN needs Sentry's SDK", extra="sentry"
     ):
-        from fanout.runtime.sentry import start_sentry  # noqa: PLC0415 - seldom there
+        from fanout.runtime.process.sentry import start_sentry  # noqa: PLC0415 - seldom there
     try:
         return [start_sentry(dsn, secrets_of(service), release=fanout.__version__)]
     except ConfigError as error:

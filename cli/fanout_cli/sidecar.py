@@ -17,7 +17,7 @@ from fanout_cli.replicas import replicas
 from fanout_cli.top import top
 
 if TYPE_CHECKING:  # the runtime is loaded only when it is needed
-    from fanout.runtime.adjuncts import Adjunct
+    from fanout.runtime.sidecar.adjuncts import Adjunct
 
 
 @click.command(
@@ -39,7 +39,7 @@ def main(context: click.Context, /, config_file: str | None, **flags: Any) -> No
         return
     config = configured(SidecarConfig, flags, config_file)
     from fanout.runtime.local import run_local  # noqa: PLC0415 - not needed for help
-    from fanout.runtime.service import run_sidecar  # noqa: PLC0415 - likewise
+    from fanout.runtime.sidecar_service import run_sidecar  # noqa: PLC0415 - likewise
 
     main = run_local if config.local else run_sidecar
     run(partial(main, config, adjuncts=_adjuncts(config)), config)
@@ -70,7 +70,7 @@ def digest() -> None:
     secret = sys.stdin.readline().rstrip("\n")
     if not secret:
         refuse("no secret on standard input; write one line")
-    from fanout.runtime.gate import digest_of  # noqa: PLC0415 - not needed for help
+    from fanout.runtime.sidecar.gate import digest_of  # noqa: PLC0415 - not needed for help
 
     click.echo(digest_of(secret.encode()))
 

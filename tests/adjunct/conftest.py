@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.adjunct.knot import Knot
+from tests.support.adjunct.knot import Knot
 
 
 @pytest.fixture

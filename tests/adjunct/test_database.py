@@ -13,7 +13,7 @@ from fanout.adjunct import database as database_module
 from fanout.adjunct.database import Database
 from fanout.adjunct.routing import RoutingConfig
 from fanout.adjunct.topology import DatabaseRecord
-from tests.live.shop import until
+from tests.support.live.shop import until
 
 FIRST = DatabaseRecord(cluster="c", database="shop", version=1, primary="h:1", replicas={"h:2": 1})
 

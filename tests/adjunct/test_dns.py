@@ -12,10 +12,10 @@ from trio.testing import MockClock
 from fanout.adjunct.dns import keep, send, wanted
 from fanout.adjunct.gateway import INSTANCES, InstanceRecord
 from fanout.config import DnsConfig
-from fanout.runtime.watch import Watch
-from fanout.values import NodeState, Snapshot
-from tests.adjunct.knot import SECRET, ZONE, Knot
+from fanout.runtime.discovery.watch import Watch
+from fanout.values.records import NodeState, Snapshot
 from tests.adjunct.test_gateway import instance
+from tests.support.adjunct.knot import SECRET, ZONE, Knot
 
 pytestmark = pytest.mark.live
 

@@ -12,8 +12,8 @@ import trio
 
 from fanout.adjunct.dns import DnsUnreachable
 from fanout.errors import ConfigError
-from tests.adjunct.knot import SECRET, ZONE, Knot
 from tests.adjunct.test_dns import Pool, leads_to
+from tests.support.adjunct.knot import SECRET, ZONE, Knot
 
 pytestmark = pytest.mark.live
 
@@ -90,7 +90,7 @@ async def test_a_refusal_later_is_told_and_waited_for(
             nursery.start_soon(pool.keep)
             await leads_to(knot, "192.0.2.1")
             knot.stop()
-            monkeypatch.setattr("tests.adjunct.knot.SECRET", "d3Jvbmc=")
+            monkeypatch.setattr("tests.support.adjunct.knot.SECRET", "d3Jvbmc=")
             knot.start()
             await trio.sleep(0.5)
             knot.stop()

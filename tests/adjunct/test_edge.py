@@ -10,8 +10,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from fanout.adjunct import edge as edge_module
 from fanout.client import Gap, Message
 from fanout.errors import RequestFailed
-from fanout.runtime.logs import configure_logging
-from tests.adjunct.scene import (
+from fanout.runtime.process.logs import configure_logging
+from tests.support.adjunct.scene import (
     APPLIED,
     ATTEMPTS,
     AWAY,

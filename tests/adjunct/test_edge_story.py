@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from fanout.adjunct import edge as edge_module
 from fanout.adjunct.purge import Report, Target, by_key, decode, everything
 from fanout.client import Gap, Message
-from tests.adjunct.scene import AWAY, PENDING, REFUSED, SETTLE, Scene, message, running
+from tests.support.adjunct.scene import AWAY, PENDING, REFUSED, SETTLE, Scene, message, running
 
 
 @attrs.define

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from fanout.adjunct import gateway
 from fanout.adjunct.gateway import INSTANCES, GatewayError, InstanceRecord, Pick, Pools
-from fanout.runtime.watch import Watch
-from fanout.values import NodeState, Snapshot
+from fanout.runtime.discovery.watch import Watch
+from fanout.values.records import NodeState, Snapshot
 
 SECRET = "s3cret"
 

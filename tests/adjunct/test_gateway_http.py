@@ -12,10 +12,10 @@ from starlette.applications import Starlette
 
 from fanout.adjunct.gateway import Gateway
 from fanout.config import SidecarConfig
-from fanout.runtime.adjuncts import Sidecar
-from fanout.runtime.registry import Registry
-from fanout.runtime.world import World
-from fanout.values import NodeState
+from fanout.runtime.discovery.registry import Registry
+from fanout.runtime.net.world import World
+from fanout.runtime.sidecar.adjuncts import Sidecar
+from fanout.values.records import NodeState
 from tests.adjunct.test_gateway import Fleet, instance
 
 

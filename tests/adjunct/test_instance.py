@@ -16,14 +16,15 @@ from fanout.adjunct.gateway import INSTANCES, Gateway, InstanceRecord
 from fanout.config import FleetConfig, SidecarConfig
 from fanout.config import Gateway as Settings
 from fanout.errors import RemoteProtocolError
-from fanout.runtime.adjuncts import Sidecar
-from fanout.runtime.registry import Registry
-from fanout.runtime.watch import Watch, open_watch
-from fanout.runtime.world import World
-from fanout.values import Endpoint, NodeState
+from fanout.runtime.discovery.registry import Registry
+from fanout.runtime.discovery.watch import Watch, open_watch
+from fanout.runtime.net.world import World
+from fanout.runtime.sidecar.adjuncts import Sidecar
+from fanout.values.names import Endpoint
+from fanout.values.records import NodeState
 from fanout.wire.records import encode_record
 from tests.adjunct.test_gateway import instance
-from tests.runtime.fleet import LEASE, TIMINGS, MemoryFleet, Service, memory_fleet, until
+from tests.support.runtime.fleet import LEASE, TIMINGS, MemoryFleet, Service, memory_fleet, until
 
 SERVICE = Endpoint("service", 8080)
 

@@ -21,7 +21,7 @@ from fanout.adjunct.purge import (
     everything,
 )
 from fanout.errors import ConfigError, RemoteProtocolError
-from fanout.values import NAME
+from fanout.values.names import NAME
 from fanout.wire.records import encode_record
 
 PURGE = {"id": "1", "kind": "key", "names": ["k"], "origin": "o"}

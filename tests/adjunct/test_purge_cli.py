@@ -17,7 +17,7 @@ from fanout.client import Client
 from fanout.config import EdgeConfig, PurgeConfig, options
 from fanout_cli.options import gather, variable
 from fanout_cli.sidecar import main
-from tests.adjunct.sidecar import FakeClient
+from tests.support.adjunct.sidecar import FakeClient
 
 VARNISH = ("--cache", "varnish", "--cache-url", "http://127.0.0.1:1")
 API = ("--cache", "http", "--all-request", "POST https://api.example/all")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fanout.adjunct.topology import DATABASE, RECORD_BYTES_MAX, DatabaseRecord
 from fanout.errors import RemoteProtocolError
-from fanout.values import NAME
+from fanout.values.names import NAME
 
 NAMES = st.from_regex(NAME, fullmatch=True)
 SERVERS = st.builds(lambda host, port: f"{host}:{port}", st.sampled_from(["h", "10.0.0.1", "[::1]"]),

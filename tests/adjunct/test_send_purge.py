@@ -10,7 +10,7 @@ from fanout.adjunct.purge import Outcome, Purge, Report, by_key, decode, send_pu
 from fanout.client import Gap, Message
 from fanout.errors import RequestFailed
 from fanout.wire.records import encode_record
-from tests.adjunct.sidecar import FakeClient
+from tests.support.adjunct.sidecar import FakeClient
 
 Edges = Callable[[str, int], Awaitable[None]]
 

@@ -20,15 +20,8 @@ from fanout.core.agent import (
     WriteRecord,
 )
 from fanout.core.rival import owner_name
-from fanout.values import (
-    Endpoint,
-    FenceMode,
-    NodeId,
-    NodeRecord,
-    NodeState,
-    SidecarId,
-    SidecarRecord,
-)
+from fanout.values.names import Endpoint, NodeId, SidecarId
+from fanout.values.records import FenceMode, NodeRecord, NodeState, SidecarRecord
 
 NODE = NodeId("n")
 HERE = Endpoint("h", 1)

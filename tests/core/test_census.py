@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanout.core.census import NAMES_BYTES_MAX, Questions, count, pieces
-from fanout.values import CensusAnswer, CensusQuestion, Question, SidecarId, Space
+from fanout.values.control import CensusAnswer, CensusQuestion
+from fanout.values.names import SidecarId, Space
+from fanout.values.requests import Question
 from fanout.wire import census as wire
 
 ONE, TWO = SidecarId("one"), SidecarId("two")

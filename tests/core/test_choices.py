@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from fanout.core.choices import Choices
 from fanout.core.placement import place
-from fanout.values import NodeId
+from fanout.values.names import NodeId
 
 names = st.sets(st.sampled_from([NodeId("a"), NodeId("b"), NodeId("c"), NodeId("d")]))
 

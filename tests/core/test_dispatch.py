@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from fanout.core.dispatch import Dispatch, Encoders
 from fanout.core.glob import compile_pattern
 from fanout.core.outbox import Outbox
-from fanout.values import SHARD_PREFIX, Encoding, Kind, Space
+from fanout.values.names import SHARD_PREFIX, Kind, Space
+from fanout.values.requests import Encoding
 
 
 @attrs.define(eq=False)

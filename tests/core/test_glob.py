@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fanout.core.glob import _parse, compile_pattern
-from fanout.values import Kind
+from fanout.values.names import Kind
 from fanout.wire.limits import ClientLimits
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanout.core.hearing import Hearing
-from fanout.values import NodeId, SidecarId
+from fanout.values.names import NodeId, SidecarId
 
 A, B, C = map(NodeId, "abc")
 LIVES = {A: 1, B: 1, C: 1}

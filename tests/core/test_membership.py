@@ -19,15 +19,8 @@ from fanout.core.membership import (
     SidecarLeft,
 )
 from fanout.core.view import MASS_LEASES, TOMBSTONE_SECONDS
-from fanout.values import (
-    Endpoint,
-    NodeId,
-    NodeRecord,
-    NodeState,
-    SidecarId,
-    SidecarRecord,
-    Snapshot,
-)
+from fanout.values.names import Endpoint, NodeId, SidecarId
+from fanout.values.records import NodeRecord, NodeState, SidecarRecord, Snapshot
 
 LEASE = 10.0
 N = NodeId("n")

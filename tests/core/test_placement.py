@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanout.core.placement import place
-from fanout.values import NodeId
+from fanout.values.names import NodeId
 
 node_sets = st.frozensets(st.text("abcdef0123", min_size=1).map(NodeId), max_size=8)
 

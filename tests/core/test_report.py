@@ -3,15 +3,8 @@
 from typing import Any
 
 from fanout.core.report import Reading, report
-from fanout.values import (
-    Endpoint,
-    NodeId,
-    NodeRecord,
-    NodeState,
-    SidecarId,
-    SidecarRecord,
-    Snapshot,
-)
+from fanout.values.names import Endpoint, NodeId, SidecarId
+from fanout.values.records import NodeRecord, NodeState, SidecarRecord, Snapshot
 
 
 def node(name: str = "n", **values: Any) -> NodeRecord:

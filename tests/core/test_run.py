@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanout.core.run import Run
-from fanout.values import NotPublished, Outcome
+from fanout.values.requests import NotPublished, Outcome
 
 
 @given(st.lists(st.binary(min_size=1, max_size=4), min_size=1, max_size=6), st.randoms())

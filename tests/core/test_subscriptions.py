@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from fanout.core.subscriptions import BATCH_MAX, UNANSWERED_MAX, Line, Subscriptions, Ticket
-from fanout.values import Kind, NodeId
+from fanout.values.names import Kind, NodeId
 
 names = st.sampled_from([b"a", b"b", b"c", b"d"])
 kinds = st.sampled_from(list(Kind))

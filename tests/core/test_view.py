@@ -4,8 +4,8 @@ from math import inf
 
 from fanout.core.ledger import FURTHER, Ledger
 from fanout.core.view import TOMBSTONE_SECONDS, View
-from fanout.values import Record
-from tests.notes import Note
+from fanout.values.records import Record
+from tests.support.notes import Note
 
 
 def view() -> View[Record]:

@@ -2,7 +2,7 @@
 
 import attrs
 
-from tests.wire.cuts import cut
+from tests.support.wire.cuts import cut
 
 HEAD_BYTES = 7
 

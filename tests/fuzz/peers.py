@@ -5,8 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 from fanout.errors import RemoteProtocolError
-from fanout.values import CENSUS_INBOX_PREFIX
-from fanout.wire import bridge_client, census, records
+from fanout.values.names import CENSUS_INBOX_PREFIX
+from fanout.wire import census, records
+from fanout.wire.ws import bridge_client
 
 _ERROR_BYTES_MAX = 500
 

@@ -3,26 +3,15 @@
 from typing import Any
 
 from fanout.errors import RemoteProtocolError
-from fanout.values import (
-    SHARD_PREFIX,
-    Action,
-    Ask,
-    Close,
-    Exec,
-    Kind,
-    Publish,
-    Reset,
-    Space,
-    Subscribe,
-    Unsubscribe,
-)
-from fanout.wire.client_state import ClientState
+from fanout.values.names import SHARD_PREFIX, Kind, Space
+from fanout.values.requests import Action, Ask, Close, Exec, Publish, Reset, Subscribe, Unsubscribe
 from fanout.wire.limits import ClientLimits, Patterns
-from fanout.wire.replies import pack
-from fanout.wire.requests import UNAUTHENTICATED, RequestDecoder, RequestLimits
+from fanout.wire.redis.client import pack
+from fanout.wire.resp.client_state import ClientState
+from fanout.wire.resp.requests import UNAUTHENTICATED, RequestDecoder, RequestLimits
 from tests.fuzz.given import Given
-from tests.wire.resp_values import count_values
-from tests.wire.sidecar import USERS, LoneSidecar, said
+from tests.support.wire.resp_values import count_values
+from tests.support.wire.sidecar import USERS, LoneSidecar, said
 
 USERS_ON, SMALL, LINES = range(3)
 """Options: clients must log in; limits that are soon reached; requests as lines of words."""
@@ -50,7 +39,7 @@ def small_limits() -> ClientLimits:
 
 
 class RespDoor:
-    """What `fanout.runtime.resp_listener` does with the bytes of a client, without a network."""
+    """What `fanout.runtime.doors.resp_listener` does with the bytes of a client, without a network."""
 
     def __init__(self, *, users: bool, small: bool, runs: bool = True) -> None:
         self._runs = runs

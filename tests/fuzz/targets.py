@@ -5,14 +5,17 @@ from itertools import product
 
 import attrs
 
-from fanout.values import End, Fence, FenceReceived, Identity, NodeId, SidecarId
-from fanout.wire import bridge_frames, census, records
-from fanout.wire.command_table import COMMANDS
-from fanout.wire.replies import pack
+from fanout.values.control import End, Fence, FenceReceived
+from fanout.values.names import NodeId, SidecarId
+from fanout.values.records import Identity
+from fanout.wire import census, records
+from fanout.wire.redis.client import pack
+from fanout.wire.resp.command_table import COMMANDS
+from fanout.wire.ws import bridge_frames
 from tests.fuzz.peers import peers
 from tests.fuzz.resp import resp
 from tests.fuzz.websocket import websocket
-from tests.wire.rfc6455 import HANDSHAKE, frame, header
+from tests.support.wire.rfc6455 import HANDSHAKE, frame, header
 
 HEAD = b"%c\0\3\0\7\0\x1d"
 """Options and places to cut at; see `tests.fuzz.given`."""

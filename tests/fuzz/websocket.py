@@ -3,12 +3,13 @@
 from functools import lru_cache
 from typing import Any
 
-from fanout.runtime.gate import Gate
-from fanout.values import Action, Kind, Publish, Reply, Subscribe, Unsubscribe
-from fanout.wire import bridge_frames
-from fanout.wire.bridge import ID_BYTES_MAX, SUBPROTOCOL, BridgeSession
-from fanout.wire.callers import Callers
-from fanout.wire.websocket import (
+from fanout.runtime.sidecar.gate import Gate
+from fanout.values.names import Kind
+from fanout.values.requests import Action, Publish, Reply, Subscribe, Unsubscribe
+from fanout.wire.ws import bridge_frames
+from fanout.wire.ws.bridge import ID_BYTES_MAX, SUBPROTOCOL, BridgeSession
+from fanout.wire.ws.origins import Callers
+from fanout.wire.ws.websocket import (
     HEAD_BYTES_MAX,
     Binary,
     Closed,
@@ -18,11 +19,11 @@ from fanout.wire.websocket import (
     Text,
     WebSocketServer,
 )
-from tests.bridge_schema import received
 from tests.fuzz.given import Given
 from tests.fuzz.resp import small_limits
-from tests.wire.rfc6455 import CLOSE, HANDSHAKE, PONG, TEXT, frame, sent_frames
-from tests.wire.sidecar import USERS
+from tests.support.bridge_schema import received
+from tests.support.wire.rfc6455 import CLOSE, HANDSHAKE, PONG, TEXT, frame, sent_frames
+from tests.support.wire.sidecar import USERS
 
 USERS_ON, OPENED, FRAMES, CALLERS = range(4)
 """Options: clients must log in; the handshake is done; lines are frames; pages are checked."""
@@ -37,7 +38,7 @@ _received = lru_cache(4096)(received)
 
 
 class WebSocketDoor:
-    """What `fanout.runtime.ws_client` does with the bytes of a client, without a network."""
+    """What `fanout.runtime.doors.ws_connection` does with the bytes of a client, without a network."""
 
     def __init__(self, *, users: bool, callers: bool) -> None:
         self.said: list[Any] = []

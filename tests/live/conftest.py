@@ -13,8 +13,8 @@ from pathlib import Path
 import attrs
 import pytest
 
-from fanout.runtime.redis_server import find_redis_server, free_port
-from tests.live.mariadb import mariadb_template
+from fanout.runtime.redis.redis_server import find_redis_server, free_port
+from tests.support.live.mariadb import mariadb_template
 
 __all__ = ["mariadb_template"]  # here, so that it is made once for all
 

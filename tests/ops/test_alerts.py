@@ -12,9 +12,9 @@ import attrs
 import pytest
 import yaml
 
-from fanout.runtime.agent_metrics import AGENT_METRICS
-from fanout.runtime.metrics import Family
-from fanout.runtime.sidecar_metrics import SIDECAR_METRICS
+from fanout.runtime.admin.sidecar_metrics import SIDECAR_METRICS
+from fanout.runtime.agent.agent_metrics import AGENT_METRICS
+from fanout.runtime.metrics.metrics import Family
 
 OPS = Path(__file__).parents[2] / "docs/ops"
 ALERTS = OPS / "alerts.yml"

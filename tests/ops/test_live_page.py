@@ -12,7 +12,7 @@ from fanout.core import live
 
 ROOT = Path(__file__).parents[2]
 DOCS = (ROOT / "docs/ops/live-page.md").read_text()
-PAGE = (ROOT / "src/fanout/runtime/live_page.html").read_text()
+PAGE = (ROOT / "src/fanout/runtime/admin/live_page.html").read_text()
 
 
 def parts(field: "attrs.Attribute[Any]") -> type | None:

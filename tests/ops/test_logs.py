@@ -16,8 +16,8 @@ from sentry_sdk.transport import Transport
 
 from fanout.config import NodeConfig, SidecarConfig, secrets_of
 from fanout.errors import ConfigError
-from fanout.runtime.logs import configure_logging
-from fanout.runtime.sentry import start_sentry
+from fanout.runtime.process.logs import configure_logging
+from fanout.runtime.process.sentry import start_sentry
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs/ops/logs.md"

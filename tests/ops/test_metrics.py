@@ -14,16 +14,16 @@ from fanout.config import Limits
 from fanout.core.histogram import Histogram
 from fanout.core.in_flight import Answer
 from fanout.errors import CommandFailed
-from fanout.runtime.agent_metrics import AGENT_METRICS
-from fanout.runtime.common_metrics import COMMON_METRICS
-from fanout.runtime.loop_watch import LoopWatch
-from fanout.runtime.metrics import Family, words
-from fanout.runtime.sidecar_metrics import SIDECAR_METRICS
+from fanout.runtime.admin.sidecar_metrics import SIDECAR_METRICS
+from fanout.runtime.agent.agent_metrics import AGENT_METRICS
+from fanout.runtime.metrics.common_metrics import COMMON_METRICS
+from fanout.runtime.metrics.metrics import Family, words
+from fanout.runtime.process.loop_watch import LoopWatch
 from fanout.testing.network import MemoryNetwork
-from fanout.values import Endpoint
+from fanout.values.names import Endpoint
 from fanout.wire.records import NODE
-from fanout.wire.replies import pack
-from tests.runtime.fleet import TIMINGS, Client, MemoryFleet, memory_fleet, until
+from fanout.wire.redis.client import pack
+from tests.support.runtime.fleet import TIMINGS, Client, MemoryFleet, memory_fleet, until
 
 DOCS = Path(__file__).parents[2] / "docs/ops/metrics.md"
 TABLES: dict[str, tuple[Family[Any], ...]] = {

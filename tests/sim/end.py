@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from fanout.values import NodeId
-from tests.runtime.fleet import LEASE, until
+from fanout.values.names import NodeId
 from tests.sim.history import Away
 from tests.sim.watch import DEAF_SECONDS, unbounded
+from tests.support.runtime.fleet import LEASE, until
 
 if TYPE_CHECKING:
     from fanout.testing.redis import FakeRedis

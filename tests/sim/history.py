@@ -12,8 +12,8 @@ from typing import Literal
 import attrs
 
 from fanout.core.placement import place
-from fanout.values import CONTROL_CHANNEL, NodeId
-from tests.runtime.fleet import at_once
+from fanout.values.names import CONTROL_CHANNEL, NodeId
+from tests.support.runtime.fleet import at_once
 
 CONNECTS_MAX = 2
 """How often one connection may be tried within 100 ms, on the average over all of a node's.

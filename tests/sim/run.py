@@ -15,11 +15,11 @@ from fanout.core.in_flight import Answer
 from fanout.errors import LinkLost
 from fanout.testing.network import MemoryNetwork
 from fanout.testing.redis import FakeRedis
-from fanout.wire.replies import pack
-from tests.runtime.fleet import Client, MemoryFleet, Service
+from fanout.wire.redis.client import pack
 from tests.sim.end import end
 from tests.sim.history import History, Publish, Subscription
 from tests.sim.watch import Watch
+from tests.support.runtime.fleet import Client, MemoryFleet, Service
 
 SECONDS = 20.0
 """How long changes go on, on the simulated clock."""

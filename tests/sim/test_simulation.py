@@ -15,8 +15,10 @@ from fanout.core.hearing import Hearing
 from fanout.core.membership import Effect as LedgerEffect
 from fanout.core.membership import Membership
 from fanout.core.subscriptions import Subscriptions
-from fanout.runtime.node_link import NodeLink
-from fanout.values import End, NodeId, NodeRecord, NodeState, SidecarId
+from fanout.runtime.sidecar.node_link import NodeLink
+from fanout.values.control import End
+from fanout.values.names import NodeId, SidecarId
+from fanout.values.records import NodeRecord, NodeState
 from tests.sim.run import simulate
 
 SEEDS = 200

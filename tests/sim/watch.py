@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable
 import attrs
 
 from fanout.testing.redis import FakeRedis
-from fanout.values import IDENTITY_KEY, RESERVED_PREFIX, NodeState
+from fanout.values.names import IDENTITY_KEY, RESERVED_PREFIX
+from fanout.values.records import NodeState
 from fanout.wire.records import NODE, decode_identity, decode_node
 
 NOTICE_SECONDS = 5.0

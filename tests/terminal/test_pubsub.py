@@ -8,8 +8,8 @@ import pytest
 from fanout.client import Event, Gap, Message
 from fanout.terminal.pubsub import event_json, gap_text, message_text
 from fanout.terminal.table import PLAIN, Palette
-from fanout.wire import bridge_client
-from tests.bridge_schema import received
+from fanout.wire.ws import bridge_client
+from tests.support.bridge_schema import received
 
 MESSAGES = [
     Message("c", b"text"),

@@ -9,7 +9,7 @@ from fanout.core.report import FleetReport, NodeReport
 from fanout.terminal.screen import Size
 from fanout.terminal.status import fleet_picture, fleet_text
 from fanout.terminal.table import Palette
-from fanout.values import NodeId, SidecarId
+from fanout.values.names import NodeId, SidecarId
 
 HEAD = "now"
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanout.runtime.text import escape
+from fanout.runtime.process.text import escape
 from fanout.terminal.table import (
     CELL_MIN,
     GREEN,

@@ -11,24 +11,18 @@ from hypothesis import strategies as st
 from wsproto import events as ws
 
 from fanout.errors import RemoteProtocolError
-from fanout.values import Kind, Publish, Reply, Subscribe, Unsubscribe
-from fanout.wire.bridge import BridgeSession
-from fanout.wire.bridge_frames import message_frames, pmessage_frames
-from fanout.wire.frames import text_frame
+from fanout.values.names import Kind
+from fanout.values.requests import Publish, Reply, Subscribe, Unsubscribe
 from fanout.wire.limits import ClientLimits, Patterns
-from fanout.wire.replies import pack
-from fanout.wire.requests import UNAUTHENTICATED, RequestDecoder, RequestLimits
-from fanout.wire.session import Session
-from fanout.wire.websocket import (
-    Binary,
-    Closed,
-    Opened,
-    Rejected,
-    Text,
-    WebSocketServer,
-)
-from tests.wire.cuts import cut
-from tests.wire.sidecar import LoneSidecar, said
+from fanout.wire.redis.client import pack
+from fanout.wire.resp.requests import UNAUTHENTICATED, RequestDecoder, RequestLimits
+from fanout.wire.resp.session import Session
+from fanout.wire.ws.bridge import BridgeSession
+from fanout.wire.ws.bridge_frames import message_frames, pmessage_frames
+from fanout.wire.ws.frames import text_frame
+from fanout.wire.ws.websocket import Binary, Closed, Opened, Rejected, Text, WebSocketServer
+from tests.support.wire.cuts import cut
+from tests.support.wire.sidecar import LoneSidecar, said
 
 requests = st.lists(st.lists(st.binary(max_size=20), min_size=1, max_size=4), max_size=5)
 

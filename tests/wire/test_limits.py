@@ -7,15 +7,15 @@ from collections.abc import Callable
 import pytest
 
 from fanout.config import Limits
-from fanout.runtime.local_client import client_limits
-from fanout.values import Action, Publish, Reply, Subscribe
-from fanout.wire.bridge import NAMES_MAX, BridgeSession
+from fanout.runtime.sidecar.local_client import client_limits
+from fanout.values.requests import Action, Publish, Reply, Subscribe
 from fanout.wire.limits import ClientLimits
-from fanout.wire.replies import pack
-from fanout.wire.requests import RequestDecoder, RequestLimits
-from fanout.wire.session import Session
-from tests.wire.rfc6455 import sent_frames
-from tests.wire.sidecar import LoneSidecar, said
+from fanout.wire.redis.client import pack
+from fanout.wire.resp.requests import RequestDecoder, RequestLimits
+from fanout.wire.resp.session import Session
+from fanout.wire.ws.bridge import NAMES_MAX, BridgeSession
+from tests.support.wire.rfc6455 import sent_frames
+from tests.support.wire.sidecar import LoneSidecar, said
 from tests.wire.test_doors import decode
 
 NAME = b"n" * 1024

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from fanout.runtime.gate import Gate
-from fanout.values import Action, Exec, Publish, Reply, Reset, Subscribe
-from fanout.wire.bridge import BridgeSession
-from fanout.wire.session import Session
-from fanout.wire.websocket import Closed, Opened, Text, WebSocketServer
-from tests.bridge_schema import received
-from tests.wire.rfc6455 import HANDSHAKE, TEXT, frame, sent_frames
-from tests.wire.sidecar import USERS, LoneSidecar
+from fanout.runtime.sidecar.gate import Gate
+from fanout.values.requests import Action, Exec, Publish, Reply, Reset, Subscribe
+from fanout.wire.resp.session import Session
+from fanout.wire.ws.bridge import BridgeSession
+from fanout.wire.ws.websocket import Closed, Opened, Text, WebSocketServer
+from tests.support.bridge_schema import received
+from tests.support.wire.rfc6455 import HANDSHAKE, TEXT, frame, sent_frames
+from tests.support.wire.sidecar import USERS, LoneSidecar
 
 NOAUTH = b"-NOAUTH Authentication required.\r\n"
 NOPERM = b"-NOPERM this user has no permissions to access one of the channels used as arguments\r\n"

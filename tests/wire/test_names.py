@@ -7,13 +7,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fanout.core.access import Access, Users, digest
-from fanout.values import Exec, Kind, Publish, Reply, Subscribe
-from fanout.wire import resp
-from fanout.wire.bridge import BridgeSession
-from fanout.wire.command_table import COMMANDS
-from fanout.wire.replies import NOT_YET, PushNotification, ReplyReader
-from fanout.wire.session import Session
-from tests.wire.sidecar import LoneSidecar, said
+from fanout.values.names import Kind
+from fanout.values.requests import Exec, Publish, Reply, Subscribe
+from fanout.wire.redis.client import NOT_YET, PushNotification, ReplyReader
+from fanout.wire.resp import replies as encode
+from fanout.wire.resp.command_table import COMMANDS
+from fanout.wire.resp.session import Session
+from fanout.wire.ws.bridge import BridgeSession
+from tests.support.wire.sidecar import LoneSidecar, said
 
 any_bytes = st.binary(max_size=20) | st.sampled_from(
     [
@@ -46,18 +47,18 @@ def replies(data: bytes) -> list[object]:
 def test_deliveries_are_exact(pattern: bytes, channel: bytes, payload: bytes) -> None:
     """In both protocols, of every kind."""
     assert (
-        replies(resp.messages2(channel, [payload]) + resp.messages3(channel, [payload]))
+        replies(encode.messages2(channel, [payload]) + encode.messages3(channel, [payload]))
         == [[b"message", channel, payload]] * 2
     )
     assert (
         replies(
-            resp.pmessages2(pattern, [(channel, payload)])
-            + resp.pmessages3(pattern, [(channel, payload)])
+            encode.pmessages2(pattern, [(channel, payload)])
+            + encode.pmessages3(pattern, [(channel, payload)])
         )
         == [[b"pmessage", pattern, channel, payload]] * 2
     )
     assert (
-        replies(resp.smessages2(channel, [payload]) + resp.smessages3(channel, [payload]))
+        replies(encode.smessages2(channel, [payload]) + encode.smessages3(channel, [payload]))
         == [[b"smessage", channel, payload]] * 2
     )
 

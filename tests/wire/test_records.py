@@ -11,17 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanout.errors import RemoteProtocolError
-from fanout.values import (
-    End,
-    Endpoint,
-    FenceMode,
-    Identity,
-    NodeId,
-    NodeRecord,
-    NodeState,
-    SidecarId,
-    SidecarRecord,
-)
+from fanout.values.control import End
+from fanout.values.names import Endpoint, NodeId, SidecarId
+from fanout.values.records import FenceMode, Identity, NodeRecord, NodeState, SidecarRecord
 from fanout.wire import records
 
 NODE = NodeRecord(

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from fanout.core import users
-from fanout.values import (
+from fanout.values.control import CensusAnswer, CensusQuestion, Deaf, End, Fence, FenceReceived
+from fanout.values.names import (
     CENSUS_CHANNEL,
     CENSUS_INBOX_PREFIX,
     CONTROL_CHANNEL,
@@ -21,31 +22,24 @@ from fanout.values import (
     INBOX_PREFIX,
     PRESENCE_CHANNEL,
     SHARD_PREFIX,
-    CensusAnswer,
-    CensusQuestion,
-    Deaf,
-    DrainRequest,
-    End,
     Endpoint,
-    Fence,
-    FenceMode,
-    FenceReceived,
-    Identity,
     NodeId,
+    SidecarId,
+    Space,
+)
+from fanout.values.records import (
+    DrainRequest,
+    FenceMode,
+    Identity,
     NodeRecord,
     NodeState,
-    Publish,
-    Question,
-    Reply,
-    SidecarId,
     SidecarRecord,
-    Space,
-    Subscribe,
-    Unsubscribe,
 )
-from fanout.wire import bridge_client, bridge_frames, census, records
-from fanout.wire.bridge import BridgeSession
-from fanout.wire.bridge_client import Gap, Message
+from fanout.values.requests import Publish, Question, Reply, Subscribe, Unsubscribe
+from fanout.wire import census, records
+from fanout.wire.ws import bridge_client, bridge_frames
+from fanout.wire.ws.bridge import BridgeSession
+from fanout.wire.ws.bridge_client import Gap, Message
 
 WRITTEN: dict[str, Any] = json.loads(Path(__file__).with_name("versions.json").read_text())
 

@@ -16,7 +16,7 @@ from fanout.adjunct.purge import Kind, Target
 from fanout.config import EdgeConfig
 from fanout.core.pace import Pace
 from fanout.errors import CodedError
-from fanout.runtime.logs import shown
+from fanout.runtime.process.logs import shown
 
 RETRY_SECONDS_MAX = 60.0  # that a cache may ask to be left alone
 PASSING = {408, 425, 429}  # refusals about the moment, as is everything from 500 on

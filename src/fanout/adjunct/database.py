@@ -24,7 +24,7 @@ from fanout.adjunct.flavours import FLAVOURS, Position
 from fanout.adjunct.routing import MEASURE_SECONDS, OwnWrites, Router, RoutingConfig
 from fanout.adjunct.topology import DatabaseError, DatabaseRecord
 from fanout.errors import ConfigError
-from fanout.values import Endpoint
+from fanout.values.names import Endpoint
 
 log = structlog.get_logger()
 

@@ -24,12 +24,12 @@ from fanout.adjunct.gateway import INSTANCES
 from fanout.config import DnsConfig, TlsFiles
 from fanout.core.backoff import Backoff, jittered
 from fanout.errors import ConfigError, FanoutError, root_of
-from fanout.runtime.certificates import Contexts
-from fanout.runtime.console import print_line
-from fanout.runtime.signals import until_stopped
-from fanout.runtime.watch import Watch, open_watch
-from fanout.runtime.world import real_world
-from fanout.values import NodeState
+from fanout.runtime.discovery.watch import Watch, open_watch
+from fanout.runtime.net.certificates import Contexts
+from fanout.runtime.net.world import real_world
+from fanout.runtime.process.console import print_line
+from fanout.runtime.process.signals import until_stopped
+from fanout.values.records import NodeState
 
 log = structlog.get_logger()
 

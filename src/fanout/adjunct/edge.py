@@ -22,10 +22,10 @@ from fanout.client import Client, Message, open_client
 from fanout.config import EdgeConfig, TlsFiles
 from fanout.core.backoff import Backoff
 from fanout.errors import ConfigError, RemoteProtocolError, RequestFailed
-from fanout.runtime.certificates import context_for
-from fanout.runtime.console import print_line
-from fanout.runtime.logs import FloodLog, log
-from fanout.runtime.signals import until_stopped
+from fanout.runtime.net.certificates import context_for
+from fanout.runtime.process.console import print_line
+from fanout.runtime.process.logs import FloodLog, log
+from fanout.runtime.process.signals import until_stopped
 from fanout.wire.records import encode_record
 
 REQUESTS_MAX = 8  # to a cache at a time: an API far away answers slowly

@@ -24,9 +24,9 @@ from fanout.config import gateway_address, gateway_ips, gateway_weight
 from fanout.core.backoff import jittered
 from fanout.core.round_robin import RoundRobin
 from fanout.errors import CodedError
-from fanout.runtime.adjuncts import Adjunct, Sidecar
-from fanout.runtime.watch import MEMBERS_MAX, Watch
-from fanout.values import LeasedRecord, NodeState
+from fanout.runtime.discovery.watch import MEMBERS_MAX, Watch
+from fanout.runtime.sidecar.adjuncts import Adjunct, Sidecar
+from fanout.values.records import LeasedRecord, NodeState
 from fanout.wire.records import NODE_BYTES_MAX, RecordKind, decode_fields, read_name
 
 log = structlog.get_logger()
@@ -89,7 +89,7 @@ class Pick:
 class Pools:
     """Hands out users by what discovery tells."""
 
-    watch: Watch  # over `INSTANCES`; from a sidecar or `fanout.runtime.watch.open_watch`
+    watch: Watch  # over `INSTANCES`; from a sidecar or `fanout.runtime.discovery.watch.open_watch`
     cluster: str
     secret: str = attrs.field(repr=False)  # signs the tokens, alike everywhere; empty: no tokens
     rng: Random  # for who is first

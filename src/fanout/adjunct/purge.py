@@ -22,7 +22,7 @@ import trio
 from fanout.client import Client, Message
 from fanout.config import mask
 from fanout.errors import ConfigError, RemoteProtocolError, RequestFailed
-from fanout.runtime.text import escape
+from fanout.runtime.process.text import escape
 from fanout.wire.records import decode_fields, encode_record, read_name
 
 PURGES, REPORTS = "purge:", "purge-report:"  # channels, with the name of a pool behind

@@ -22,8 +22,8 @@ from fanout.adjunct.routing import OwnWrites, RoutingConfig
 from fanout.adjunct.topology import DATABASE, DatabaseError
 from fanout.config import FleetConfig
 from fanout.config.readers import read_name
-from fanout.runtime.watch import open_watch
-from fanout.runtime.world import fleet_world
+from fanout.runtime.discovery.watch import open_watch
+from fanout.runtime.net.world import fleet_world
 
 __all__ = ["Database", "DatabaseError", "Databases", "RoutedSession", "RoutingConfig"]
 

@@ -15,8 +15,8 @@ import trio
 from fanout.config import FleetConfig, mask
 from fanout.config.readers import read_count, read_fixed_endpoint
 from fanout.errors import CodedError, ConfigError, RemoteProtocolError
-from fanout.runtime.watch import open_watch
-from fanout.runtime.world import World, fleet_world
+from fanout.runtime.discovery.watch import open_watch
+from fanout.runtime.net.world import World, fleet_world
 from fanout.wire.records import RecordKind, decode_fields, read_name
 
 RECORD_BYTES_MAX = 65_536

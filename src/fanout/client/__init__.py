@@ -11,6 +11,6 @@ been missed meanwhile is said by a `Gap` among the messages.
 """
 
 from fanout.client.client import Client, open_client
-from fanout.wire.bridge_client import Event, Gap, Message
+from fanout.wire.ws.bridge_client import Event, Gap, Message
 
 __all__ = ["Client", "Event", "Gap", "Message", "open_client"]

@@ -13,7 +13,7 @@ import trio
 from fanout.client.link import Link, Target
 from fanout.core.backoff import Backoff
 from fanout.errors import LinkLost, RequestFailed
-from fanout.wire.bridge_client import Event, Gap
+from fanout.wire.ws.bridge_client import Event, Gap
 
 
 class Client:

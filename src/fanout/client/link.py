@@ -24,9 +24,9 @@ from trio_websocket import (
 
 from fanout.client.stream import Stream, open_stream
 from fanout.errors import LinkLost, RemoteProtocolError, RequestFailed, root_of
-from fanout.wire import bridge_client
-from fanout.wire.bridge import SUBPROTOCOL
-from fanout.wire.bridge_client import Event
+from fanout.wire.ws import bridge_client
+from fanout.wire.ws.bridge import SUBPROTOCOL
+from fanout.wire.ws.bridge_client import Event
 
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 """Largest frame taken from a sidecar: its largest payload, written in the longest way."""

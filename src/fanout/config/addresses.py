@@ -8,7 +8,7 @@ import attrs
 from redis.connection import parse_url
 
 from fanout.errors import ConfigError
-from fanout.values import Endpoint
+from fanout.values.names import Endpoint
 
 _SCHEME = "(?:rediss?|unix)://"
 

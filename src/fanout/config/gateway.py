@@ -20,7 +20,7 @@ from fanout.config.readers import (
 )
 from fanout.config.shared import log_format_option, log_level_option
 from fanout.errors import ConfigError, SettingError
-from fanout.values import PORT_MAX, Endpoint
+from fanout.values.names import PORT_MAX, Endpoint
 
 GATEWAY_ADDRESS_MAX = 256
 

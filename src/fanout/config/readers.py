@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from fanout.config.addresses import DiscoveryAddress, RedisAddress, mask, split_urls
 from fanout.errors import ConfigError
-from fanout.values import NAME, Endpoint, IPNetwork
+from fanout.values.names import NAME, Endpoint, IPNetwork
 
 
 def read_discovery(value: Any) -> tuple[DiscoveryAddress, ...]:

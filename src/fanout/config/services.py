@@ -39,7 +39,7 @@ from fanout.config.shared import (
     tls_key_option,
 )
 from fanout.errors import SettingError
-from fanout.values import Endpoint, IPNetwork
+from fanout.values.names import Endpoint, IPNetwork
 
 LOCAL_NODES_MAX = 16
 

@@ -20,7 +20,7 @@ import attrs
 
 from fanout.core.glob import compile_pattern
 from fanout.errors import ConfigError
-from fanout.values import NAME, RESERVED_PREFIX
+from fanout.values.names import NAME, RESERVED_PREFIX
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _LISTS = ("publish", "subscribe", "psubscribe")

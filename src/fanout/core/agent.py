@@ -20,17 +20,8 @@ import attrs
 
 from fanout.core.histogram import LONG_SECONDS, Histogram, HistogramStatistics
 from fanout.core.rival import Rival
-from fanout.values import (
-    PROTOCOL_VERSION,
-    Endpoint,
-    FenceMode,
-    Identity,
-    NodeId,
-    NodeRecord,
-    NodeState,
-    SidecarId,
-    SidecarRecord,
-)
+from fanout.values.names import PROTOCOL_VERSION, Endpoint, NodeId, SidecarId
+from fanout.values.records import FenceMode, Identity, NodeRecord, NodeState, SidecarRecord
 
 MOVES = {
     NodeState.JOINING: {NodeState.ACTIVE, NodeState.DRAINING},

@@ -11,7 +11,9 @@ from typing import Protocol
 import attrs
 
 from fanout.core.glob import compile_pattern
-from fanout.values import CensusAnswer, Question, SidecarId, Space
+from fanout.values.control import CensusAnswer
+from fanout.values.names import SidecarId, Space
+from fanout.values.requests import Question
 
 NAMES_BYTES_MAX = 8192
 """Names in one piece of a question; six times as much at worst once they are JSON."""

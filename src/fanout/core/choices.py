@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import Generic, TypeVar
 
 from fanout.core.placement import place
-from fanout.values import NodeId
+from fanout.values.names import NodeId
 
 CHOICES_MAX = 100_000
 """Channels whose node is remembered; forgetting them costs only a new ranking."""

@@ -16,7 +16,8 @@ import attrs
 
 from fanout.core.glob import compile_pattern
 from fanout.core.outbox import Outbox
-from fanout.values import SHARD_PREFIX, Encoding, Kind, Space
+from fanout.values.names import SHARD_PREFIX, Kind, Space
+from fanout.values.requests import Encoding
 
 MATCHES_MAX = 10_000
 """Channels whose matching patterns are remembered; forgetting them costs only a new match."""

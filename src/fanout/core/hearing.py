@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
-from fanout.values import NodeId, SidecarId
+from fanout.values.names import NodeId, SidecarId
 
 Lives = Mapping[NodeId, int]
 """Nodes in their lives, each by its incarnation."""

@@ -12,7 +12,8 @@ from typing import Any, Generic, Literal, TypeVar
 
 import attrs
 
-from fanout.values import NodeId, NodeRecord, NodeState, Record, SidecarId, SidecarRecord
+from fanout.values.names import NodeId, SidecarId
+from fanout.values.records import NodeRecord, NodeState, Record, SidecarRecord
 
 MOVES = {
     NodeState.JOINING: {

@@ -25,7 +25,8 @@ from fanout.core.ledger import (
     SidecarLeft,
 )
 from fanout.core.view import TOMBSTONE_SECONDS, View
-from fanout.values import NodeId, NodeRecord, SidecarId, SidecarRecord, Snapshot
+from fanout.values.names import NodeId, SidecarId
+from fanout.values.records import NodeRecord, SidecarRecord, Snapshot
 
 __all__ = [
     "MOVES",

@@ -11,7 +11,7 @@ from hashlib import blake2b
 
 import attrs
 
-from fanout.values import NodeId
+from fanout.values.names import NodeId
 
 
 @attrs.frozen(slots=True)

@@ -6,7 +6,8 @@ from typing import Any
 import attrs
 
 from fanout.core.membership import Membership
-from fanout.values import NodeId, NodeRecord, NodeState, SidecarId, SidecarRecord, Snapshot
+from fanout.values.names import NodeId, SidecarId
+from fanout.values.records import NodeRecord, NodeState, SidecarRecord, Snapshot
 
 
 @attrs.frozen

@@ -9,7 +9,8 @@ The older of two keeps the id: the names of owners begin with the time they were
 from math import inf
 from typing import Protocol
 
-from fanout.values import Endpoint, NodeRecord, NodeState
+from fanout.values.names import Endpoint
+from fanout.values.records import NodeRecord, NodeState
 
 
 def owner_name(started_ms: int, nonce: int) -> str:

@@ -7,7 +7,7 @@ its own way, and the run is told when the last of them has arrived somewhere.
 
 from collections.abc import Callable, Sequence
 
-from fanout.values import Outcome
+from fanout.values.requests import Outcome
 
 
 class Run:

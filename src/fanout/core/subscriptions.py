@@ -22,7 +22,7 @@ from enum import Enum
 import attrs
 
 from fanout.core.glob import compile_pattern
-from fanout.values import Kind, NodeId
+from fanout.values.names import Kind, NodeId
 
 BATCH_MAX = 512
 """Names in one SUBSCRIBE; the figure other clients of large fleets settled on (Centrifuge)."""

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from fanout.values import Ready
+from fanout.values.requests import Ready
 
 
 class Turn:

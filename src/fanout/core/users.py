@@ -9,7 +9,7 @@ Source of the rules: https://redis.io/docs/latest/operate/oss_and_stack/manageme
 import hashlib
 import hmac
 
-from fanout.values import IDENTITY_KEY, RESERVED_PREFIX, NodeId
+from fanout.values.names import IDENTITY_KEY, RESERVED_PREFIX, NodeId
 
 DATA_USER = "fanout-data"
 CTL_USER = "fanout-ctl"

@@ -21,7 +21,7 @@ from math import inf
 from typing import Any, Generic, TypeVar
 
 from fanout.core.ledger import Entry, Ledger
-from fanout.values import Record
+from fanout.values.records import Record
 
 TOMBSTONE_SECONDS = 600.0
 """How long the absent are remembered; much longer than any lease."""

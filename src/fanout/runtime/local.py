@@ -9,13 +9,13 @@ import attrs
 import trio
 
 from fanout.config import DiscoveryAddress, NodeConfig, RedisAddress, SidecarConfig
-from fanout.runtime.adjuncts import Adjunct
-from fanout.runtime.console import announce_ready, print_line
-from fanout.runtime.node_service import run_node
-from fanout.runtime.redis_server import find_redis_server, spawn_redis
-from fanout.runtime.service import run_sidecar
-from fanout.runtime.signals import Stop, open_signal_stop
-from fanout.values import Endpoint
+from fanout.runtime.agent.node_service import run_node
+from fanout.runtime.process.console import announce_ready, print_line
+from fanout.runtime.process.signals import Stop, open_signal_stop
+from fanout.runtime.redis.redis_server import find_redis_server, spawn_redis
+from fanout.runtime.sidecar.adjuncts import Adjunct
+from fanout.runtime.sidecar_service import run_sidecar
+from fanout.values.names import Endpoint
 
 ANY_PORT = Endpoint(host="127.0.0.1", port=0)
 

@@ -10,8 +10,8 @@ import trio
 from fanout.client import Client, open_client
 from fanout.config import BridgeConfig, TlsFiles
 from fanout.errors import RequestFailed, leaves
-from fanout.runtime.certificates import context_for
-from fanout.runtime.text import escape
+from fanout.runtime.net.certificates import context_for
+from fanout.runtime.process.text import escape
 from fanout.terminal.output import tell
 
 

@@ -13,8 +13,8 @@ import trio
 from fanout.client.stream import open_stream
 from fanout.config import TlsFiles, TopConfig
 from fanout.errors import FeedLost, root_of
-from fanout.runtime.certificates import context_for
-from fanout.runtime.text import escape
+from fanout.runtime.net.certificates import context_for
+from fanout.runtime.process.text import escape
 from fanout.terminal.table import shorten
 
 RECEIVE_BYTES_MAX = 65_536

@@ -7,7 +7,7 @@ the terminal never differ.
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from fanout.runtime.text import escape
+from fanout.runtime.process.text import escape
 from fanout.terminal.feed import Look
 from fanout.terminal.screen import Size
 from fanout.terminal.table import (

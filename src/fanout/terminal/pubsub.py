@@ -8,7 +8,7 @@ import trio
 
 from fanout.client import Event, Gap, Message
 from fanout.config import BridgeConfig
-from fanout.runtime.text import escape
+from fanout.runtime.process.text import escape
 from fanout.terminal.call import open_call
 from fanout.terminal.output import palette, tell, wait_closed, write
 from fanout.terminal.table import DIM, Palette

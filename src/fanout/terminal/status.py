@@ -7,8 +7,8 @@ import attrs
 import trio
 
 from fanout.config import FleetConfig
-from fanout.runtime.fleet import FleetReport, read_fleet
-from fanout.runtime.world import fleet_world
+from fanout.runtime.discovery.fleet import FleetReport, read_fleet
+from fanout.runtime.net.world import fleet_world
 from fanout.terminal.output import is_terminal, palette, write
 from fanout.terminal.screen import Screen, Size, open_ending, open_screen
 from fanout.terminal.table import (

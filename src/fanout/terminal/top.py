@@ -5,7 +5,7 @@ from contextlib import aclosing
 
 from fanout.config import TopConfig
 from fanout.errors import FeedLost
-from fanout.runtime.text import escape
+from fanout.runtime.process.text import escape
 from fanout.terminal.feed import Feed, Look, Looks
 from fanout.terminal.look import look_lines
 from fanout.terminal.output import is_terminal, palette, tell, write

@@ -11,7 +11,7 @@ import attrs
 import trio
 
 from fanout.testing.stream import MemoryTransport, Pipe
-from fanout.values import Endpoint
+from fanout.values.names import Endpoint
 
 FIRST_PORT = 20_000
 """Port 0 is answered with the ports from here on."""

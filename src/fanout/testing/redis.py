@@ -18,12 +18,12 @@ import trio
 from fanout.core.glob import compile_pattern
 from fanout.core.outbox import Outbox
 from fanout.errors import RemoteProtocolError
-from fanout.runtime.sender import Sender
-from fanout.runtime.transport import CONNECTION_ERRORS, Network, Transport
+from fanout.runtime.net.sender import Sender
+from fanout.runtime.net.transport import CONNECTION_ERRORS, Network, Transport
 from fanout.testing.users import User, default_user, make_user
-from fanout.values import RESERVED_PREFIX, Endpoint
-from fanout.wire import resp
-from fanout.wire.requests import RequestDecoder, RequestLimits
+from fanout.values.names import RESERVED_PREFIX, Endpoint
+from fanout.wire.resp import replies
+from fanout.wire.resp.requests import RequestDecoder, RequestLimits
 
 VERSION = "7.0.15"
 OUTPUT_BYTES_MAX = 32 * 1024 * 1024
@@ -279,7 +279,7 @@ class FakeRedis:
                 raise _RefusedError(self.refuse_writes)
             reply = run(connection, request[1:])
         except _RefusedError as refusal:
-            reply = resp.error(str(refusal))
+            reply = replies.error(str(refusal))
         if reply:
             connection.send(reply)
 
@@ -324,7 +324,9 @@ class FakeRedis:
 
     def _mget(self, connection: _Connection, arguments: list[bytes]) -> bytes:
         keys = arguments
-        return resp.array(_bulk_or_null(connection, self._text(key, strict=False)) for key in keys)
+        return replies.array(
+            _bulk_or_null(connection, self._text(key, strict=False)) for key in keys
+        )
 
     def _set(self, _connection: _Connection, arguments: list[bytes]) -> bytes:
         key, value, *options = arguments
@@ -335,11 +337,11 @@ class FakeRedis:
             unit = 1000 if options[0].upper() == b"PX" else 1
             until = trio.current_time() + int(options[1]) / unit
         self._keys[key] = (value, until)
-        return resp.OK
+        return replies.OK
 
     def _del(self, _connection: _Connection, arguments: list[bytes]) -> bytes:
         keys = arguments
-        return resp.integer(
+        return replies.integer(
             sum(
                 self._value(key) is not None and self._keys.pop(key, None) is not None
                 for key in keys
@@ -349,18 +351,18 @@ class FakeRedis:
     def _pttl(self, _connection: _Connection, arguments: list[bytes]) -> bytes:
         (key,) = arguments
         if self._value(key) is None:
-            return resp.integer(-2)
+            return replies.integer(-2)
         until = self._keys[key][1]
         if until == float("inf"):
-            return resp.integer(-1)
-        return resp.integer(round((until - trio.current_time()) * 1000))
+            return replies.integer(-1)
+        return replies.integer(round((until - trio.current_time()) * 1000))
 
     def _sadd(self, _connection: _Connection, arguments: list[bytes]) -> bytes:
         key, *members = arguments
         present = self._set_of(key)
         added = set(members) - present
         self._keys[key] = (present | added, float("inf"))
-        return resp.integer(len(added))
+        return replies.integer(len(added))
 
     def _srem(self, _connection: _Connection, arguments: list[bytes]) -> bytes:
         key, *members = arguments
@@ -370,11 +372,11 @@ class FakeRedis:
             self._keys[key] = (left, float("inf"))
         else:
             self._keys.pop(key, None)
-        return resp.integer(len(removed))
+        return replies.integer(len(removed))
 
     def _smembers(self, connection: _Connection, arguments: list[bytes]) -> bytes:
         (key,) = arguments
-        items = resp.array(resp.bulk(member) for member in sorted(self._set_of(key)))
+        items = replies.array(replies.bulk(member) for member in sorted(self._set_of(key)))
         return b"~" + items[1:] if connection.resp3 else items
 
     # The server.
@@ -389,16 +391,16 @@ class FakeRedis:
         if arguments:
             connection.resp3 = arguments[0] == b"3"
         fields = (
-            (b"server", resp.bulk(b"redis")),
-            (b"version", resp.bulk(VERSION.encode())),
-            (b"proto", resp.integer(3 if connection.resp3 else 2)),
-            (b"id", resp.integer(connection.number)),
-            (b"mode", resp.bulk(b"standalone")),
-            (b"role", resp.bulk(b"master")),
-            (b"modules", resp.array(())),
+            (b"server", replies.bulk(b"redis")),
+            (b"version", replies.bulk(VERSION.encode())),
+            (b"proto", replies.integer(3 if connection.resp3 else 2)),
+            (b"id", replies.integer(connection.number)),
+            (b"mode", replies.bulk(b"standalone")),
+            (b"role", replies.bulk(b"master")),
+            (b"modules", replies.array(())),
         )
-        pairs = ((resp.bulk(name), value) for name, value in fields)
-        return resp.mapping(pairs, resp3=connection.resp3)
+        pairs = ((replies.bulk(name), value) for name, value in fields)
+        return replies.mapping(pairs, resp3=connection.resp3)
 
     def _auth(self, connection: _Connection, arguments: list[bytes]) -> bytes:
         name, password = arguments if len(arguments) > 1 else (b"default", arguments[0])
@@ -411,7 +413,7 @@ class FakeRedis:
         if user is None or not user.accepts(password):
             raise _RefusedError("WRONGPASS invalid username-password pair or user is disabled.")
         connection.user = user
-        return resp.OK
+        return replies.OK
 
     def _acl(self, _connection: _Connection, arguments: list[bytes]) -> bytes:
         what, name, *rules = arguments
@@ -420,24 +422,26 @@ class FakeRedis:
         user = self._users.setdefault(name, User())
         for rule in rules:
             user.apply(rule)
-        return resp.OK
+        return replies.OK
 
     def _ping(self, connection: _Connection, arguments: list[bytes]) -> bytes:
         if connection.count and not connection.resp3:
-            return resp.array((resp.bulk(b"pong"), resp.bulk(arguments[0] if arguments else b"")))
-        return resp.bulk(arguments[0]) if arguments else resp.PONG
+            return replies.array(
+                (replies.bulk(b"pong"), replies.bulk(arguments[0] if arguments else b""))
+            )
+        return replies.bulk(arguments[0]) if arguments else replies.PONG
 
     def _info(self, connection: _Connection, _arguments: list[bytes]) -> bytes:
         text = f"# Server\r\nredis_version:{VERSION}\r\nrun_id:{self.run_id}\r\n".encode()
         if connection.resp3:
             return b"=%d\r\ntxt:%b\r\n" % (len(text) + 4, text)
-        return resp.bulk(text)
+        return replies.bulk(text)
 
     def _role(self, _connection: _Connection, _arguments: list[bytes]) -> bytes:
         if not self.is_replica:
-            return resp.array((resp.bulk(b"master"), resp.integer(0), resp.array(())))
-        primary = (resp.bulk(b"127.0.0.1"), resp.integer(1), resp.bulk(b"connect"))
-        return resp.array((resp.bulk(b"slave"), *primary, resp.integer(-1)))
+            return replies.array((replies.bulk(b"master"), replies.integer(0), replies.array(())))
+        primary = (replies.bulk(b"127.0.0.1"), replies.integer(1), replies.bulk(b"connect"))
+        return replies.array((replies.bulk(b"slave"), *primary, replies.integer(-1)))
 
     # Publish and subscribe.
 
@@ -448,9 +452,9 @@ class FakeRedis:
         receivers = 0
         for each in self._connections:
             encode, pencode = (
-                (resp.messages3, resp.pmessages3)
+                (replies.messages3, replies.pmessages3)
                 if each.resp3
-                else (resp.messages2, resp.pmessages2)
+                else (replies.messages2, replies.pmessages2)
             )
             if channel in each.channels:
                 each.send(encode(channel, (payload,)))
@@ -459,28 +463,28 @@ class FakeRedis:
                 if compile_pattern(pattern)(channel):
                     each.send(pencode(pattern, ((channel, payload),)))
                     receivers += 1
-        return resp.integer(receivers)
+        return replies.integer(receivers)
 
     def _pubsub(self, _connection: _Connection, arguments: list[bytes]) -> bytes:
         what, *names = arguments
         each = self._connections
         match what.upper():
             case b"NUMSUB":
-                return resp.array(
+                return replies.array(
                     item
                     for name in names
                     for item in (
-                        resp.bulk(name),
-                        resp.integer(sum(name in connection.channels for connection in each)),
+                        replies.bulk(name),
+                        replies.integer(sum(name in connection.channels for connection in each)),
                     )
                 )
             case b"NUMPAT":
-                return resp.integer(len({name for client in each for name in client.patterns}))
+                return replies.integer(len({name for client in each for name in client.patterns}))
             case b"CHANNELS":
                 channels = {name for client in each for name in client.channels}
                 matches = compile_pattern(names[0]) if names else None
                 kept = sorted(name for name in channels if matches is None or matches(name))
-                return resp.array(map(resp.bulk, kept))
+                return replies.array(map(replies.bulk, kept))
         raise _RefusedError(f"ERR unknown subcommand '{what.decode()}'. Try PUBSUB HELP.")
 
     def _subscribe(
@@ -492,7 +496,7 @@ class FakeRedis:
         for name in arguments:
             names[name] = None
             confirmations.append(
-                resp.confirmation(verb, name, connection.count, resp3=connection.resp3)
+                replies.confirmation(verb, name, connection.count, resp3=connection.resp3)
             )
         return b"".join(confirmations)
 
@@ -506,7 +510,7 @@ class FakeRedis:
             if name is not None:
                 names.pop(name, None)
             confirmations.append(
-                resp.confirmation(verb, name, connection.count, resp3=connection.resp3)
+                replies.confirmation(verb, name, connection.count, resp3=connection.resp3)
             )
         return b"".join(confirmations)
 
@@ -517,5 +521,5 @@ def _text(data: bytes) -> str:
 
 def _bulk_or_null(connection: _Connection, value: bytes | None) -> bytes:
     if value is None:
-        return resp.NULL3 if connection.resp3 else resp.NULL2
-    return resp.bulk(value)
+        return replies.NULL3 if connection.resp3 else replies.NULL2
+    return replies.bulk(value)

@@ -8,7 +8,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from fanout.values import NAME, CensusAnswer, CensusQuestion, Question, SidecarId, Space
+from fanout.values.control import CensusAnswer, CensusQuestion
+from fanout.values.names import NAME, SidecarId, Space
+from fanout.values.requests import Question
 
 MESSAGE_BYTES_MAX = 131_072
 """Larger messages are not read."""

@@ -5,10 +5,11 @@ limit the sentence names it, so that whoever reads it knows what to raise.
 """
 
 from collections.abc import Collection, Iterable
+from typing import Protocol
 
 import attrs
 
-from fanout.values import RESERVED_PREFIX, Kind
+from fanout.values.names import RESERVED_PREFIX, Kind
 
 
 @attrs.frozen(slots=True)
@@ -17,6 +18,23 @@ class Refusal:
 
     code: str
     message: str
+
+
+class Access(Protocol):
+    """What a client may do; see `fanout.core.access`."""
+
+    @property
+    def user(self) -> str:
+        """Who has logged in."""
+
+    def may_publish(self, channel: bytes) -> bool:
+        """Return whether messages to a channel are taken."""
+
+    def may_subscribe(self, channel: bytes) -> bool:
+        """Return whether a channel may be heard."""
+
+    def may_psubscribe(self, pattern: bytes) -> bool:
+        """Return whether a pattern may be heard."""
 
 
 class Patterns:

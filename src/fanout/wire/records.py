@@ -14,21 +14,15 @@ from typing import Any, Generic, TypeVar
 import attrs
 
 from fanout.errors import ConfigError, RemoteProtocolError
-from fanout.values import (
-    NAME,
-    Deaf,
+from fanout.values.control import Deaf, End, Fence, FenceReceived
+from fanout.values.names import NAME, Endpoint, NodeId, SidecarId
+from fanout.values.records import (
     DrainRequest,
-    End,
-    Endpoint,
-    Fence,
     FenceMode,
-    FenceReceived,
     Identity,
-    NodeId,
     NodeRecord,
     NodeState,
     Record,
-    SidecarId,
     SidecarRecord,
 )
 

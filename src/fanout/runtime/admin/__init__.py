@@ -1,0 +1,1 @@
+"""The admin door of a sidecar: health, metrics, the live page."""

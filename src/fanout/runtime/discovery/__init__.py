@@ -1,0 +1,1 @@
+"""Discovery as processes read and write it."""

@@ -1,0 +1,1 @@
+"""The doors for local clients: RESP and websocket."""

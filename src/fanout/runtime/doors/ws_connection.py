@@ -1,0 +1,223 @@
+"""One websocket client: its handshake, its requests, and how it is left."""
+
+from typing import Any
+
+import trio
+
+from fanout.core.access import Access
+from fanout.core.backoff import jittered
+from fanout.runtime.doors.consumer import Consumer
+from fanout.runtime.doors.door import Door
+from fanout.runtime.net.transport import Transport
+from fanout.runtime.sidecar.consumers import Label
+from fanout.runtime.sidecar.gate import LOCKED_OUTBOX_BYTES_MAX, LOGIN_SECONDS
+from fanout.runtime.sidecar.hub import Hub
+from fanout.values.names import NodeId
+from fanout.values.requests import Action, Encoding, NotPublished, Outcome, Publish, Subscribe
+from fanout.wire.ws import bridge, bridge_frames
+from fanout.wire.ws.frames import close_frame
+from fanout.wire.ws.origins import Callers
+from fanout.wire.ws.websocket import Binary, Closed, Event, Opened, Rejected, Text, WebSocketServer
+
+RECEIVE_BYTES_MAX = 16_384
+"""One turn of one client; at 10 us for the smallest frame a flood takes 25 ms before others."""
+
+HANDSHAKE_SECONDS = 5.0
+"""How long a connection may take to become a websocket."""
+
+IDLE_SECONDS = 25.0
+"""A client that was silent this long is pinged; common proxies drop idle connections at 30 s."""
+
+LOCKED_BYTES_MAX = 16_384
+"""The largest message of a client that has yet to log in."""
+
+PONG_SECONDS = 8.0
+"""How long a pinged client may stay silent."""
+
+JSON_FACTOR = 6
+"""A payload grows at most this much as JSON text (every byte an escape of six characters)."""
+
+MESSAGE_MARGIN_BYTES = 65_536
+"""Room for the rest of a request beside its payload."""
+
+
+def _outcome(tag: Any, outcome: Outcome) -> bytes:
+    if isinstance(outcome, int):
+        return bridge_frames.published_frame(tag, outcome)
+    if isinstance(outcome, NotPublished):
+        return bridge_frames.error_frame(tag, outcome.code, outcome.message)
+    return bridge_frames.error_frame(tag, "outcome_unknown", outcome.message)
+
+
+def _farewell(code: str, reason: str) -> bytes:
+    return close_frame(bridge.CLOSE_CODES[code], f"{code}: {reason}")
+
+
+def _confirmed(action: Subscribe, unheard: tuple[NodeId, ...]) -> bytes:
+    return bridge_frames.confirmed_frame(action.tag, unheard)
+
+
+DOOR = Door(name="ws", outcome=_outcome, farewell=_farewell, confirmed=_confirmed)
+GOODBYE = _farewell("shutdown", "the sidecar leaves; connect again")
+
+
+class WebSocketClient:
+    """The loop of one websocket client."""
+
+    def __init__(self, hub: Hub, transport: Transport, number: int, callers: Callers) -> None:
+        limits = hub.config.limits
+        message_bytes_max = JSON_FACTOR * limits.payload_bytes_max + MESSAGE_MARGIN_BYTES
+        label = Label(number, transport.peer)
+        self.opened = False
+        self.consumer = Consumer(hub, transport, DOOR, Encoding.JSON, lambda: label)
+        self._hub = hub
+        self._transport = transport
+        self._server = WebSocketServer(
+            subprotocols=(bridge.SUBPROTOCOL,),
+            message_bytes_max=message_bytes_max,
+            callers=callers,
+        )
+        self.session = bridge.BridgeSession(hub.client_limits, self)
+        self._hello = bridge_frames.hello_frame(
+            hub.config.id,
+            number,
+            {
+                "payload_bytes": limits.payload_bytes_max,
+                "name_bytes": limits.channel_bytes_max,
+                "names": bridge.NAMES_MAX,
+                "id_bytes": bridge.ID_BYTES_MAX,
+                "message_bytes": message_bytes_max,
+                "outbox_bytes": limits.outbox_bytes_max,
+            },
+        )
+        self._message_bytes_max = message_bytes_max
+        self._gathered: list[Publish] = []
+        self._closed = False
+        self._closed_by_peer = False
+
+    @property
+    def has_users(self) -> bool:
+        """Whether the client must log in."""
+        return self._hub.gate.has_users
+
+    def log_in_by_token(self, token: bytes) -> Access | None:
+        """Return what the user may do whose secret this is; None when it is nobody's."""
+        access = self._hub.gate.log_in_by_token(token)
+        if access is None and self.has_users:
+            self.consumer.complain("login_failed", "wrong_secret", "the token is nobody's")
+        return access
+
+    async def serve(self) -> None:
+        """Serve the client until it is gone."""
+        try:
+            await self.consumer.serve(self._read, self._linger)
+        finally:
+            self.session.close()
+
+    async def _read(self) -> None:
+        going = True
+        with trio.move_on_after(HANDSHAKE_SECONDS) as handshake:
+            while going and not self.opened:
+                going = await self._turn()
+        if handshake.cancelled_caught:
+            self._fail(f"no handshake within {HANDSHAKE_SECONDS:g} seconds")
+        with trio.move_on_after(LOGIN_SECONDS) as login:
+            while going and self.opened and self.session.locked:
+                going = await self._turn()
+        if login.cancelled_caught:
+            self.consumer.cut("login_timeout", f"no login within {LOGIN_SECONDS:g} seconds")
+            return
+        while going and self.opened:
+            with trio.move_on_after(jittered(IDLE_SECONDS, self._hub.rng)) as idle:
+                going = await self._turn()
+            if idle.cancelled_caught:
+                going = await self._ping()
+
+    async def _linger(self) -> None:
+        """Read until the client closes too, or ends.
+
+        Closing TCP over bytes not read resets it, and may take the Close frame from the client.
+        """
+        while not self._closed_by_peer:
+            data = await self._transport.receive_some(RECEIVE_BYTES_MAX)
+            ended = any(isinstance(event, Closed) for event in self._server.receive(data))
+            self._closed_by_peer = ended or not data
+
+    async def _ping(self) -> bool:
+        self.consumer.send(self._server.ping())
+        self._hub.flush()
+        with trio.move_on_after(PONG_SECONDS) as silent:
+            return await self._turn()
+        assert silent.cancelled_caught  # noqa: S101 - the only way out of the block above
+        self.consumer.cut("no_pong", f"no answer to a ping within {PONG_SECONDS:g} seconds")
+        return False
+
+    async def _turn(self) -> bool:
+        """Read and perform what has come; False when the client is done."""
+        data = await self._transport.receive_some(RECEIVE_BYTES_MAX)
+        if not data:
+            self.consumer.last = b""
+            return False
+        self.consumer.received_bytes += len(data)
+        for event in self._server.events(data):
+            self._perform(event)
+        self._publish()
+        if self._closed:  # a Close frame is the last: behind the answers to what came before
+            self.consumer.last = self._server.outgoing()
+        elif outgoing := self._server.outgoing():
+            self.consumer.send(outgoing)
+        self._hub.flush()
+        # A cancelled wait here would lose nothing: what was read is performed.
+        await self.consumer.room()
+        return not (self._closed or self.consumer.closing)
+
+    def _resize(self) -> None:
+        """Take large messages, and let much wait, only of those who have logged in."""
+        locked = self.session.locked
+        most = self._hub.config.limits.outbox_bytes_max
+        self.consumer.outbox.bytes_max = LOCKED_OUTBOX_BYTES_MAX if locked else most
+        self._server.limit(LOCKED_BYTES_MAX if locked else self._message_bytes_max)
+
+    def _fail(self, reason: str) -> None:
+        self.consumer.complain("consumer_failed", "protocol_error", reason)
+
+    def _act(self, action: Action) -> None:
+        """Do what a request asks; messages in a row are gathered, to be published together."""
+        if type(action) is Publish:
+            self._gathered.append(action)
+            return
+        self._publish()
+        self.consumer.perform(action)
+
+    def _publish(self) -> None:
+        """Publish what was gathered."""
+        if self._gathered:
+            gathered, self._gathered = self._gathered, []
+            self.consumer.publish(gathered)
+
+    def _perform(self, event: Event) -> None:
+        match event:
+            case Opened(_, response, token):
+                self.opened = True
+                if token:
+                    self.session.log_in(token)
+                self._resize()
+                self.consumer.send(response + self._hello)
+                self.consumer.last = GOODBYE
+            case Text(data):
+                was_locked = self.session.locked
+                self._act(self.session.handle(data))
+                if was_locked:
+                    self._resize()
+            case Binary(data):
+                self._act(self.session.handle_binary(data))
+            case Closed(code, by_peer):
+                self._closed = True
+                self._closed_by_peer = by_peer
+                if not by_peer:
+                    self._fail(f"close code {code}")
+            case Rejected(status):
+                self._closed = True
+                self._fail(f"HTTP status {status}")
+            case _:
+                pass  # a pong: that bytes came was all we wanted

@@ -1,0 +1,1 @@
+"""Metrics as both commands export them."""

@@ -1,0 +1,71 @@
+"""SIGTERM and SIGINT: the first means leave in order, the second now. SIGHUP: read files again."""
+
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import attrs
+import trio
+
+from fanout.runtime.process.supervisor import STOPPING, notify
+
+
+@attrs.define
+class Stop:
+    """Requests to a service from outside: to stop, to stop at once, to read its files again."""
+
+    requested: trio.Event = attrs.field(factory=trio.Event)
+    now: trio.Event = attrs.field(factory=trio.Event)
+    _reload: trio.Event = attrs.field(factory=trio.Event)
+
+    def reload(self) -> None:
+        """Ask for files to be read again."""
+        self._reload.set()
+
+    async def wait_reload(self) -> None:
+        """Wait until somebody asks for files to be read again."""
+        await self._reload.wait()
+        self._reload = trio.Event()
+
+
+@asynccontextmanager
+async def open_signal_stop() -> AsyncIterator[Stop]:
+    """Turn the signals of this process into a `Stop` while the block runs."""
+    stop = Stop()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(_listen, stop)
+        yield stop
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def until_stopped(reload: Callable[[], None] = lambda: None) -> AsyncIterator[None]:
+    """Cancel the block at the first SIGTERM or SIGINT; call `reload` at each SIGHUP."""
+    async with open_signal_stop() as stop, trio.open_nursery() as nursery:
+
+        async def cancel() -> None:
+            await stop.requested.wait()
+            nursery.cancel_scope.cancel()
+
+        async def keep_reloading() -> None:
+            while True:
+                await stop.wait_reload()
+                reload()
+
+        nursery.start_soon(cancel)
+        nursery.start_soon(keep_reloading)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+async def _listen(stop: Stop, *, task_status: trio.TaskStatus[None]) -> None:
+    handled = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    with trio.open_signal_receiver(*handled) as signals:
+        task_status.started()
+        async for number in signals:
+            if number == signal.SIGHUP:
+                stop.reload()
+            else:
+                notify(STOPPING)
+                (stop.now if stop.requested.is_set() else stop.requested).set()

@@ -1,0 +1,1 @@
+"""Connections to a Redis, and processes of one."""

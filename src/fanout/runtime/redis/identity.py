@@ -1,0 +1,49 @@
+"""Proves that the Redis at an address is the node that discovery speaks of."""
+
+import trio
+
+from fanout.core.in_flight import Answer
+from fanout.errors import LinkLost, RemoteProtocolError
+from fanout.runtime.redis.link import Link
+from fanout.values.names import IDENTITY_KEY
+from fanout.values.records import NodeRecord
+from fanout.wire.records import decode_identity
+
+
+class WrongIdentity(LinkLost):
+    """The Redis at a node's address is not the one discovery speaks of."""
+
+
+async def identify(link: Link, record: NodeRecord, timeout_seconds: float) -> None:
+    """Check that the Redis behind `link` is the node of `record`, in the same life and run.
+
+    Raises:
+        WrongIdentity: it is another one.
+        LinkLost: the connection ended, or it does not answer in time.
+        CommandFailed: it refused to tell.
+
+    """
+    with trio.move_on_after(timeout_seconds) as scope:
+        raw = await link.call("GET", IDENTITY_KEY)
+        info = await link.call("INFO", "server")
+    if scope.cancelled_caught:
+        raise LinkLost("the node does not answer")
+    check_identity(raw, record)
+    if f"run_id:{record.run_id}".encode() not in info:
+        raise WrongIdentity(f"the Redis at {record.endpoint} restarted; its agent will say so")
+
+
+def check_identity(raw: Answer, record: NodeRecord) -> None:
+    """Check what stands at the identity key of a node. Raises WrongIdentity."""
+    if not isinstance(raw, bytes):
+        raise WrongIdentity(f"the Redis at {record.endpoint} does not say which node it is")
+    try:
+        found = decode_identity(raw)
+    except RemoteProtocolError as error:
+        raise WrongIdentity(f"the Redis at {record.endpoint}: {error}") from error
+    same = (record.cluster, record.node, record.incarnation, record.run_id)
+    if (found.cluster, found.node, found.incarnation, found.run_id) != same:
+        raise WrongIdentity(
+            f"the Redis at {record.endpoint} is {found.node} of cluster {found.cluster} "
+            f"in life {found.incarnation}, not {record.node} in life {record.incarnation}"
+        )

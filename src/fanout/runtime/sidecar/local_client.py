@@ -1,0 +1,53 @@
+"""What the hub knows of local clients: how deliveries are written for them, and their limits."""
+
+from typing import Protocol
+
+from fanout.config import Limits
+from fanout.core.dispatch import Encoders
+from fanout.core.outbox import Outbox
+from fanout.values.requests import Encoding
+from fanout.wire.limits import ClientLimits, Patterns
+from fanout.wire.resp import replies
+from fanout.wire.ws import bridge_frames
+
+ENCODERS = {
+    Encoding.RESP2: Encoders(replies.messages2, replies.pmessages2, replies.smessages2),
+    Encoding.RESP3: Encoders(replies.messages3, replies.pmessages3, replies.smessages3),
+    # Websocket clients have no shard channels.
+    Encoding.JSON: Encoders(
+        bridge_frames.message_frames, bridge_frames.pmessage_frames, bridge_frames.message_frames
+    ),
+}
+
+
+class LocalClient(Protocol):
+    """What the hub does with a local client."""
+
+    @property
+    def encoding(self) -> Encoding:
+        """How the client reads deliveries."""
+
+    @property
+    def outbox(self) -> Outbox:
+        """Where its deliveries go."""
+
+    delivered: int
+    """Messages it was given while somebody looked."""
+
+    def flush(self) -> None:
+        """Hand the outbox to the network."""
+
+    def overflow(self) -> None:
+        """Cut off the client, whose outbox is full."""
+
+
+def client_limits(limits: Limits) -> ClientLimits:
+    """Return the limits of each client; the count of different patterns is shared by all."""
+    return ClientLimits(
+        payload_bytes_max=limits.payload_bytes_max,
+        channel_bytes_max=limits.channel_bytes_max,
+        subscriptions_max=limits.subscriptions_max,
+        patterns_max=limits.patterns_max,
+        transaction_bytes_max=limits.transaction_bytes_max,
+        patterns=Patterns(limits.distinct_patterns_max),
+    )

@@ -1,0 +1,1 @@
+"""The vocabulary that the pure cores and the wire share: frozen values, no behaviour."""

@@ -1,0 +1,1 @@
+"""What is said to a Redis, and how its answers are read."""

@@ -1,0 +1,1 @@
+"""The RESP door: requests and replies in Redis' protocol."""

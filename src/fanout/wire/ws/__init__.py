@@ -1,0 +1,1 @@
+"""The websocket door: frames, JSON, and the client's side of both."""

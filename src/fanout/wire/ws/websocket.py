@@ -1,0 +1,268 @@
+"""The server side of one websocket connection, on wsproto; no IO.
+
+wsproto checks frames; added here are the bounds on the handshake and on a message over all its
+fragments, and the Close frame that a protocol error deserves.
+"""
+
+import base64
+import binascii
+import contextlib
+from collections.abc import Iterator
+
+import attrs
+import wsproto
+from wsproto import events as ws
+from wsproto.connection import ConnectionState
+from wsproto.frame_protocol import CloseReason
+from wsproto.utilities import RemoteProtocolError
+
+from fanout.wire.ws.frames import FrameMeter, close_frame, whole_text
+from fanout.wire.ws.origins import Callers
+
+HEAD_BYTES_MAX = 16_384
+"""The whole request head of a handshake."""
+TOKEN_SUBPROTOCOL = "fanout.token."  # noqa: S105 - the name of the form, not a token
+"""With a token as base64url behind it: offered beside the real subprotocol, never chosen."""
+
+FRAGMENTS_MAX = 1024
+"""Frames of one message, the empty ones too."""
+
+_KEY_BYTES = 16
+_UPGRADE_REQUIRED = 426
+
+
+@attrs.frozen
+class Opened:
+    """The handshake is done; `response` is to be sent before anything else is."""
+
+    subprotocol: str | None
+    response: bytes = attrs.field(default=b"", eq=False)
+    token: bytes = attrs.field(default=b"", repr=False)
+    """What the client has shown to be let in, by header or by subprotocol; empty: nothing."""
+
+
+@attrs.frozen
+class Rejected:
+    """The handshake was refused; the connection is to be closed."""
+
+    status: int
+
+
+@attrs.frozen
+class Text:
+    """A whole text message."""
+
+    data: str
+
+
+@attrs.frozen
+class Binary:
+    """A whole binary message."""
+
+    data: bytes
+
+
+@attrs.frozen
+class Pong:
+    """The client answered a ping."""
+
+
+@attrs.frozen
+class Closed:
+    """The connection is over; what is outgoing is the last, a Close frame at its end."""
+
+    code: int
+    by_peer: bool = False
+    """The client closed, so TCP may be closed at once. Else it has yet to read why."""
+
+
+Event = Opened | Rejected | Text | Binary | Pong | Closed
+
+
+class WebSocketServer:
+    """One connection. After `Closed` or `Rejected` it ignores what comes."""
+
+    def __init__(
+        self,
+        *,
+        subprotocols: tuple[str, ...],
+        message_bytes_max: int,
+        fragments_max: int = FRAGMENTS_MAX,
+        callers: Callers | None = None,
+    ) -> None:
+        self._connection = wsproto.WSConnection(wsproto.ConnectionType.SERVER)
+        self._subprotocols = subprotocols
+        self._callers = callers
+        self._meter = FrameMeter(message_bytes_max=message_bytes_max, fragments_max=fragments_max)
+        self._opened = False
+        self._over = False
+        self._head = bytearray()
+        self._out = bytearray()
+        self._message = bytearray()  # what came of a message that is not yet whole
+
+    def receive(self, data: bytes) -> tuple[Event, ...]:
+        """Take bytes and return what they mean."""
+        return tuple(self.events(data))
+
+    def events(self, data: bytes) -> Iterator[Event]:
+        """Take bytes and yield what they mean, to be used up before more is taken.
+
+        What is done at an event, such as `limit`, holds for the bytes behind it already.
+        """
+        if self._over:
+            return
+        if not self._opened:
+            found, data = self._handshake(data)
+            yield from found
+        at = 0
+        while at < len(data) and not self._over:
+            if self._meter.idle and (whole := whole_text(data, at, self._meter.message_bytes_max)):
+                text, at = whole
+                yield Text(text)
+                continue
+            start, (at, refusal) = at, self._meter.measure(data, at)
+            self._connection.receive_data(data[start:at])
+            for event in self._connection.events():
+                yield from self._take(event)
+                if self._over:
+                    return
+            if refusal:
+                yield self._fail(CloseReason.MESSAGE_TOO_BIG, refusal)
+
+    def outgoing(self) -> bytes:
+        """Take the bytes to send."""
+        out, self._out = self._out, bytearray()
+        return bytes(out)
+
+    def ping(self) -> bytes:
+        """Return a ping."""
+        return self._connection.send(ws.Ping())
+
+    def _handshake(self, data: bytes) -> tuple[tuple[Event, ...], bytes]:
+        """Collect the request head and answer it; return the frames that follow it at once, too."""
+        searched = max(0, len(self._head) - 3)
+        self._head += data
+        line = self._head.find(b"\r\n", 0, HEAD_BYTES_MAX)
+        if line >= 0 and not self._head[:line].endswith(b" HTTP/1.1"):
+            return self._reject(400, "this is a websocket endpoint; use HTTP/1.1"), b""
+        end = self._head.find(b"\r\n\r\n", searched)
+        size = len(self._head) if end < 0 else end + 4
+        if size > HEAD_BYTES_MAX:
+            return self._reject(431, "the request head is too large"), b""
+        if end < 0:
+            return (), b""
+        head, rest = bytes(self._head[:size]), bytes(self._head[size:])
+        self._head.clear()
+        return self._open(head), rest
+
+    def _open(self, head: bytes) -> tuple[Event, ...]:
+        try:
+            self._connection.receive_data(head)
+            request = next(self._connection.events(), None)
+        except RemoteProtocolError as error:
+            hint = error.event_hint
+            status = hint.status_code if isinstance(hint, ws.RejectConnection) else 400
+            return self._reject(status, f"this is a websocket endpoint: {error}")
+        except UnicodeError:  # wsproto decodes some headers without a guard
+            return self._reject(400, "a header holds bytes that do not belong there")
+        if not isinstance(request, ws.Request):
+            return self._reject(400, "the request head is no request")
+        return self._accept(request)
+
+    def _accept(self, request: ws.Request) -> tuple[Event, ...]:
+        names = [bytes(name) for name, _ in request.extra_headers]
+        keys = [value for name, value in request.extra_headers if name == b"sec-websocket-key"]
+        if len(keys) != 1 or not _is_key(keys[0]):
+            return self._reject(400, "Sec-WebSocket-Key must be 16 bytes as base64, once")
+        if b"content-length" in names or b"transfer-encoding" in names:
+            return self._reject(400, "a handshake has no body")
+        origins = [
+            value.decode("latin-1") for name, value in request.extra_headers if name == b"origin"
+        ]
+        if self._callers is not None and (why := self._callers.refusal(request.host, origins)):
+            return self._reject(403, why)
+        offered = list(request.subprotocols)
+        chosen = next((name for name in self._subprotocols if name in offered), None)
+        response = self._connection.send(ws.AcceptConnection(subprotocol=chosen))
+        self._opened = True
+        return (Opened(chosen, response, _token(request, offered)),)
+
+    def limit(self, message_bytes_max: int) -> None:
+        """Take larger messages from now on, or only smaller ones."""
+        self._meter.message_bytes_max = message_bytes_max
+
+    def _take(self, event: ws.Event) -> tuple[Event, ...]:
+        match event:
+            case ws.TextMessage():
+                return self._text(event)
+            case ws.BytesMessage():
+                return self._bytes(event)
+            case ws.Ping():
+                self._out += self._connection.send(event.response())
+            case ws.Pong():
+                return (Pong(),)
+            case ws.CloseConnection():
+                if self._connection.state is not ConnectionState.REMOTE_CLOSING:
+                    return (self._fail(int(event.code), event.reason or ""),)
+                self._over = True
+                self._out += self._connection.send(event.response())
+                return (Closed(int(event.code), by_peer=True),)
+        return ()
+
+    def _text(self, event: ws.TextMessage) -> tuple[Event, ...]:
+        if event.message_finished and not self._message:
+            return (Text(event.data),)
+        self._message += event.data.encode()
+        if not event.message_finished:
+            return ()
+        whole = self._message.decode()
+        self._message = bytearray()
+        return (Text(whole),)
+
+    def _bytes(self, event: ws.BytesMessage) -> tuple[Event, ...]:
+        if event.message_finished and not self._message:
+            return (Binary(bytes(event.data)),)
+        self._message += event.data
+        if not event.message_finished:
+            return ()
+        whole, self._message = bytes(self._message), bytearray()
+        return (Binary(whole),)
+
+    def _fail(self, code: int, reason: str) -> Closed:
+        self._over = True
+        self._message = bytearray()
+        self._out += close_frame(code, reason)
+        return Closed(code)
+
+    def _reject(self, status: int, reason: str) -> tuple[Event, ...]:
+        self._over = True
+        self._head.clear()
+        body = reason.encode() + b"\n"
+        upgrade = b""
+        if status == _UPGRADE_REQUIRED:
+            upgrade = b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        self._out += (
+            b"HTTP/1.1 %d Refused\r\nContent-Type: text/plain\r\nConnection: close\r\n"
+            b"%bContent-Length: %d\r\n\r\n%b" % (status, upgrade, len(body), body)
+        )
+        return (Rejected(status),)
+
+
+def _token(request: ws.Request, offered: list[str]) -> bytes:
+    """Return the token of a handshake. Browsers cannot send the header, so they may offer it."""
+    for name, value in request.extra_headers:
+        if name == b"authorization" and bytes(value)[:7].lower() == b"bearer ":
+            return bytes(value)[7:].strip()
+    for subprotocol in offered:
+        if subprotocol.startswith(TOKEN_SUBPROTOCOL):
+            encoded = subprotocol.removeprefix(TOKEN_SUBPROTOCOL)
+            with contextlib.suppress(ValueError):
+                return base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
+    return b""
+
+
+def _is_key(value: bytes) -> bool:
+    try:
+        return len(base64.b64decode(value, validate=True)) == _KEY_BYTES
+    except binascii.Error:
+        return False

@@ -1,0 +1,1 @@
+"""The adjuncts, on real processes."""

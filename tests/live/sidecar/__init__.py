@@ -1,0 +1,1 @@
+"""The fleet and its clients, on real processes."""
