@@ -20,7 +20,7 @@ VALUES = {
     *("fanout.values.requests", "fanout.values.control"),
 }
 WIRE = {"fanout.wire", "fanout.wire.resp", "fanout.wire.ws", "fanout.wire.redis"}
-BENEATH = VALUES | WIRE | {"fanout", "fanout.config", "fanout.core"}
+BENEATH = VALUES | WIRE | {"fanout", "fanout.notice", "fanout.config", "fanout.core"}
 """What every room of the runtime may import."""
 
 NET = {"fanout.runtime.process", "fanout.runtime.net"}
@@ -38,6 +38,7 @@ BENEATH_ADJUNCTS = BENEATH | SIDECAR | {"fanout.runtime"}
 ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "fanout": (set(), set()),
     "fanout.errors": (set(), {"attrs"}),
+    "fanout.notice": (set(), {"trio"}),
     "fanout.values": (set(), set()),
     "fanout.values.names": ({"fanout.errors"}, {"attrs"}),
     "fanout.values.records": ({"fanout.values.names"}, {"attrs"}),
@@ -79,7 +80,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     ),
     "fanout.runtime": (BENEATH | ROOMS | {"fanout.runtime"}, {"attrs", "structlog", "trio"}),
     "fanout.client": (
-        VALUES | {"fanout.core", "fanout.wire.ws", "fanout.client"},
+        VALUES | {"fanout.notice", "fanout.core", "fanout.wire.ws", "fanout.client"},
         {"attrs", "trio", "trio_websocket"},
     ),
     "fanout.terminal": (

@@ -12,11 +12,11 @@ from fanout.core.agent import (
     CountSidecars,
     Effect,
     Left,
-    Outdone,
     PublishEnd,
     Redis,
     SetDoor,
     SetIdentity,
+    Superseded,
     WriteRecord,
 )
 from fanout.core.rival import owner_name
@@ -329,7 +329,7 @@ def test_an_agent_whose_id_is_taken_gives_up_before_it_says_anything() -> None:
     machine.redis_up(redis(), 1)
     rival = other(2, owner=owner_name(999, 1))
 
-    assert machine.found(0, rival, 2) == (Outdone(rival),)
+    assert machine.found(0, rival, 2) == (Superseded(rival),)
 
 
 def test_of_two_that_began_together_the_younger_ends() -> None:
@@ -341,7 +341,7 @@ def test_of_two_that_began_together_the_younger_ends() -> None:
 
     younger = active()
     assert younger.found(0, other(1), 1) == ()
-    assert younger.found(0, other(2), 1) == (Outdone(other(2)),)
+    assert younger.found(0, other(2), 1) == (Superseded(other(2)),)
 
 
 def test_what_an_agent_waited_for_is_counted() -> None:

@@ -55,7 +55,7 @@ def leave_without_end(link: NodeLink, record: NodeRecord) -> None:
     """Stop listening to a node as soon as it drains, whatever is still on its way."""
     observe(link, record)
     if record.state is NodeState.DRAINING:
-        link.ended(End(record.node, record.incarnation))
+        link._end(End(record.node, record.incarnation))
 
 
 def confirm_at_once(subscriptions: Subscriptions, key: object) -> bool:

@@ -8,7 +8,7 @@ import pytest
 from fanout.core.live import (
     Live,
     LiveChannel,
-    LiveConsumer,
+    LiveClient,
     LiveDoor,
     LiveNode,
     LivePublishes,
@@ -21,7 +21,7 @@ from fanout.terminal.table import Palette
 from fanout.terminal.top import _lines
 
 FINE = {
-    "state": "active", "usable": True, "deaf_for_count": 0, "uncovered_by_count": 0,
+    "state": "active", "usable": True, "unheard_by_count": 0, "uncovered_by_count": 0,
     "probe_seconds": 0.1,
 }  # fmt: skip
 
@@ -49,8 +49,7 @@ def look(count: int = 1, **given: Any) -> Look:
             values(LiveNode, **FINE, id=f"node-{n}", published_per_second=1234.5) for n in numbers
         ],
         consumers=[
-            values(LiveConsumer, id=n, name="", door="ws", address="10.0.0.1:50000")
-            for n in numbers
+            values(LiveClient, id=n, name="", door="ws", address="10.0.0.1:50000") for n in numbers
         ],
         consumers_count=count + 5,
         channels=[
@@ -112,7 +111,7 @@ def test_what_is_wrong_is_coloured() -> None:
     ("facts", "shown"),
     [
         ({}, "\x1b[32mactive"),
-        ({"deaf": True}, "\x1b[31mnot heard"),
+        ({"unheard": True}, "\x1b[31mnot heard"),
         ({"usable": False}, "\x1b[31munreachable"),
         ({"state": "joining"}, "\x1b[33mjoining"),
     ],

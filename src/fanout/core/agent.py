@@ -88,14 +88,14 @@ class Left:
 
 
 @attrs.frozen(slots=True)
-class Outdone:
+class Superseded:
     """Another agent, older than this one, lives under the same node id; this one must end."""
 
     rival: NodeRecord
 
 
 Effect = (
-    SetDoor | SetIdentity | WriteRecord | CountSidecars | Activated | PublishEnd | Left | Outdone
+    SetDoor | SetIdentity | WriteRecord | CountSidecars | Activated | PublishEnd | Left | Superseded
 )
 
 
@@ -262,7 +262,7 @@ class Agent:
             return ()
         self._rival.found(instance, record, self._redis, now)
         if self._rival.lives and (own is None or self._rival.is_older):
-            return (Outdone(record),)
+            return (Superseded(record),)
         overtaken = own is not None and record.incarnation >= own.incarnation
         if overtaken and self.state is not NodeState.DRAINING and self._up:
             # Nobody would believe this life any more. If the other lives, it is younger and ends.

@@ -35,7 +35,7 @@ OK, NOT_FOUND = 200, 404
 Look = dict[str, Any]
 """One look at a sidecar, as `fanout.core.live.Live` names its values; a newer one may have more."""
 
-Looks = AsyncGenerator[Look | FeedLost]
+Snapshots = AsyncGenerator[Look | FeedLost]
 
 
 @attrs.define
@@ -77,7 +77,7 @@ class Feed:
         self._timeout_seconds = config.timeout_seconds
         self._context = context_for(config.admin_url, TlsFiles.of(config))
 
-    async def follow(self) -> Looks:
+    async def follow(self) -> Snapshots:
         """Yield looks through all connections, and why there is none whenever one is lost.
 
         Raises:

@@ -6,7 +6,7 @@ from contextlib import aclosing
 from fanout.config import TopConfig
 from fanout.errors import FeedLost
 from fanout.runtime.process.text import escape
-from fanout.terminal.feed import Feed, Look, Looks
+from fanout.terminal.feed import Feed, Look, Snapshots
 from fanout.terminal.look import look_lines
 from fanout.terminal.output import is_terminal, palette, tell, write
 from fanout.terminal.screen import Picture, Size, open_ending, open_screen
@@ -62,7 +62,7 @@ def _lines(look: Look, size: Size | None = None, trouble: str = "") -> list[str]
         ) from None
 
 
-async def _draw(looks: Looks) -> None:
+async def _draw(looks: Snapshots) -> None:
     def picture(look: Look, trouble: str = "") -> Picture:
         return lambda size: _lines(look, size, trouble)
 
