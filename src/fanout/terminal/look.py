@@ -7,6 +7,8 @@ the terminal never differ.
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from rich.cells import cell_len
+
 from fanout.runtime.process.text import escape
 from fanout.terminal.feed import Look
 from fanout.terminal.screen import Size
@@ -154,7 +156,7 @@ def _joined(parts: Sequence[str], width: int | None) -> str:
     """Return as many parts as fit on a line."""
     line = parts[0]
     for part in parts[1:]:
-        if width is not None and len(line) + len(part) + len(GAP) > width:
+        if width is not None and cell_len(line + GAP + part) > width:
             break
         line += GAP + part
     return line

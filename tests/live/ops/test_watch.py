@@ -247,7 +247,7 @@ def test_top_speaks_tls(fleet: Fleet, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("door", "words"),
-    [("resp", "does not speak HTTP"), ("ws", "refused with status"), ("none", "refused")],
+    [("resp", "not an HTTP server"), ("ws", "refused with status"), ("none", "refused")],
 )
 def test_top_says_why_there_is_nothing_to_show(fleet: Fleet, door: str, words: str) -> None:
     """One line, with the way out, and exit code 1."""
