@@ -147,7 +147,7 @@ class Feed:
         except httpx.RemoteProtocolError:
             raise FeedLost("connection lost" if begun else NOT_HTTP) from None
         except (httpx.TransportError, httpx.InvalidURL, UnicodeError) as error:
-            raise FeedLost(root_of(error)) from None
+            raise FeedLost(_reason(error)) from None
         raise FeedLost("the sidecar ended the feed")
 
     @property
@@ -178,6 +178,15 @@ class Feed:
             raise FeedLost(f"refused with status {response.status_code}: {why}")
         if not response.headers.get("Content-Type", "").startswith(EVENT_STREAM):
             raise FeedLost(NOT_A_FEED)
+
+
+def _reason(error: Exception) -> str:
+    """Return what the system, or TLS, said of an error of httpx.
+
+    httpx raises it from one of httpcore, which hides its own cause but not its context.
+    """
+    wrapped = error.__cause__ or error
+    return root_of(wrapped.__context__ or wrapped)
 
 
 def _look(text: str) -> Look:
