@@ -92,7 +92,7 @@ def test_a_sidecar_that_is_away_is_said(wait: tuple[str, ...]) -> None:
         result = invoke("purge", "all", "--sidecar", url, "--timeout-seconds", "0.2", *wait)
 
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr.startswith(f"Error: no_sidecar: {url} does not answer: ")
+    assert result.stderr.startswith(f"Error: no_sidecar: {url} cannot be reached: ")
     assert result.stderr.count("\n") == 1
 
 

@@ -31,10 +31,10 @@ NOT_A_FEED = "not the live feed of a sidecar"
 
 EVENT_STREAM = "text/event-stream"
 
-Look = dict[str, Any]
+Snapshot = dict[str, Any]
 """One snapshot, with the fields of `fanout.core.live.Live`; a newer sidecar may send more."""
 
-Looks = AsyncGenerator[Look | FeedLost]
+Snapshots = AsyncGenerator[Snapshot | FeedLost]
 
 
 async def read_events(body: AsyncIterator[bytes]) -> AsyncGenerator[ServerSentEvent]:
@@ -100,7 +100,7 @@ class Feed:
         # Without one httpx would read every CA certificate of the system, also for http://.
         self._context = context or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
-    async def follow(self) -> Looks:
+    async def follow(self) -> Snapshots:
         """Yield snapshots, reconnecting for ever; also yield why, each time a connection ends.
 
         Raises:
@@ -110,10 +110,10 @@ class Feed:
         begun = False
         while True:
             try:
-                async with aclosing(self.looks()) as looks:
-                    async for look in looks:
+                async with aclosing(self.snapshots()) as snapshots:
+                    async for snapshot in snapshots:
                         begun = True
-                        yield look
+                        yield snapshot
             except FeedLost as lost:
                 if not begun:
                     raise FeedLost(
@@ -122,7 +122,7 @@ class Feed:
                 yield lost
             await trio.sleep(RETRY_SECONDS)
 
-    async def looks(self) -> AsyncGenerator[Look]:
+    async def snapshots(self) -> AsyncGenerator[Snapshot]:
         """Yield a snapshot a second while one connection lasts.
 
         Raises:
@@ -137,7 +137,7 @@ class Feed:
                 async with aclosing(read_events(response.aiter_raw())) as events:
                     async for event in events:
                         if event.event == "snapshot":
-                            yield _look(event.data)
+                            yield _snapshot(event.data)
                         elif event.event == "closing":
                             raise FeedLost("the sidecar is shutting down")
         except httpx.ConnectTimeout:
@@ -189,11 +189,11 @@ def _reason(error: Exception) -> str:
     return root_of(wrapped.__context__ or wrapped)
 
 
-def _look(text: str) -> Look:
+def _snapshot(text: str) -> Snapshot:
     try:
-        look = json.loads(text)
+        snapshot = json.loads(text)
     except ValueError:
-        look = None
-    if not isinstance(look, dict):
+        snapshot = None
+    if not isinstance(snapshot, dict):
         raise FeedLost(NOT_A_FEED)
-    return look
+    return snapshot

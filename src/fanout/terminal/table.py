@@ -16,23 +16,30 @@ GREEN, YELLOW, RED, BOLD, DIM = "32", "33", "31", "1", "2"
 
 GAP = "  "
 CELL_MIN = 8
-"""A cell is not made shorter than this to make its table fit."""
+"""Columns are not made narrower than this to fit a table to a width."""
 
 _SEQUENCE = re.compile(r"(\x1b\[[0-9;]*m)")
 
 
 @attrs.frozen
 class Palette:
-    """Colours where there are some, else none."""
+    """Paints text if `on`, else leaves it plain."""
 
     on: bool = False
 
     def paint(self, text: str, colour: str) -> str:
-        """Return a text in a colour."""
+        """Return a text between the escape sequences of a colour."""
         return f"\x1b[{colour}m{text}\x1b[0m" if self.on and colour else text
 
 
 PLAIN = Palette()
+
+STATE_COLOURS = {"active": GREEN, "gone": RED, "unreachable": RED, "not heard": RED}
+
+
+def state_colour(state: str) -> str:
+    """Return the colour of the state of a node."""
+    return STATE_COLOURS.get(state, YELLOW)
 
 
 def _none(_cell: str) -> str:
@@ -46,9 +53,9 @@ class Column:
     title: str
     right: bool = attrs.field(default=False, kw_only=True)
     colour: Callable[[str], str] = attrs.field(default=_none, kw_only=True)
-    """The colour of a cell."""
+    """Returns the colour of a cell; empty: none."""
     rank: int = attrs.field(default=0, kw_only=True)
-    """Where there is no room for all columns, those of the highest rank are left out first."""
+    """Columns of the highest rank are left out first if the table is too wide; 0: never."""
 
 
 def as_table(
@@ -58,9 +65,9 @@ def as_table(
     width: int | None = None,
     palette: Palette = PLAIN,
 ) -> list[str]:
-    """Return rows as lines, below their heads and as wide as their longest cells.
+    """Return a table as lines: the titles, then the rows. Columns are as wide as their widest cell.
 
-    What is wider than `width` loses columns by their rank; then the widest are made narrower.
+    To fit `width`, columns are left out by rank; then the widest are made narrower.
     """
     order = list(range(len(columns)))
     widths = [
@@ -90,7 +97,7 @@ def as_table(
 
 
 def _kept(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:
-    """Return which columns there is room for."""
+    """Return the numbers of the columns that fit, after leaving out by rank."""
     order = list(range(len(columns)))
     while _needed(order, widths) > width:
         last = max(order, key=lambda n: (columns[n].rank, n))
@@ -101,7 +108,7 @@ def _kept(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[
 
 
 def _narrow(order: Sequence[int], widths: list[int], width: int) -> None:
-    """Take from the widest columns what is too much."""
+    """Reduce the widths of the widest columns until all fit."""
     while _needed(order, widths) > width:
         widest = max(order, key=lambda n: widths[n])
         if widths[widest] <= CELL_MIN:
@@ -114,12 +121,12 @@ def _needed(order: Sequence[int], widths: Sequence[int]) -> int:
 
 
 def time_text(at: datetime) -> str:
-    """Return a moment of UTC to the second."""
+    """Return a time of UTC in ISO 8601, to the second."""
     return at.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def few(lines: Sequence[str], most: int, what: str) -> list[str]:
-    """Return lines, the last one counting those that there is no room for."""
+    """Return at most `most` lines; if there are more, the last says how many are left out."""
     if len(lines) <= most:
         return list(lines)
     kept = max(0, most - 1)
