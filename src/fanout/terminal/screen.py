@@ -18,7 +18,7 @@ import trio
 
 from fanout.errors import OutputFailed
 from fanout.terminal.output import write
-from fanout.terminal.table import cut
+from fanout.terminal.table import cut, width_of
 
 ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l"
 """Switch to the alternate screen, hide the cursor, turn line wrap off."""
@@ -127,8 +127,10 @@ class Screen:
         self._picture = picture
         size = _size()
         lines = [cut(line, size.columns) for line in picture(size)[: size.lines]]
-        text = "\r\n".join(line + LINE_END for line in lines)
-        write(f"{BEGIN}{HOME}{text}{SCREEN_END}{END}")
+        # Behind a full line the cursor stays on the last character, which LINE_END would erase.
+        lines = [line if width_of(line) == size.columns else line + LINE_END for line in lines]
+        text = "\r\n".join([*lines, SCREEN_END][: size.lines])
+        write(f"{BEGIN}{HOME}{text}{END}")
 
     async def follow(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Redraw when the size changes; restore the terminal while stopped by Ctrl-Z."""

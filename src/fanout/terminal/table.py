@@ -138,11 +138,16 @@ def shorten(text: str, width: int) -> str:
     return text if cell_len(text) <= width else set_cell_size(text, width - 1) + "…"
 
 
+def width_of(line: str) -> int:
+    """Return the width in columns of a line, which may have colours."""
+    return cell_len(_SEQUENCE.sub("", line))
+
+
 def cut(line: str, width: int) -> str:
     """Return a line, which may have colours, cut to a width in columns; "…" marks a cut."""
-    parts = _SEQUENCE.split(line)  # every second one is a sequence
-    if sum(map(cell_len, parts[::2])) <= width:
+    if width_of(line) <= width:
         return line
+    parts = _SEQUENCE.split(line)  # every second one is a sequence
     left = width - 1
     for n in range(0, len(parts), 2):
         parts[n] = set_cell_size(parts[n], min(left, cell_len(parts[n])))
