@@ -361,7 +361,12 @@ def test_what_an_agent_waited_for_is_counted() -> None:
     assert (waiting.joins.count, waiting.joins.seconds) == (1, 30)
     assert gone.deadlines_missed == {"join": 1, "publishers": 1, "subscribers": 1}
     assert (gone.drains.count, gone.drains.seconds) == (1, 60)
-    assert (gone.state, gone.missing, gone.incarnations, gone.sidecars) == (NodeState.GONE, (), 1, 1)
+    assert (gone.state, gone.missing, gone.incarnations, gone.sidecars) == (
+        NodeState.GONE,
+        (),
+        1,
+        1,
+    )
     assert gone.heartbeat_at == 160
 
 
