@@ -19,18 +19,18 @@ from fanout.values.requests import Encoding
 from fanout.wire.ws.bridge import CLOSE_CODES, GAP_REASONS
 
 CUTS = (*(code for code in CLOSE_CODES if code != "shutdown"), "killed")
-"""Why a consumer is disconnected."""
+"""Reasons for which a client is disconnected."""
 
 FAULTS = ("protocol_error", "wrong_secret")
-"""What consumers do wrong."""
+"""Errors of clients."""
 
 FAILURES = ("unknown", "no_node", "publish_failed")
-"""What becomes of a publish that no node is known to have executed."""
+"""Outcomes of a publish that was not executed, or may not have been."""
 
 
 @attrs.frozen(kw_only=True)
 class SidecarStatistics:
-    """A sidecar."""
+    """Statistics of a sidecar."""
 
     labels: tuple[str, str, str, str]
     hub: HubStatistics

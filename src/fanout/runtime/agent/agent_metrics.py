@@ -15,7 +15,7 @@ DEADLINES = ("join", "publishers", "subscribers")
 
 @attrs.frozen(kw_only=True)
 class NodeServiceStatistics:
-    """A node's agent with its Redis."""
+    """Statistics of an agent and its Redis."""
 
     labels: tuple[str, str, str, str]
     agent: AgentStatistics

@@ -1,4 +1,4 @@
-"""The metrics that both commands have: who it is, its event loop, and its view of discovery."""
+"""The metrics common to both commands: identity, event loop, and discovery."""
 
 from typing import Protocol
 
@@ -13,11 +13,11 @@ WRITE_ERRORS = (
     *("BUSY", "LOADING", "MASTERDOWN", "MISCONF", "NOAUTH", "NOPERM", "NOREPLICAS", "OOM"),
     *("READONLY", "WRONGPASS", "LINK_LOST", "TIMEOUT"),
 )
-"""What discovery refuses writes with; a Redis that says anything else adds to `other`."""
+"""Error codes of writes to discovery; all other codes are counted as `other`."""
 
 
 class ServiceStatistics(Protocol):
-    """What both commands tell of themselves."""
+    """Statistics of a sidecar or an agent."""
 
     @property
     def labels(self) -> tuple[str, str, str, str]:
@@ -25,7 +25,7 @@ class ServiceStatistics(Protocol):
 
     @property
     def unready(self) -> str:
-        """Why it is not ready; empty when it is."""
+        """Why it is not ready; empty if it is."""
 
     @property
     def discovery(self) -> tuple[InstanceStatistics, ...]:
@@ -33,14 +33,14 @@ class ServiceStatistics(Protocol):
 
     @property
     def loop_lag(self) -> HistogramStatistics:
-        """How late the loop runs what is due."""
+        """Scheduling delay of the event loop."""
 
 
 STATES = tuple(state.value for state in NodeState)
 
 
 def states(state: NodeState | None, *before: str) -> Samples:
-    """Return a series for each state of a node: 1 for the present one, 0 for the others."""
+    """Return a series for each state of a node: 1 for the current state, 0 for the others."""
     found = {} if state is None else {state.value: 1.0}
     return words(found, STATES, *before)
 
