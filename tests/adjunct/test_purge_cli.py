@@ -60,11 +60,11 @@ def invoke(*arguments: str) -> Result:
         (("edge", "--all-request", "post https://a"), "all-request: 'post https://a' is not"),
         (("edge", "--settle-seconds", "-1"), "settle-seconds: '-1' is not allowed"),
         (("edge", *VARNISH, "--tls-ca", "/nowhere"), "tls-ca: cannot be read: No such file"),
-        (("purge", "key"), "key: 0 names; give 1 to 64 names"),
-        (("purge", "key", "a b"), "key: 'a b' is not allowed; use 1 to 256 letters"),
-        (("purge", "url", "/a"), "url: '/a' is not allowed; write http://HOST/PATH"),
-        (("purge", "all", "x"), "all: 1 names; give no name"),
-        (("purge", "key", "a", "--expect", "e"), "expect: not allowed without --wait"),
+        (("purge", "key"), "key: 0 names, expected 1 to 64 names"),
+        (("purge", "key", "a b"), "key: invalid value 'a b': expected 1 to 256 letters"),
+        (("purge", "url", "/a"), "url: invalid value '/a': expected http://HOST/PATH"),
+        (("purge", "all", "x"), "all: 1 names, expected no name"),
+        (("purge", "key", "a", "--expect", "e"), "expect: requires --wait"),
         (
             ("purge", "key", "a", "--wait", "1", "--expect", "b c"),
             "'--expect': 'b c' is not allowed",
@@ -216,7 +216,7 @@ def test_what_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     del edges["b"], edges["c"]
     assert invoke("purge", "key", "a", "--wait", "3").exit_code == 0
     published = invoke("purge", "key", "a")
-    assert (published.exit_code, published.stdout) == (0, "purge 1 is published\n")
+    assert (published.exit_code, published.stdout) == (0, "purge 1 published\n")
     options = {"origin": "i", "pool": "default", "wait_seconds": 0.0, "expected": ()}
     assert invoke("purge", "url", "HTTP://H", "--id", "i").exit_code == 0
     assert calls[-1] == (fake.client, by_url("http://h/"), options)
