@@ -1,4 +1,4 @@
-"""The settings of a look at the fleet."""
+"""Options of the commands that inspect a fleet."""
 
 import attrs
 
@@ -17,13 +17,13 @@ from fanout.errors import SettingError
 
 @attrs.frozen(kw_only=True)
 class FleetConfig(Configuration):
-    """Settings of the commands that look at a fleet from outside."""
+    """Options of the commands that inspect a fleet without being a member."""
 
     cluster: str = cluster_option()
     discovery: tuple[DiscoveryAddress, ...] = discovery_option()
     timeout_seconds: float = option(
         3.0, read_seconds, "SECONDS",
-        "How long a discovery instance may take to answer. Raising it makes an outage show later.",
+        "How long to wait for a discovery instance. Raising it delays the report of an outage.",
     )  # fmt: skip
     tls_ca: str = tls_ca_option()
     tls_client_cert: str = tls_client_cert_option()

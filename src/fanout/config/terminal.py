@@ -1,4 +1,4 @@
-"""The settings of the commands that use a sidecar from a terminal."""
+"""Options of the commands that use a sidecar from a terminal."""
 
 from typing import Any
 
@@ -19,13 +19,13 @@ from fanout.config.shared import (
 def _timeout_option() -> Any:
     return option(
         5.0, read_seconds, "SECONDS",
-        "How long the sidecar may take to answer. Raising it delays the error when there is none.",
+        "How long to wait for the sidecar. Raising it delays the error when it does not answer.",
     )  # fmt: skip
 
 
 @attrs.frozen(kw_only=True)
 class BridgeConfig(Configuration):
-    """Settings of the commands that publish and subscribe by way of a sidecar."""
+    """Options of the commands that publish and subscribe through a sidecar."""
 
     sidecar: str = sidecar_option()
     timeout_seconds: float = _timeout_option()
@@ -37,14 +37,15 @@ class BridgeConfig(Configuration):
 
 @attrs.frozen(kw_only=True)
 class TopConfig(Configuration):
-    """Settings of the command that shows what goes through a sidecar."""
+    """Options of the command top."""
 
     admin_url: str = option(
-        "http://127.0.0.1:9380/", read_url("http", "https"), "URL", "The admin door of the sidecar."
+        "http://127.0.0.1:9380/",
+        read_url("http", "https"),
+        "URL",
+        "URL of the sidecar's admin door.",
     )
     timeout_seconds: float = _timeout_option()
-    tls_ca: str = file_option(
-        "PEM file of those who sign the certificate of the sidecar (https://)."
-    )
+    tls_ca: str = file_option("PEM file of the CA bundle that verifies the sidecar (https://).")
     tls_client_cert: str = sidecar_cert_option()
     tls_client_key: str = tls_client_key_option()
