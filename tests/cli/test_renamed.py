@@ -161,9 +161,9 @@ def test_subcommands_skip_former_names_of_the_services_in_a_shared_file(tmp_path
     file.write_text('serve_anybody = "yes"\ndiscovery = "redis://h:1"\n')
 
     assert gather(FleetConfig, {}, str(file)).cluster == "default"
-    for config in (SidecarConfig, NodeConfig):
-        given = {"id": "x", "spawn": "127.0.0.1:0"} if config is NodeConfig else {"id": "x"}
-        assert gather(config, given, str(file)).allow_unauthenticated == "yes"
+    assert gather(SidecarConfig, {}, str(file)).allow_unauthenticated == "yes"
+    node = gather(NodeConfig, {"spawn": "127.0.0.1:0"}, str(file))
+    assert node.allow_unauthenticated == "yes"
 
 
 @attrs.frozen(kw_only=True)

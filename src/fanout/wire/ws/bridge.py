@@ -89,8 +89,8 @@ class TokenGate(Protocol):
 class BridgeSession:
     """The session of one websocket client."""
 
-    def __init__(self, limits: ClientLimits | None = None, gate: TokenGate | None = None) -> None:
-        self._limits = limits or ClientLimits()
+    def __init__(self, limits: ClientLimits, gate: TokenGate | None = None) -> None:
+        self._limits = limits
         self._gate = gate
         self.access: Access | None = None
         self._held: dict[Kind, dict[bytes, None]] = {Kind.CHANNEL: {}, Kind.PATTERN: {}}
