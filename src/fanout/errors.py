@@ -35,10 +35,6 @@ class ConfigError(FanoutError):
     """
 
 
-class LocalProtocolError(FanoutError):
-    """This process misused a protocol implementation: a bug in fanout."""
-
-
 class RemoteProtocolError(FanoutError):
     """A peer violated the protocol.
 

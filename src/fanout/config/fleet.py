@@ -8,11 +8,11 @@ from fanout.config.readers import read_seconds
 from fanout.config.shared import (
     cluster_option,
     discovery_option,
+    require_discovery,
     tls_ca_option,
     tls_client_cert_option,
     tls_client_key_option,
 )
-from fanout.errors import SettingError
 
 
 @attrs.frozen(kw_only=True)
@@ -30,7 +30,4 @@ class FleetConfig(Configuration):
     tls_client_key: str = tls_client_key_option()
 
     def __attrs_post_init__(self) -> None:
-        if not self.discovery:
-            raise SettingError(
-                "discovery: missing; give --discovery URL at least once", "discovery"
-            )
+        require_discovery(self.discovery)

@@ -8,6 +8,12 @@ import attrs
 
 from fanout.errors import ConfigError, SettingError
 
+HEADINGS = (
+    *("Connection", "DNS", "Cache", "Access", "TLS", "Nodes"),
+    *("Timings", "Limits", "Gateway", "Logging"),
+)
+"""The headings of the options in the help, in order."""
+
 
 def option(
     default: Any,
@@ -27,7 +33,7 @@ def option(
         convert: parses a text, number or list; raises ConfigError.
         metavar: the form or the unit of the value, in capitals.
         text: the description, including what raising the value costs.
-        group: heading in the help; the options of a part are listed under the part's name.
+        group: heading in the help, one of HEADINGS; the options of a part are listed under the part's name.
         repeatable: whether it may be given several times; its value is then a tuple.
         secret: whether it is refused on the command line and never shown.
         formerly: former name of the option, underscored. Every source still accepts it, with a
@@ -65,7 +71,7 @@ def groups(config: type) -> dict[str, dict[str, Any]]:
             found[field.name.capitalize()] = part
         else:
             found.setdefault(field.metadata["group"], {})[field.name] = field
-    return found
+    return {heading: found[heading] for heading in sorted(found, key=HEADINGS.index)}
 
 
 def options(config: type) -> dict[str, Any]:

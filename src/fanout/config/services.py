@@ -15,28 +15,22 @@ from fanout.config.readers import (
     read_fixed_endpoint,
     read_hosts,
     read_name,
+    read_networks,
     read_origins,
     read_redis,
     read_tcp_endpoint,
     read_text,
 )
 from fanout.config.shared import (
-    TlsFiles,
     cluster_option,
     discovery_option,
+    file_option,
     log_format_option,
     log_level_option,
-    node_network_option,
-    node_password_option,
-    node_username_option,
-    require_tls_cert,
-    secret_option,
+    require_discovery,
     tls_ca_option,
-    tls_cert_option,
-    tls_client_ca_option,
     tls_client_cert_option,
     tls_client_key_option,
-    tls_key_option,
 )
 from fanout.errors import SettingError
 from fanout.values.names import Endpoint, IPNetwork
@@ -45,14 +39,77 @@ LOCAL_NODES_MAX = 16
 
 
 @attrs.frozen(kw_only=True)
-class SidecarConfig(Configuration):
-    """Options of fanout-sidecar."""
+class MemberConfig(Configuration):
+    """Options of both services: those of a member of a fleet."""
 
     id: str = option(
-        "", read_name, "NAME", "Name of this sidecar. Default: host name and process id."
+        "",
+        read_name,
+        "NAME",
+        "Id of this process, unique in its fleet; set one to keep it across restarts. "
+        "Default: host name and process id.",
     )
     cluster: str = cluster_option()
     discovery: tuple[DiscoveryAddress, ...] = discovery_option()
+    tls_cert: str = file_option(
+        "PEM file of the certificate of the doors, which then accept TLS only. Reloaded on SIGHUP."
+    )
+    tls_key: str = file_option(
+        "PEM file of the private key, if the file of --tls-cert does not contain it."
+    )
+    tls_client_ca: str = file_option(
+        "PEM file of the CA bundle that verifies clients: the doors then require a certificate."
+    )
+    tls_ca: str = tls_ca_option()
+    tls_client_cert: str = tls_client_cert_option()
+    tls_client_key: str = tls_client_key_option()
+    secret: str = option(
+        "",
+        read_text,
+        "TEXT",
+        "Secret of the fleet, the same for all nodes and sidecars: the passwords of the nodes' "
+        "users are derived from it.",
+        group="Nodes",
+        secret=True,
+    )
+    node_network: tuple[IPNetwork, ...] = option(
+        (),
+        read_networks,
+        "CIDR",
+        "Network of the nodes, such as 10.0.0.0/8; nodes that discovery lists outside it are "
+        "refused. Repeat it for each. Default: any.",
+        group="Nodes",
+        repeatable=True,
+    )
+    node_username: str = option(
+        "",
+        read_text,
+        "NAME",
+        "Redis user for nodes in cooperative mode, where the agent may not create users.",
+        group="Nodes",
+    )
+    node_password: str = option(
+        "", read_text, "TEXT", "Password for nodes in cooperative mode.", group="Nodes", secret=True
+    )
+    timings: Timings = attrs.field(factory=Timings)
+    log_level: str = log_level_option()
+    log_format: str = log_format_option()
+
+    def __attrs_post_init__(self) -> None:
+        require_id(self.id)
+        if not self.tls_cert and (self.tls_key or self.tls_client_ca):
+            raise SettingError(
+                "tls-cert: missing; --tls-key and --tls-client-ca require it",
+                "tls_cert",
+                "tls_key",
+                "tls_client_ca",
+            )
+
+
+@attrs.frozen(kw_only=True)
+class SidecarConfig(MemberConfig):
+    """Options of fanout-sidecar."""
+
     local: int = option(
         0,
         read_count(0, LOCAL_NODES_MAX),
@@ -113,31 +170,17 @@ class SidecarConfig(Configuration):
         group="Access",
         formerly="serve_anybody",
     )
-    tls_cert: str = tls_cert_option()
-    tls_key: str = tls_key_option()
-    tls_client_ca: str = tls_client_ca_option()
-    tls_ca: str = tls_ca_option()
-    tls_client_cert: str = tls_client_cert_option()
-    tls_client_key: str = tls_client_key_option()
-    secret: str = secret_option()
-    node_network: tuple[IPNetwork, ...] = node_network_option()
-    node_username: str = node_username_option()
-    node_password: str = node_password_option()
-    timings: Timings = attrs.field(factory=Timings)
     limits: Limits = attrs.field(factory=Limits)
     gateway: Gateway = attrs.field(factory=Gateway)
-    log_level: str = log_level_option()
-    log_format: str = log_format_option()
 
     def __attrs_post_init__(self) -> None:
-        require_id(self.id)
+        super().__attrs_post_init__()
         if self.local and self.discovery:
             raise SettingError(
                 f"local: {self.local} conflicts with --discovery; give only one of them",
                 "local",
                 "discovery",
             )
-        require_tls_cert(TlsFiles.of(self))
         for name in ("resp", "ws", "admin"):
             endpoint = getattr(self, name)
             allowed = self.allow_unauthenticated in ("yes", name)
@@ -159,18 +202,9 @@ class SidecarConfig(Configuration):
 
 
 @attrs.frozen(kw_only=True)
-class NodeConfig(Configuration):
+class NodeConfig(MemberConfig):
     """Options of fanout-node."""
 
-    id: str = option(
-        "",
-        read_name,
-        "NAME",
-        "Name of this node, unique in its fleet; set one to keep it across restarts. "
-        "Default: host name and process id.",
-    )
-    cluster: str = cluster_option()
-    discovery: tuple[DiscoveryAddress, ...] = discovery_option()
     redis: RedisAddress | None = option(None, read_redis, "URL", "Attach to this running Redis.")
     spawn: Endpoint | None = option(
         None,
@@ -208,27 +242,10 @@ class NodeConfig(Configuration):
         group="Access",
         formerly="serve_anybody",
     )
-    tls_cert: str = tls_cert_option()
-    tls_key: str = tls_key_option()
-    tls_client_ca: str = tls_client_ca_option()
-    tls_ca: str = tls_ca_option()
-    tls_client_cert: str = tls_client_cert_option()
-    tls_client_key: str = tls_client_key_option()
-    secret: str = secret_option()
-    node_network: tuple[IPNetwork, ...] = node_network_option()
-    node_username: str = node_username_option()
-    node_password: str = node_password_option()
-    timings: Timings = attrs.field(factory=Timings)
-    log_level: str = log_level_option()
-    log_format: str = log_format_option()
 
     def __attrs_post_init__(self) -> None:
-        require_id(self.id)
-        if not self.discovery:
-            raise SettingError(
-                "discovery: missing; give --discovery URL at least once", "discovery"
-            )
-        require_tls_cert(TlsFiles.of(self))
+        super().__attrs_post_init__()
+        require_discovery(self.discovery)
         if self.admin is not None and is_wide(self.admin) and self.allow_unauthenticated == "no":
             raise SettingError(
                 f"admin: {self.admin} is reachable from other machines without authentication; "

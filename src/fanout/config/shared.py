@@ -4,12 +4,12 @@ from typing import Any, Self
 
 import attrs
 
+from fanout.config.addresses import DiscoveryAddress
 from fanout.config.options import option
 from fanout.config.readers import (
     read_choice,
     read_discovery,
     read_name,
-    read_networks,
     read_text,
     read_url,
 )
@@ -46,38 +46,6 @@ def tls_ca_option() -> Any:
     )
 
 
-def tls_cert_option() -> Any:
-    """Return the option --tls-cert."""
-    return file_option(
-        "PEM file of the certificate of the doors, which then accept TLS only. Reloaded on SIGHUP."
-    )
-
-
-def tls_key_option() -> Any:
-    """Return the option --tls-key."""
-    return file_option(
-        "PEM file of the private key, if the file of --tls-cert does not contain it."
-    )
-
-
-def tls_client_ca_option() -> Any:
-    """Return the option --tls-client-ca."""
-    return file_option(
-        "PEM file of the CA bundle that verifies clients: the doors then require a certificate."
-    )
-
-
-def require_tls_cert(config: TlsFiles) -> None:
-    """Raise SettingError when --tls-key or --tls-client-ca is given without --tls-cert."""
-    if not config.tls_cert and (config.tls_key or config.tls_client_ca):
-        raise SettingError(
-            "tls-cert: missing; --tls-key and --tls-client-ca require it",
-            "tls_cert",
-            "tls_key",
-            "tls_client_ca",
-        )
-
-
 def tls_client_cert_option() -> Any:
     """Return the option --tls-client-cert of members."""
     return file_option(
@@ -90,6 +58,12 @@ def tls_client_key_option() -> Any:
     return file_option(
         "PEM file of the private key, if the file of --tls-client-cert does not contain it."
     )
+
+
+def require_discovery(discovery: tuple[DiscoveryAddress, ...]) -> None:
+    """Raise SettingError when no discovery instance is given."""
+    if not discovery:
+        raise SettingError("discovery: missing; give --discovery URL at least once", "discovery")
 
 
 def cluster_option() -> Any:
@@ -106,41 +80,6 @@ def discovery_option() -> Any:
         (), read_discovery, "URL[,URL...]",
         "A discovery Redis, followed by its read replicas. Repeat it for each independent instance.",
         repeatable=True,
-    )  # fmt: skip
-
-
-def secret_option() -> Any:
-    """Return the option that is the secret of the fleet."""
-    return option(
-        "", read_text, "TEXT",
-        "Secret of the fleet, the same for all nodes and sidecars: the passwords of the nodes' users are derived from it.",
-        group="Nodes", secret=True,
-    )  # fmt: skip
-
-
-def node_network_option() -> Any:
-    """Return the option --node-network."""
-    return option(
-        (), read_networks, "CIDR",
-        "Network of the nodes, such as 10.0.0.0/8; nodes that discovery lists outside it are "
-        "refused. Repeat it for each. Default: any.",
-        group="Nodes", repeatable=True,
-    )  # fmt: skip
-
-
-def node_username_option() -> Any:
-    """Return the option --node-username."""
-    return option(
-        "", read_text, "NAME",
-        "Redis user for nodes in cooperative mode, where the agent may not create users.",
-        group="Nodes",
-    )  # fmt: skip
-
-
-def node_password_option() -> Any:
-    """Return the option that is the password of --node-username."""
-    return option(
-        "", read_text, "TEXT", "Password for nodes in cooperative mode.", group="Nodes", secret=True
     )  # fmt: skip
 
 
