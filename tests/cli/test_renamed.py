@@ -30,7 +30,7 @@ FORMER = {
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No option of the machine that runs the tests plays a part."""
+    """Unset the environment variables of the renamed option."""
     for name in ("CONFIG", "SERVE_ANYBODY", "ALLOW_UNAUTHENTICATED", "LOG_FORMAT"):
         monkeypatch.delenv(f"FANOUT_{name}", raising=False)
 
@@ -156,7 +156,7 @@ def test_help_has_the_former_name_as_a_note_only(
 
 
 def test_subcommands_skip_former_names_of_the_services_in_a_shared_file(tmp_path: Path) -> None:
-    """As they skip the current ones."""
+    """As they skip current names."""
     file = tmp_path / "fanout.toml"
     file.write_text('serve_anybody = "yes"\ndiscovery = "redis://h:1"\n')
 

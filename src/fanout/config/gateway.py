@@ -99,7 +99,7 @@ class Gateway:
     )  # fmt: skip
     gateway_serve: str = option(
         "no", read_choice("no", "yes"), "YES|NO",
-        "yes serves /gateway at the admin door even without --gateway-pool.",
+        "Serve /gateway at the admin door even without --gateway-pool.",
     )  # fmt: skip
     gateway_secret: str = option(
         "", read_text, "TEXT",
@@ -213,12 +213,12 @@ class DnsConfig(FleetConfig):
     )  # fmt: skip
     check_interval_seconds: float = option(
         60.0, read_seconds, "SECONDS",
-        "Time between updates while the pool does not change, which repair changes made by others. Raising it saves updates and keeps wrong records longer.",
+        "Time between updates while the pool does not change; they undo changes made by others. Raising it saves updates and keeps such changes longer.",
         group="DNS",
     )  # fmt: skip
     grace_seconds: float = option(
         30.0, read_seconds, "SECONDS",
-        "How long addresses without an instance stay in DNS after the start and after an outage of discovery. Raising it keeps crashed instances in DNS longer.",
+        "After the start, and after an outage of discovery, how long addresses without an instance stay in DNS. Raising it keeps crashed instances in DNS longer.",
         group="DNS",
     )  # fmt: skip
     log_level: str = log_level_option()

@@ -31,7 +31,7 @@ class Timings:
     )  # fmt: skip
     probe_timeout_seconds: float = option(
         2.0, read_seconds, "SECONDS",
-        "Timeout of a probe. Raising it tolerates slower nodes and delays the detection of stopped ones.",
+        "Timeout of a probe. Raising it tolerates slower nodes and delays the detection of stopped nodes.",
     )  # fmt: skip
     connect_timeout_seconds: float = option(
         2.0, read_seconds, "SECONDS",

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from fanout.config.addresses import invalid
-from fanout.config.options import Configuration, flag, option, require_id
+from fanout.config.options import flag, option, require_id
 from fanout.config.readers import (
     read_choice,
     read_count,
@@ -19,13 +19,8 @@ from fanout.config.readers import (
 from fanout.config.shared import (
     log_format_option,
     log_level_option,
-    sidecar_ca_option,
-    sidecar_cert_option,
-    sidecar_option,
-    tls_client_key_option,
-    token_option,
 )
-from fanout.config.terminal import BridgeConfig
+from fanout.config.terminal import BridgeConfig, ClientConfig
 from fanout.errors import ConfigError, SettingError
 
 
@@ -62,7 +57,7 @@ def pool_option() -> Any:
 
 
 @attrs.frozen(kw_only=True)
-class EdgeConfig(Configuration):
+class EdgeConfig(ClientConfig):
     """Options of the agent beside a cache."""
 
     id: str = option(
@@ -71,7 +66,6 @@ class EdgeConfig(Configuration):
         "NAME",
         "Name of this edge in reports. Default: host name and process id.",
     )
-    sidecar: str = sidecar_option()
     pool: str = pool_option()
     cache: str = option(
         "", read_choice("varnish", "nginx", "http"), "DRIVER",
@@ -83,12 +77,12 @@ class EdgeConfig(Configuration):
     )
     url_request: tuple[str, str, str] | None = option(
         None, read_call("url", "url_quoted"), "TEXT",
-        "Request that purges one URL with driver http: METHOD URL or METHOD URL BODY. Default: all-request.",
+        "Request that purges one URL with driver http: METHOD URL or METHOD URL BODY. Default: that of --all-request.",
         group="Cache",
     )  # fmt: skip
     key_request: tuple[str, str, str] | None = option(
         None, read_call("key", "key_quoted"), "TEXT",
-        "Request that purges one surrogate key with driver http, in the same form. Default: all-request.",
+        "Request that purges one surrogate key with driver http, in the same form. Default: that of --all-request.",
         group="Cache",
     )  # fmt: skip
     all_request: tuple[str, str, str] | None = option(
@@ -128,10 +122,6 @@ class EdgeConfig(Configuration):
         "Requests to the cache per second; further ones wait. Raising it may exceed the rate limit of an API.",
         group="Cache",
     )  # fmt: skip
-    token: str = token_option()
-    tls_ca: str = sidecar_ca_option()
-    tls_client_cert: str = sidecar_cert_option()
-    tls_client_key: str = tls_client_key_option()
     log_level: str = log_level_option()
     log_format: str = log_format_option()
 

@@ -164,8 +164,8 @@ class SidecarConfig(MemberConfig):
         "no",
         read_choice("no", "admin", "yes"),
         "NO|ADMIN|YES",
-        "Allow doors without authentication on addresses that other machines reach: admin only the "
-        "admin door with metrics and live page, yes all doors, so that every client can read and "
+        "Allow doors without authentication on addresses that other machines reach. admin: the "
+        "admin door only (metrics and live page); yes: all doors, so that every client can read and "
         "publish everything.",
         group="Access",
         formerly="serve_anybody",
@@ -237,8 +237,8 @@ class NodeConfig(MemberConfig):
         "no",
         read_choice("no", "yes"),
         "YES|NO",
-        "yes allows the admin door, which has no authentication, on an address that other machines "
-        "reach: every client can read health and metrics.",
+        "Allow the admin door, which has no authentication, on an address that other machines "
+        "reach, so that every client can read health and metrics.",
         group="Access",
         formerly="serve_anybody",
     )

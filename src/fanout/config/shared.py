@@ -11,7 +11,6 @@ from fanout.config.readers import (
     read_discovery,
     read_name,
     read_text,
-    read_url,
 )
 from fanout.errors import SettingError
 
@@ -81,30 +80,6 @@ def discovery_option() -> Any:
         "A discovery Redis, followed by its read replicas. Repeat it for each independent instance.",
         repeatable=True,
     )  # fmt: skip
-
-
-def sidecar_option() -> Any:
-    """Return the option --sidecar of its clients."""
-    return option(
-        "ws://127.0.0.1:7380/", read_url("ws", "wss"), "URL", "URL of the sidecar's websocket door."
-    )
-
-
-def token_option() -> Any:
-    """Return the option that is the token of a client."""
-    return option(
-        "",
-        read_text,
-        "TEXT",
-        "Token to log in to the sidecar, if it has users.",
-        group="Access",
-        secret=True,
-    )
-
-
-def sidecar_ca_option() -> Any:
-    """Return the option --tls-ca of clients of a sidecar."""
-    return file_option("PEM file of the CA bundle that verifies the sidecar (wss://).")
 
 
 def sidecar_cert_option() -> Any:
