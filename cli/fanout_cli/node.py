@@ -122,7 +122,7 @@ def drain(
         if as_json:
             say(json.dumps({"node": node, "gone": wait}))
         else:
-            say(f"{node} has left" if wait else f"{node} was requested to drain")
+            say(f"{node} is gone" if wait else f"{node} was asked to drain")
         return 0
 
     run(ask)
