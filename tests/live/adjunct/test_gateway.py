@@ -215,7 +215,11 @@ URL = ("--discovery", "redis://127.0.0.1:1")
             ["dns-key: ", "[ALGORITHM:]NAME:SECRET", "variable FANOUT_DNS_KEY"],
         ),
         ((*DNS, *URL), KEY, ["server: missing", "--server"]),
-        ((*DNS, *URL, "--server", "h:0"), KEY, ["server: invalid value 'h:0'", "port other than 0"]),
+        (
+            (*DNS, *URL, "--server", "h:0"),
+            KEY,
+            ["server: invalid value 'h:0'", "port other than 0"],
+        ),
         ((*DNS, *URL, "--server", "h", "--name", "x.org"), KEY, ["x.org", f"the zone {ZONE}"]),
         ((*DNS, "--server", "h"), KEY, ["discovery: missing"]),
         ((*URL, "--gateway-pool", "web"), {}, ["gateway-address: missing", "--gateway-pool"]),
