@@ -35,6 +35,8 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "how-to/tls/index.html").exists()
+    for name, heading in (("changelog", "[Unreleased]"), ("contributing", "Commit messages")):
+        assert f">{heading}<" in (tmp_path / name / "index.html").read_text()
 
 
 def anchors(file: Path) -> set[str]:

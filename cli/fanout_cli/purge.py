@@ -8,7 +8,7 @@ import click
 
 from fanout.config import EdgeConfig, PurgeConfig
 from fanout.config.readers import read_name
-from fanout_cli.options import AS_JSON, Configured, checked, configured, needing, refuse, run
+from fanout_cli.options import AS_JSON, Configured, checked, configured, refuse, run
 from fanout_cli.tables import purge_text, purge_values, say
 
 
@@ -25,8 +25,8 @@ def edge(config_file: str | None, **flags: Any) -> None:
     line is printed: "ready edge=... cache=...". SIGTERM or Ctrl-C ends it.
     """
     config = configured(EdgeConfig, flags, config_file)
-    with needing("httpx", why="edge needs httpx", extra="cdn"):
-        from fanout.adjunct.edge import run_edge  # noqa: PLC0415 - needs the extra
+    from fanout.adjunct.edge import run_edge  # noqa: PLC0415 - not needed for help
+
     run(partial(run_edge, config), config)
 
 

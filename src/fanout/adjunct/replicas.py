@@ -118,13 +118,13 @@ class Databases:
         watching = open_watch(self._fleet, (DATABASE,), world=self._world, may_be_down=True)
         async with watching as (_, watch):
             while not self._closing.is_set():
-                changed = watch.changed
+                seen = watch.changed.count
                 for name, record in watch.members(DATABASE).items():
                     if name in self._databases:
                         self._databases[name].adopt(record)
                 self._heard.set()
                 with trio.move_on_after(LOOK_SECONDS):
-                    await changed.wait()
+                    await watch.changed.wait(seen)
 
 
 def only_reads(clause: ClauseElement | None) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 import attrs
 
 from fanout.config import Limits
-from fanout.runtime.sidecar.local_client import client_limits
+from fanout.runtime.sidecar.recipient import client_limits
 from fanout.wire.limits import ClientLimits
 from fanout.wire.resp.requests import RequestLimits
 from fanout.wire.resp.requests import request_limits as request_limits_of

@@ -12,8 +12,9 @@ from fanout.core.users import CTL_USER, DATA_USER
 from fanout.runtime.discovery.registry import InstanceStatistics
 from fanout.runtime.metrics.common_metrics import COMMON_METRICS, states
 from fanout.runtime.metrics.metrics import Family, Samples, Table, Value, one, words
-from fanout.runtime.sidecar.consumers import ConsumersStatistics
-from fanout.runtime.sidecar.hub import HubStatistics
+from fanout.runtime.sidecar.clients import ClientsStatistics
+from fanout.runtime.sidecar.fanout import FanoutStatistics
+from fanout.runtime.sidecar.fleet import FleetStatistics
 from fanout.runtime.sidecar.node_link import NodeStatistics
 from fanout.values.requests import Encoding
 from fanout.wire.ws.bridge import CLOSE_CODES, GAP_REASONS
@@ -33,32 +34,33 @@ class SidecarStatistics:
     """A sidecar."""
 
     labels: tuple[str, str, str, str]
-    hub: HubStatistics
+    fleet: FleetStatistics
+    fanout: FanoutStatistics
     discovery: tuple[InstanceStatistics, ...]
     loop_lag: HistogramStatistics
     unready: str
 
 
 def _node(read: Callable[[NodeStatistics], Value]) -> Callable[[SidecarStatistics], Samples]:
-    return lambda s: [((each.node,), read(each)) for each in s.hub.nodes]
+    return lambda s: [((each.node,), read(each)) for each in s.fleet.nodes]
 
 
 def _nodes(read: Callable[[NodeStatistics], Samples]) -> Callable[[SidecarStatistics], Samples]:
-    return lambda s: [sample for each in s.hub.nodes for sample in read(each)]
+    return lambda s: [sample for each in s.fleet.nodes for sample in read(each)]
 
 
-def _door(read: Callable[[ConsumersStatistics], Value]) -> Callable[[SidecarStatistics], Samples]:
-    return lambda s: [((each.door,), read(each)) for each in s.hub.consumers]
+def _door(read: Callable[[ClientsStatistics], Value]) -> Callable[[SidecarStatistics], Samples]:
+    return lambda s: [((each.door,), read(each)) for each in s.fanout.clients]
 
 
 def _doors(
-    read: Callable[[ConsumersStatistics], Samples],
+    read: Callable[[ClientsStatistics], Samples],
 ) -> Callable[[SidecarStatistics], Samples]:
-    return lambda s: [sample for each in s.hub.consumers for sample in read(each)]
+    return lambda s: [sample for each in s.fanout.clients for sample in read(each)]
 
 
 def _deliveries(statistics: SidecarStatistics) -> Samples:
-    found = statistics.hub.dispatch.deliveries
+    found = statistics.fanout.dispatch.deliveries
     ws = found[Encoding.JSON]
     return [(("resp",), sum(found.values()) - ws), (("ws",), ws)]
 
@@ -87,7 +89,7 @@ _NODES: Table[SidecarStatistics] = (
         "fanout_node_deaf",
         "gauge",
         "1 while a node cannot be heard: what others publish there is missed.",
-        _node(lambda each: each.deaf),
+        _node(lambda each: each.unheard),
         _NODE,
     ),
     Family(
@@ -178,19 +180,19 @@ _NODES: Table[SidecarStatistics] = (
         "fanout_node_join_seconds",
         "histogram",
         "How long nodes were joining before they were active, as seen from here.",
-        one(lambda s: s.hub.joins),
+        one(lambda s: s.fleet.joins),
     ),
     Family(
         "fanout_node_drain_seconds",
         "histogram",
         "How long nodes drained before they were gone, as seen from here.",
-        one(lambda s: s.hub.drains),
+        one(lambda s: s.fleet.drains),
     ),
     Family(
         "fanout_node_conflicts_total",
         "counter",
         "Agents that were noticed to use the id of a node that another one speaks for.",
-        one(lambda s: s.hub.conflicts),
+        one(lambda s: s.fleet.conflicts),
     ),
 )
 
@@ -199,7 +201,7 @@ _PUBLISHING: Table[SidecarStatistics] = (
         "fanout_publish_seconds",
         "histogram",
         "Time from a client's publish to the node's answer, of every message that was executed.",
-        one(lambda s: s.hub.publisher.executed),
+        one(lambda s: s.fanout.publisher.executed),
     ),
     Family(
         "fanout_publishes_total",
@@ -207,8 +209,8 @@ _PUBLISHING: Table[SidecarStatistics] = (
         "Messages of clients by what became of them: executed, unknown (the node was lost with "
         "it), no_node (none could take it), publish_failed (all refused it).",
         lambda s: [
-            (("executed",), s.hub.publisher.executed.count),
-            *words(s.hub.publisher.failed, FAILURES),
+            (("executed",), s.fanout.publisher.executed.count),
+            *words(s.fanout.publisher.failed, FAILURES),
         ],
         ("outcome",),
     ),
@@ -216,25 +218,25 @@ _PUBLISHING: Table[SidecarStatistics] = (
         "fanout_publish_retries_total",
         "counter",
         "Messages that a node refused and that were tried on another one.",
-        one(lambda s: s.hub.publisher.retries),
+        one(lambda s: s.fanout.publisher.retries),
     ),
     Family(
         "fanout_publishes_waiting",
         "gauge",
         "Messages that wait because no node can take them now.",
-        one(lambda s: s.hub.publisher.waiting),
+        one(lambda s: s.fanout.publisher.waiting),
     ),
     Family(
         "fanout_publishes_waiting_bytes",
         "gauge",
         "Their size.",
-        one(lambda s: s.hub.publisher.waiting_bytes),
+        one(lambda s: s.fanout.publisher.waiting_bytes),
     ),
     Family(
         "fanout_fence_timeouts_total",
         "counter",
         "Fences that some sidecar did not answer in time: order may be lost on channels that moved.",
-        one(lambda s: s.hub.publisher.fence_timeouts),
+        one(lambda s: s.fanout.publisher.barrier_timeouts),
     ),
 )
 
@@ -328,8 +330,8 @@ _CONSUMERS: Table[SidecarStatistics] = (
         "gauge",
         "Different channels and patterns that local consumers are subscribed to.",
         lambda s: [
-            (("channel",), s.hub.dispatch.channels),
-            (("pattern",), s.hub.dispatch.patterns),
+            (("channel",), s.fanout.dispatch.channels),
+            (("pattern",), s.fanout.dispatch.patterns),
         ],
         ("kind",),
     ),
@@ -337,7 +339,7 @@ _CONSUMERS: Table[SidecarStatistics] = (
         "fanout_names_unconfirmed",
         "gauge",
         "Names that wait for the confirmation of a node before a client hears of it.",
-        one(lambda s: s.hub.unconfirmed),
+        one(lambda s: s.fanout.unconfirmed),
     ),
 )
 
@@ -346,13 +348,13 @@ _FLEET: Table[SidecarStatistics] = (
         "fanout_sidecars",
         "gauge",
         "Sidecars that discovery knows, this one included.",
-        one(lambda s: s.hub.sidecars),
+        one(lambda s: s.fleet.sidecars),
     ),
     Family(
         "fanout_membership_frozen",
         "gauge",
         "1 while no discovery instance can be read: the fleet stays as it was last seen.",
-        one(lambda s: s.hub.frozen),
+        one(lambda s: s.fleet.frozen),
     ),
 )
 

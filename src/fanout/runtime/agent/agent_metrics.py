@@ -56,7 +56,7 @@ AGENT_METRICS: Table[NodeServiceStatistics] = (
         "fanout_agent_lives_total",
         "counter",
         "Lives of the node that began: at the start, and with each restart of its Redis.",
-        one(lambda s: s.agent.lives),
+        one(lambda s: s.agent.incarnations),
     ),
     Family(
         "fanout_agent_heartbeats_total",
