@@ -85,7 +85,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     ),
     "fanout.terminal": (
         VALUES | DISCOVERY | {"fanout.config", "fanout.client", "fanout.terminal"},
-        {"attrs", "h11", "trio"},
+        {"attrs", "httpx", "httpx_sse", "rich", "trio"},
     ),
     # Leaves: nobody but the commands imports one, not even another one. What purges is one of four
     # modules: services need no more of it than `purge` and `pages`.

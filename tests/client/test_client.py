@@ -226,7 +226,7 @@ async def test_what_is_too_large_is_refused_before_it_is_sent() -> None:
         await socket.get_message()
 
     async with client_of(script) as client:
-        with pytest.raises(RequestFailed, match="10 bytes is over the sidecar's limit of 9"):
+        with pytest.raises(RequestFailed, match="10 bytes exceeds the sidecar's limit of 9"):
             await client.publish("c", b"x" * 10)
 
 

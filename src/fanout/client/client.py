@@ -1,4 +1,4 @@
-"""A connection to a sidecar that mends itself."""
+"""The client: a connection to a sidecar that reconnects by itself."""
 
 import random
 import ssl
@@ -17,7 +17,7 @@ from fanout.wire.ws.bridge_client import Event, Gap
 
 
 class Client:
-    """A connection to a sidecar that mends itself. Made by `open_client`; iterated by one task."""
+    """A client that reconnects by itself. Made by `open_client`; iterated by one task."""
 
     def __init__(
         self,
@@ -27,7 +27,7 @@ class Client:
         told: Callable[[str], None] = lambda _why: None,
     ) -> None:
         self.trouble = "not connected yet"
-        """Why there is no connection now; empty while there is one."""
+        """Why there is no connection; empty while there is one."""
         self._target = target
         self._events_max = events_max
         self._rng = rng
@@ -40,9 +40,9 @@ class Client:
         self._linked = trio.Event()
 
     async def subscribe(self, *channels: str) -> tuple[str, ...]:
-        """Deliver these channels; return the nodes that are not heard now: mostly none.
+        """Subscribe to channels; return the nodes that the sidecar does not hear, usually none.
 
-        Waits for a connection. Once this returned, the wish stays through all connections.
+        Waits for a connection. The subscription lasts and is restored after each reconnect.
 
         Raises:
             RequestFailed: the sidecar refused.
@@ -51,14 +51,14 @@ class Client:
         return await self._subscribe("subscribe", "channels", channels)
 
     async def psubscribe(self, *patterns: str) -> tuple[str, ...]:
-        """Deliver the channels that match, as `subscribe` does."""
+        """Subscribe to patterns, as `subscribe` does to channels."""
         return await self._subscribe("psubscribe", "patterns", patterns)
 
     async def publish(self, channel: str, data: bytes | str) -> int:
-        """Publish and return how many received it. Waits for a connection.
+        """Publish and return the number of receivers. Waits for a connection.
 
         Raises:
-            RequestFailed: it was not published or, with code `outcome_unknown`, nobody knows.
+            RequestFailed: not published or, with code `outcome_unknown`, possibly published.
 
         """
         payload = data.encode() if isinstance(data, str) else data
@@ -80,7 +80,7 @@ class Client:
         return self._events.popleft()
 
     async def run(self) -> None:
-        """Keep a connection until cancelled."""
+        """Connect and reconnect until cancelled."""
         attempt = 0
         while True:
             began = trio.current_time()
@@ -92,20 +92,20 @@ class Client:
             attempt += 1
 
     async def _resume(self, link: Link) -> None:
-        """Ask for what is wanted; only then is the connection said to be there."""
+        """Restore the subscriptions on a new connection, then use it for requests."""
         try:
             for op, field in (("subscribe", "channels"), ("psubscribe", "patterns")):
                 await link.ask_names(op, field, tuple(self._wanted[field]))
         except LinkLost:
             return
-        if any(self._wanted.values()):  # then there was a connection before
+        if any(self._wanted.values()):  # so there was a connection before
             self._put(Gap("", "reconnected"))
         self.trouble = ""
         self._link = link
         self._linked.set()
 
     def _put(self, event: Event) -> None:
-        """Queue an event; past the limit queue one gap in place of all that follow."""
+        """Queue an event; when the queue is full, queue one gap for all further events."""
         events = self._events
         if len(events) < self._events_max:
             events.append(event)
@@ -139,12 +139,17 @@ async def open_client(
     events_max: int = 10_000,
     told: Callable[[str], None] = lambda _why: None,
 ) -> AsyncIterator[Client]:
-    """Open a client of the sidecar at `url`; it does not wait for the first connection.
+    """Open a client of the sidecar at `url`, without waiting for the first connection.
 
-    `token` logs in where the sidecar has users. `ssl_context` is for wss:// where the system's
-    certificates are not the right ones. `events_max` messages wait at most for whoever
-    iterates. `told` is called with the reason whenever a connection is lost or cannot be made; what
-    it raises ends the client.
+    Args:
+        url: the sidecar's websocket door, ws:// or wss://.
+        token: the token to log in with, if the sidecar has users.
+        ssl_context: the TLS context for wss://. Default: the CA bundle of the system.
+        events_max: size of the queue of messages; when it is full, messages are dropped and a
+            `Gap` is queued.
+        told: called with the reason when a connection is lost or an attempt fails; an exception
+            that it raises ends the client.
+
     """
     target = Target(urlsplit(url), token, ssl_context)
     client = Client(target, events_max, random.Random(), told)  # noqa: S311 - spreads retries

@@ -103,7 +103,7 @@ def test_an_admin_address_is_taken_or_too_wide(fleet: Fleet) -> None:
     for name, flags in own.items():
         for address, says in (
             (taken, b"Address already in use; choose"),
-            ("0.0.0.0:0", b"--serve-anybody "),
+            ("0.0.0.0:0", b"--allow-unauthenticated "),
         ):
             done = subprocess.run(
                 [command(name), *flags, "--admin", address, "--discovery", fleet.discovery[0]],

@@ -114,7 +114,7 @@ class NodeRedis:
             return await link.call(*arguments)
         raise LinkLost("the node's Redis does not answer")
 
-    async def set_door(self, *, is_open: bool) -> None:
+    async def set_gate(self, *, is_open: bool) -> None:
         """Let sidecars publish for clients, or have Redis refuse them. Raises as `call`."""
         login = self._password(NodeId(self._config.id), users.DATA_USER)
         rules = users.data_rules(login, is_open=is_open)
@@ -214,7 +214,7 @@ class NodeRedis:
     ) -> FenceMode:
         """Make the user for subscriptions and control; say whether users can be made here at all.
 
-        The user for publishes is made by `set_door`.
+        The user for publishes is made by `set_gate`.
         """
         reason = ""
         login = self._password(NodeId(self._config.id), users.CTL_USER)

@@ -11,15 +11,15 @@ import structlog
 import trio
 
 from fanout.config import NodeConfig, TlsFiles
-from fanout.core.agent import (
+from fanout.core.agent import Agent, Redis
+from fanout.core.agent_effects import (
     Activated,
-    Agent,
+    CloseGate,
     CountSidecars,
     Effect,
     Left,
+    OpenGate,
     PublishEnd,
-    Redis,
-    SetDoor,
     SetIdentity,
     Superseded,
     WriteRecord,
@@ -281,8 +281,10 @@ class _NodeService:
 
     async def _carry_out(self, effect: Effect) -> None:
         match effect:
-            case SetDoor(is_open):
-                await self._redis.set_door(is_open=is_open)
+            case OpenGate():
+                await self._redis.set_gate(is_open=True)
+            case CloseGate():
+                await self._redis.set_gate(is_open=False)
             case SetIdentity(identity):
                 await self._redis.set_identity(identity)
             case WriteRecord(record):

@@ -1,4 +1,4 @@
-"""What both commands show on their admin door: health and metrics."""
+"""The admin door of both commands: health and metrics."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -18,7 +18,7 @@ S = TypeVar("S")
 
 
 def labels_of(command: str, config: SidecarConfig | NodeConfig) -> tuple[str, str, str, str]:
-    """Return what tells one process of a fleet from another."""
+    """Return the labels that identify a process: command, version, cluster and id."""
     return command, fanout.__version__, config.cluster, config.id
 
 
@@ -32,7 +32,7 @@ async def start_admin(
     """Serve an admin door with a route for metrics; return its URL.
 
     Raises:
-        ConfigError: the address cannot be bound; in a group, as from any nursery.
+        ConfigError: the address cannot be bound; in an exception group, as from any nursery.
 
     """
     door = attrs.evolve(door, routes=(metrics_route(table, statistics), *door.routes))
