@@ -435,8 +435,8 @@ async def test_joins_and_drains_are_timed_by_those_who_see_them(autojump_clock: 
     assert joined["fanout_node_join_seconds_count",] == 1
     assert joined["fanout_node_state", "node-4", "active"] == 1
     assert draining.unready in (
-        "it was told to leave",
-        "publishing is closed: the node is draining; waits for sidecar-1, sidecar-2",
+        "shutting down",
+        "not accepting publishes: node is draining; waiting for sidecar-1, sidecar-2",
     )
     assert left["fanout_agent_drain_seconds_count",] == 1
     assert left["fanout_agent_state", "gone"] == 1
@@ -460,7 +460,7 @@ async def test_deadlines_that_a_stuck_sidecar_causes_are_counted(autojump_clock:
         assert await service.leave() == 0
         left = await admin.samples()
 
-    assert waiting.unready == "publishing is closed: the node is joining; waits for sidecar-2"
+    assert waiting.unready == "not accepting publishes: node is joining; waiting for sidecar-2"
     assert samples["fanout_agent_missing_sidecars",] == 1
     assert samples["fanout_agent_state", "joining"] == 1
     assert joined["fanout_agent_deadlines_missed_total", "join"] == 1

@@ -109,8 +109,8 @@ async def _run(
             ws=ws,
             client_limits=client_limits(config.limits),
         )
-        shown = opened.admin()
-        beside = (*adjuncts, shown.feed())
+        admin_door = opened.admin()
+        services = (*adjuncts, admin_door.feed())
         presence = Presence(
             config,
             context.registry,
@@ -121,17 +121,17 @@ async def _run(
         )
         nursery.start_soon(_stop_at_once, stop, nursery.cancel_scope)
         nursery.start_soon(_reload_on, stop, authenticator, contexts)
-        admin = await shown.start(nursery, beside, contexts.server)
+        admin_url = await admin_door.start(nursery, services, contexts.server)
         world.allow_clients(2 * config.limits.clients_max)  # at each of the two client doors
         nursery.start_soon(context.registry.run)
         machines.start(nursery)
         nursery.start_soon(presence.run)
         nursery.start_soon(context.watch.run)
-        for adjunct in beside:
+        for adjunct in services:
             nursery.start_soon(keep_running, adjunct, context)
-        websocket = opened.websocket(admin)
+        websocket = opened.websocket(admin_url)
         async with trio.open_nursery() as doors:
-            drain = partial(_each, beside, "drain", context)
+            drain = partial(_each, services, "drain", context)
             doors.start_soon(_leave_on, stop, doors.cancel_scope, drain, (resp, ws), websocket)
             await presence.introduce()
             await _until_ready(machines, nodes_min)
@@ -140,13 +140,13 @@ async def _run(
                 listener.listen()
             doors.start_soon(opened.serve_resp)
             doors.start_soon(websocket.serve)
-            announce(opened.ready_line(admin))
+            announce(opened.ready_line(admin_url))
             log.info("sidecar_ready", nodes=len(machines.nodes.active))
             context.ready.set()
         with trio.move_on_after(FAREWELL_SECONDS):
             async with trio.open_nursery() as farewell:
                 farewell.start_soon(presence.say_goodbye)
-                farewell.start_soon(_each, beside, "say_goodbye", context)
+                farewell.start_soon(_each, services, "say_goodbye", context)
         nursery.cancel_scope.cancel()
     log.info("sidecar_left")
     return 1 if stop.now.is_set() else 0

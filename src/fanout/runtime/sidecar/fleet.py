@@ -1,8 +1,7 @@
 """The fleet as a sidecar sees it: membership, the links to the nodes, and hearing.
 
 Input: changes in discovery and of the links. Output: links opened and closed, the nodes that
-`Fanout` may publish to, and this sidecar's own reports about the nodes. Synchronous, except for the
-task that runs the deadlines.
+`Fanout` may publish to, and this sidecar's reports about the nodes. Only `keep_time` waits.
 """
 
 import random
@@ -106,7 +105,7 @@ class Fleet:
         self._drains = Histogram(LONG_SECONDS)
         self._conflicts = 0
         self._frozen = False  # as last logged
-        self._deaf: dict[NodeId, int] = {}  # as last published to the other sidecars
+        self._reported: dict[NodeId, int] = {}  # as last published to the other sidecars
         self._deadline_moved = Notice()
 
     # Input from discovery.
@@ -211,7 +210,7 @@ class Fleet:
             {name: node for name, node in usable.items() if name in best},
             frozenset(name for name, node in self._nodes.carrying.items() if not node.unheard),
         )
-        self._publish_deaf()
+        self._publish_unheard()
         self._reports_changed.set()
 
     def take_deaf(self, deaf: Deaf) -> None:
@@ -258,14 +257,14 @@ class Fleet:
         unheard = {name: node.record.incarnation for name, node in nodes.items() if node.unheard}
         return unheard | self.unknown
 
-    def _publish_deaf(self) -> None:
+    def _publish_unheard(self) -> None:
         """Publish the nodes that are not heard to the other sidecars, on the nodes that are."""
         unheard = self._unheard()
-        if unheard == self._deaf:
+        if unheard == self._reported:
             return
-        for name in self.unknown.keys() - self._deaf.keys():
+        for name in self.unknown.keys() - self._reported.keys():
             self._member_log.warning("node_unknown", node=name, incarnation=unheard[name])
-        self._deaf = unheard
+        self._reported = unheard
         message = encode_control(Deaf(self._sidecar, unheard))
         for node in self._nodes.values():
             if not node.unheard:
