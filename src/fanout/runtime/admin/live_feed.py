@@ -109,7 +109,7 @@ class LiveFeed(Adjunct):
 
     async def _events(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._readers >= READERS_MAX:
-            why = f"too many readers: the limit is {READERS_MAX}"
+            why = f"too many readers: the limit is {READERS_MAX}; close one of them"
             await JSONResponse({"error": why}, status_code=503)(scope, receive, send)
             return
         seen = self._seen(Request(scope).headers.get("last-event-id", ""))

@@ -198,7 +198,9 @@ class _NodeService:
             return
         log.info("node_leaving")
         if self._agent.is_last:
-            log.warning("drain_waits", reason="no other node is active; signal again to exit at once")
+            log.warning(
+                "drain_waits", reason="no other node is active; signal again to exit at once"
+            )
         self._do(self._agent.leave(trio.current_time()))
 
     async def _reload_on(self) -> None:
@@ -313,7 +315,7 @@ class _NodeService:
                 self._left.set()
             case Superseded(rival):
                 raise NodeIdTaken(
-                    f"node id {rival.node} is in use by another agent, at {rival.endpoint}; "
+                    f"another agent uses node id {rival.node}, at {rival.endpoint}; "
                     "give every node a unique id, or stop the other agent first"
                 )
 

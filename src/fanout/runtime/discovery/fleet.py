@@ -66,7 +66,7 @@ async def ask_to_drain(
     found = next((each for each in fleet.nodes if each.id == node), None)
     if found is None:
         known = ", ".join(each.id for each in fleet.nodes) or "none"
-        raise DrainRefused(f"no node {node} in cluster {config.cluster}; known nodes: {known}")
+        raise DrainRefused(f"no node {node} in cluster {config.cluster}; known: {known}")
     if fleet.is_last_active(found.id) and not force:
         raise DrainRefused(
             f"{node} is the last active node: without it no publish succeeds; start "
