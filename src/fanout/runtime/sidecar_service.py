@@ -229,7 +229,7 @@ async def _leave_on(
     listeners: tuple[Listener, ...],
     websocket: WsListener,
 ) -> None:
-    """On a stop request refuse new clients, notify websocket clients, then disconnect all."""
+    """Shut down on a stop request: refuse new clients, notify the others, disconnect them."""
     await stop.requested.wait()
     log.info("sidecar_leaving")
     await drain()

@@ -99,7 +99,7 @@ class LocalClient:
             on_stalled=partial(
                 self.cut,
                 "slow_consumer",
-                f"took no bytes for {limits.write_timeout_seconds:g} seconds",
+                f"read nothing for {limits.write_timeout_seconds:g} seconds",
             ),
         )
         self._active: dict[Name, None] = {}  # names that are delivered to this client
@@ -204,7 +204,7 @@ class LocalClient:
     def overflow(self) -> None:
         """Disconnect this slow client: its outbox is full."""
         limit = self.outbox.bytes_max
-        self.cut("slow_consumer", f"more than {limit} bytes waited for the client")
+        self.cut("slow_consumer", f"outbox exceeds {limit} bytes")
 
     def cut(self, code: str, reason: str) -> None:
         """Disconnect the client; send the reason if it still reads. Idempotent."""

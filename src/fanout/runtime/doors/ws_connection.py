@@ -148,7 +148,7 @@ class WsConnection:
     async def _linger(self) -> None:
         """Read until the client sends its Close frame, or disconnects.
 
-        Closing a TCP connection with unread bytes resets it, and the client may lose our Close.
+        Closing a TCP connection with unread bytes resets it; the client may lose the Close frame.
         """
         while not self._closed_by_peer:
             data = await self._transport.receive_some(RECEIVE_BYTES_MAX)

@@ -49,7 +49,7 @@ class WsListener:
         limits = self._context.limits
         self._gaps.forget()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._tell_gaps)
+            nursery.start_soon(self._send_gaps)
             await accept_clients(
                 self._listener,
                 self._serve_client,
@@ -84,7 +84,7 @@ class WsListener:
             del self._connections[connection]
             self._gone.set()
 
-    async def _tell_gaps(self) -> None:
+    async def _send_gaps(self) -> None:
         """Send gaps to all clients with a subscription, until cancelled."""
         while True:
             gaps = await self._gaps.take()

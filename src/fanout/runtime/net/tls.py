@@ -71,22 +71,22 @@ class TlsTransport:
             return
         try:
             with trio.fail_after(HANDSHAKE_SECONDS if self._tls.server_side else math.inf):
-                await self._shake()
+                await self._exchange_handshake()
         except ssl.SSLError as error:
-            self._complain("" if isinstance(error, ssl.SSLEOFError) else _why(error))
+            self._log_failure("" if isinstance(error, ssl.SSLEOFError) else _why(error))
             with contextlib.suppress(*CONNECTION_ERRORS):
                 self._flush()  # the TLS alert
             raise OSError(f"TLS: {_why(error)}") from None
         except trio.TooSlowError:
-            self._complain("too slow")
-            raise OSError("TLS: too slow") from None
+            self._log_failure("handshake timeout")
+            raise OSError("TLS: handshake timeout") from None
 
-    def _complain(self, why: str) -> None:
+    def _log_failure(self, why: str) -> None:
         """Log a failed handshake of a client; log nothing when it only disconnected."""
         if why and self._flood_log is not None:
             self._flood_log.warning("consumer_failed", code="tls", consumer=self.peer, reason=why)
 
-    async def _shake(self) -> None:
+    async def _exchange_handshake(self) -> None:
         while not self._established:
             try:
                 self._tls.do_handshake()

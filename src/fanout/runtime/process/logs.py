@@ -15,7 +15,7 @@ from fanout.runtime.process.text import escape
 log = structlog.get_logger()
 
 VALUE_CHARACTERS_MAX = 1024
-"""The most characters shown of a value: some come from others, such as errors of Redis."""
+"""The most characters shown of a value: some are untrusted, such as errors from Redis."""
 
 NAME_BYTES_MAX = 64
 """The most bytes shown of a channel name."""
@@ -66,7 +66,7 @@ def configure_logging(level: str, form: str, *further: structlog.typing.Processo
 def _shown(
     _logger: object, _name: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """Escape and truncate texts from others, which must not end a line or control a terminal."""
+    """Escape and truncate texts: an untrusted one must not end a line or control a terminal."""
     for key, value in event.items():
         if isinstance(value, str):
             event[key] = shown(value)

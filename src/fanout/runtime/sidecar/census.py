@@ -2,7 +2,7 @@
 
 The node is one that this sidecar and, according to discovery, all other sidecars hear. NUMSUB on
 it, sent just before the question, returns how many sidecars will receive the question. A sidecar
-of an older build does not subscribe, and neither does a crashed one: no answer is awaited.
+of an older build does not subscribe, nor does a crashed one: their answers are not awaited.
 """
 
 from collections.abc import Callable, Mapping
@@ -64,7 +64,7 @@ class Census:
         self._on_deadline()
 
     def on_message(self, node: NodeLink, channel: bytes, payload: bytes) -> None:
-        """Answer a question of another sidecar, or record a part of an answer to ours."""
+        """Answer a question of another sidecar, or record an answer to this one's question."""
         if channel == self._inbox:
             answer = decode_answer(payload)
             if answer is not None:

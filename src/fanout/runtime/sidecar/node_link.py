@@ -310,7 +310,7 @@ class NodeLink:
                 nursery.start_soon(self._keep, CTL_USER, self._control)
                 nursery.start_soon(self._keep, DATA_USER, self._publishing)
         if self._missed:
-            self._tell_gap("left")
+            self._report_gap("left")
 
     async def _keep(self, user: str, session: Callable[[Link], Awaitable[None]]) -> None:
         """Connect, run `session` until the link ends, back off, and repeat.
@@ -451,9 +451,9 @@ class NodeLink:
         """Report a gap, unless the node is still joining: it has no publishes to miss."""
         if self._missed or self.record.state is not NodeState.JOINING:
             self._missed = reason == "lost"
-            self._tell_gap(reason)
+            self._report_gap(reason)
 
-    def _tell_gap(self, reason: str) -> None:
+    def _report_gap(self, reason: str) -> None:
         self._gaps[reason] += 1
         self._member_log.debug("messages_missed", node=self.record.node, reason=reason)
         self._on_gap(self.record.node, reason)
