@@ -110,7 +110,7 @@ async def _run(
             client_limits=client_limits(config.limits),
         )
         shown = opened.admin()
-        beside = (*adjuncts, shown.feed())
+        everything = (*adjuncts, shown.feed())
         presence = Presence(
             config,
             context.registry,
@@ -121,17 +121,17 @@ async def _run(
         )
         nursery.start_soon(_stop_at_once, stop, nursery.cancel_scope)
         nursery.start_soon(_reload_on, stop, authenticator, contexts)
-        admin = await shown.start(nursery, beside, contexts.server)
+        admin = await shown.start(nursery, everything, contexts.server)
         world.allow_clients(2 * config.limits.clients_max)  # at each of two doors
         nursery.start_soon(context.registry.run)
         machines.start(nursery)
         nursery.start_soon(presence.run)
         nursery.start_soon(context.watch.run)
-        for adjunct in beside:
+        for adjunct in everything:
             nursery.start_soon(keep_running, adjunct, context)
         websocket = opened.websocket(admin)
         async with trio.open_nursery() as doors:
-            drain = partial(_each, beside, "drain", context)
+            drain = partial(_each, everything, "drain", context)
             doors.start_soon(_leave_on, stop, doors.cancel_scope, drain, (resp, ws), websocket)
             await presence.introduce()
             await _until_ready(machines, nodes_min)
@@ -146,7 +146,7 @@ async def _run(
         with trio.move_on_after(FAREWELL_SECONDS):
             async with trio.open_nursery() as farewell:
                 farewell.start_soon(presence.say_goodbye)
-                farewell.start_soon(_each, beside, "say_goodbye", context)
+                farewell.start_soon(_each, everything, "say_goodbye", context)
         nursery.cancel_scope.cancel()
     log.info("sidecar_left")
     return 1 if stop.now.is_set() else 0
