@@ -14,6 +14,7 @@ import pytest
 
 from fanout.values.records import DrainRequest, Identity, NodeRecord, SidecarRecord
 from fanout.wire import records
+from tests.support import diagrams
 from tests.support.documents import DOCS, blocks
 from tests.support.reference import PAGE, page
 from tests.test_layers import SOURCES
@@ -35,6 +36,8 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "how-to/tls/index.html").exists()
+    for name, heading in (("changelog", "[Unreleased]"), ("contributing", "Commit messages")):
+        assert f">{heading}<" in (tmp_path / name / "index.html").read_text()
 
 
 def anchors(file: Path) -> set[str]:
@@ -66,6 +69,45 @@ def test_the_readme_links_to_what_exists(tmp_path: Path) -> None:
 def test_the_configuration_page_is_that_of_the_code() -> None:
     """After a change of options: python -m tests.support.reference."""
     assert PAGE.read_text() == page(), "run python -m tests.support.reference"
+
+
+def test_the_diagrams_are_those_of_the_code() -> None:
+    """After a change of a table of moves: python -m tests.support.diagrams."""
+    text = diagrams.PAGE.read_text()
+
+    assert text == diagrams.page(text), "run python -m tests.support.diagrams"
+    assert [name for _, name, _ in diagrams.BLOCK.findall(text)] == list(diagrams.diagrams())
+
+
+@pytest.mark.parametrize("page", ["docs/design.md", "CONTRIBUTING.md"])
+def test_the_files_that_the_design_names_exist(page: str) -> None:
+    """Whole paths from the root, and short ones from the package."""
+    text = (ROOT / page).read_text()
+    whole = set(re.findall(r"`((?:src|cli|tests|bench|docs|examples)/[\w./-]+)`", text))
+    short = set(re.findall(r"`((?:core|wire|runtime|config|sidecar)/[\w/]+\.py)`", text))
+    package = ROOT / "src/fanout"
+
+    assert whole
+    assert [each for each in sorted(whole) if not (ROOT / each).exists()] == []
+    assert [
+        each
+        for each in sorted(short)
+        if not (package / each).exists() and not (package / "runtime" / each).exists()
+    ] == []
+
+
+@pytest.mark.parametrize(
+    "heading",
+    ["## One message, from PUBLISH to another client", "## A join", "## An option"],
+)
+def test_the_paths_through_the_code_are_files_in_order(heading: str) -> None:
+    """Each step of a path names a file that is there."""
+    section = (DOCS / "design.md").read_text().partition(heading)[2].partition("\n## ")[0]
+    steps = re.findall(r"^(\d+)\. `([\w/]+\.py)`", section, re.MULTILINE)
+
+    assert len(steps) >= 5
+    assert [int(number) for number, _ in steps] == list(range(1, len(steps) + 1))
+    assert [file for _, file in steps if not (ROOT / file).exists()] == []
 
 
 def test_the_tests_that_promises_name_exist() -> None:

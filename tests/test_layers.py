@@ -20,7 +20,7 @@ VALUES = {
     *("fanout.values.requests", "fanout.values.control"),
 }
 WIRE = {"fanout.wire", "fanout.wire.resp", "fanout.wire.ws", "fanout.wire.redis"}
-BENEATH = VALUES | WIRE | {"fanout", "fanout.config", "fanout.core"}
+BENEATH = VALUES | WIRE | {"fanout", "fanout.notice", "fanout.config", "fanout.core"}
 """What every room of the runtime may import."""
 
 NET = {"fanout.runtime.process", "fanout.runtime.net"}
@@ -38,6 +38,7 @@ BENEATH_ADJUNCTS = BENEATH | SIDECAR | {"fanout.runtime"}
 ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "fanout": (set(), set()),
     "fanout.errors": (set(), {"attrs"}),
+    "fanout.notice": (set(), {"trio"}),
     "fanout.values": (set(), set()),
     "fanout.values.names": ({"fanout.errors"}, {"attrs"}),
     "fanout.values.records": ({"fanout.values.names"}, {"attrs"}),
@@ -79,12 +80,12 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     ),
     "fanout.runtime": (BENEATH | ROOMS | {"fanout.runtime"}, {"attrs", "structlog", "trio"}),
     "fanout.client": (
-        VALUES | {"fanout.core", "fanout.wire.ws", "fanout.client"},
+        VALUES | {"fanout.notice", "fanout.core", "fanout.wire.ws", "fanout.client"},
         {"attrs", "trio", "trio_websocket"},
     ),
     "fanout.terminal": (
         VALUES | DISCOVERY | {"fanout.config", "fanout.client", "fanout.terminal"},
-        {"attrs", "h11", "trio"},
+        {"attrs", "httpx", "httpx_sse", "rich", "trio"},
     ),
     # Leaves: nobody but the commands imports one, not even another one. What purges is one of four
     # modules: services need no more of it than `purge` and `pages`.

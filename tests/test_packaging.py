@@ -1,6 +1,7 @@
 """What the wheel installs, what stands at the top of the repository, and what CI insists on."""
 
 import configparser
+import email
 import fnmatch
 import itertools
 import os
@@ -13,7 +14,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TOP = {"src", "cli", "bench", "tests", "docs", "pyproject.toml", "README.md"}
+TOP = {
+    *("src", "cli", "bench", "tests", "docs", "examples"),
+    *("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +67,18 @@ def test_the_wheel_installs_both_commands(wheel: zipfile.ZipFile) -> None:
         "fanout-node": "fanout_cli.node:main",
         "fanout-sidecar": "fanout_cli.sidecar:main",
     }
+
+
+def test_the_wheel_says_who_made_it_and_under_which_licence(wheel: zipfile.ZipFile) -> None:
+    """The licence is named, and its text is part of the wheel."""
+    (name,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+    described = email.message_from_bytes(wheel.read(name))
+    licence = wheel.read(name.replace("METADATA", "licenses/LICENSE")).decode()
+
+    assert described["License-Expression"] == "MIT"
+    assert described["Author"] == "the fanout contributors"
+    assert described["Author"] in licence
+    assert licence == (ROOT / "LICENSE").read_text()
 
 
 def test_nothing_gathers_at_the_top_of_the_repository() -> None:

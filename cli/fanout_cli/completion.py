@@ -1,4 +1,4 @@
-"""Completion of both commands by the shell, and what it completes beside options."""
+"""Shell completion of both commands: the script, and the completion of node ids."""
 
 import attrs
 import click
@@ -11,16 +11,16 @@ from fanout_cli.options import gather
 SHELLS = ("bash", "zsh", "fish")
 
 DISCOVERY_SECONDS = 0.5
-"""How long a key press may wait for discovery. Raising it makes a shell hang when it is away."""
+"""How long a completion waits for discovery; the shell hangs that long when it is down."""
 
 
 @click.command("completion", epilog='Example: eval "$(fanout-sidecar completion bash)"')
 @click.argument("shell", type=click.Choice(SHELLS), metavar="|".join(SHELLS))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print what makes a shell complete this command: subcommands, options and ids of nodes.
+    """Print the completion script of a shell: subcommands, options and node ids.
 
-    In ~/.bashrc or ~/.zshrc evaluate what it prints; for fish write it to
+    Evaluate it in ~/.bashrc or ~/.zshrc; for fish write it to
     ~/.config/fish/completions/COMMAND.fish.
     """
     command = context.find_root()
@@ -29,12 +29,12 @@ def completion(context: click.Context, shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None  # noqa: S101 - click has all of SHELLS
     script = kind(command.command, {}, name, variable)
-    # Not by `source`: it starts the shell to look at its version, and warns of what is not here.
+    # Not `source()`: it starts the shell to check its version, and warns if it is not installed.
     click.echo(script.source_template % script.source_vars())
 
 
 def node_ids(context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
-    """Return the ids of nodes that begin so, if discovery tells them soon; never an error."""
+    """Return the node ids that begin with `begun`; none if discovery fails or is slow."""
     flags = {name: value for name, value in context.params.items() if name in _SETTINGS}
     try:
         config = gather(FleetConfig, flags, context.params.get("config_file"))
@@ -47,7 +47,7 @@ _SETTINGS = frozenset(attrs.fields_dict(FleetConfig))
 
 
 def _ask(config: FleetConfig) -> list[str]:
-    import trio  # noqa: PLC0415 - only when there is something to ask
+    import trio  # noqa: PLC0415 - slow to load
 
     from fanout.runtime.discovery.fleet import read_fleet  # noqa: PLC0415 - likewise
     from fanout.runtime.process.logs import configure_logging  # noqa: PLC0415 - likewise
@@ -62,5 +62,5 @@ def _ask(config: FleetConfig) -> list[str]:
 
     try:
         return trio.run(ask)
-    except Exception:  # noqa: BLE001 - a shell would print it amid the line that is typed
+    except Exception:  # noqa: BLE001 - it would be printed into the command line
         return []

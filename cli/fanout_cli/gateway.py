@@ -1,4 +1,4 @@
-"""The subcommands of fanout-sidecar for pools of instances that users are handed out to."""
+"""The subcommands gateway and dns of fanout-sidecar."""
 
 import json
 from functools import partial
@@ -17,16 +17,16 @@ _COLUMNS = tuple(map(Column, ("POOL", "INSTANCE", "STATE", "ADDRESS", "WEIGHT", 
 
 @click.group("gateway")
 def gateway() -> None:
-    """Look at the pools of instances that users are handed out to."""
+    """Show the pools of instances that users are assigned to."""
 
 
 @gateway.command("status", cls=Configured, config=FleetConfig)
 @click.argument("pool", required=False)
 @click.option("--json", "as_json", is_flag=True, help=AS_JSON)
 def status(config_file: str | None, pool: str | None, as_json: bool, **flags: Any) -> None:  # noqa: FBT001
-    """Show the instances of POOL, or of all pools, as discovery tells them.
+    """Show the instances of POOL, or of all pools, from discovery.
 
-    Ends with exit code 0 when there is a pool and each has an active instance, otherwise with 1.
+    The exit code is 0 if there is a pool and every pool has an active instance, otherwise 1.
     """
     config = configured(FleetConfig, flags, config_file)
     with needing("itsdangerous", why="gateway status needs itsdangerous", extra="gateway"):
@@ -40,7 +40,7 @@ def status(config_file: str | None, pool: str | None, as_json: bool, **flags: An
         if pool is not None and pool not in known:
             raise GatewayError(
                 "NOPOOL",
-                f"there is no pool {pool!r} in cluster {config.cluster}; "
+                f"no pool {pool!r} in cluster {config.cluster}; "
                 f"known: {', '.join(known) or 'none'}",
             )
         found = [each for each in found if pool in (None, each.pool)]
@@ -79,9 +79,9 @@ def status(config_file: str | None, pool: str | None, as_json: bool, **flags: An
 def dns(config_file: str | None, **flags: Any) -> None:
     """Keep a name in DNS equal to the active instances of a pool.
 
-    By dynamic updates (RFC 2136), signed with a TSIG key. The last addresses are never removed,
-    and nothing is changed while discovery cannot be read. Several of these may run for one name.
-    When the name is as it should be one line is printed: "ready name=... addresses=...".
+    Sends dynamic updates (RFC 2136), signed with a TSIG key. The last addresses are never removed,
+    and nothing is changed while discovery cannot be read. Several updaters may run for one name.
+    Prints one line after the first update: "ready name=... addresses=...".
     """
     config = configured(DnsConfig, flags, config_file)
     with needing("dns", "itsdangerous", why="dns needs dnspython", extra="gateway"):

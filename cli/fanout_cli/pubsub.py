@@ -1,4 +1,4 @@
-"""The subcommands of fanout-sidecar that publish and subscribe."""
+"""The subcommands sub and pub of fanout-sidecar."""
 
 import sys
 from functools import partial
@@ -10,7 +10,7 @@ from fanout.config import BridgeConfig
 from fanout_cli.options import AS_JSON, Configured, configured, refuse, run
 
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
-"""Largest message read from standard input: no sidecar takes a larger one."""
+"""The largest message read from standard input: no sidecar accepts a larger one."""
 
 
 @click.command(
@@ -25,9 +25,11 @@ MESSAGE_BYTES_MAX = 64 * 1024 * 1024
     "patterns",
     multiple=True,
     metavar="PATTERN",
-    help="Also every channel that matches, as Redis matches. Repeat it for each.",
+    help="Also subscribe to a pattern, as by PSUBSCRIBE. Repeatable.",
 )
-@click.option("--count", type=click.IntRange(min=1), metavar="COUNT", help="End after so many.")
+@click.option(
+    "--count", type=click.IntRange(min=1), metavar="COUNT", help="Exit after COUNT messages."
+)
 @click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object a line, gaps included."
 )
@@ -40,15 +42,15 @@ def sub(
     as_json: bool,
     **flags: Any,
 ) -> None:
-    """Show the messages of CHANNELs, by way of a sidecar, until Ctrl-C.
+    """Subscribe to CHANNELs through a sidecar and print their messages, until Ctrl-C.
 
-    One line each, with what cannot be printed escaped; --json shows payloads exactly. A lost
-    connection comes back by itself, and whatever may have been missed is said on standard error.
-    Where the sidecar has users, the token stands in FANOUT_TOKEN or in a file.
+    One line each, with unprintable characters escaped; --json prints payloads exactly. A lost
+    connection is reopened; gaps, where messages may be missed, are reported on standard error.
+    If the sidecar has users, set FANOUT_TOKEN, or token in the file of --config.
     """
     config = configured(BridgeConfig, flags, config_file)
     if not channels and not patterns:
-        refuse("CHANNEL: missing; give at least one, or --pattern PATTERN")
+        refuse("CHANNEL: missing; expected at least one, or --pattern PATTERN")
     from fanout.terminal.pubsub import subscribe  # noqa: PLC0415 - not needed for help
 
     run(partial(subscribe, config, channels, patterns, count=count, as_json=as_json))
@@ -66,10 +68,11 @@ def sub(
 def pub(
     *, config_file: str | None, channel: str, message: str, as_json: bool, **flags: Any
 ) -> None:
-    """Publish MESSAGE on CHANNEL, by way of a sidecar, and print how many received it.
+    """Publish MESSAGE on CHANNEL through a sidecar and print the number of receivers.
 
-    A MESSAGE of - is read from standard input, to its end and byte by byte. Receivers are counted
-    as for Redis clients: those of this sidecar, and each other sidecar with subscribers as one.
+    A MESSAGE of - is read from standard input, unchanged, to end of file. Receivers are counted as
+    in the reply to PUBLISH: the clients of this sidecar, and one for each other sidecar with
+    subscribers.
     """
     config = configured(BridgeConfig, flags, config_file)
     from fanout.terminal.pubsub import publish  # noqa: PLC0415 - not needed for help
@@ -84,5 +87,5 @@ def pub(
 def _read_all() -> bytes:
     data = sys.stdin.buffer.read(MESSAGE_BYTES_MAX + 1)
     if len(data) > MESSAGE_BYTES_MAX:
-        refuse(f"MESSAGE: over {MESSAGE_BYTES_MAX} bytes; no sidecar takes so much at once")
+        refuse(f"MESSAGE: exceeds {MESSAGE_BYTES_MAX} bytes, which no sidecar accepts")
     return data

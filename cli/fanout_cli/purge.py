@@ -8,7 +8,7 @@ import click
 
 from fanout.config import EdgeConfig, PurgeConfig
 from fanout.config.readers import read_name
-from fanout_cli.options import AS_JSON, Configured, checked, configured, needing, refuse, run
+from fanout_cli.options import AS_JSON, Configured, checked, configured, refuse, run
 from fanout_cli.tables import purge_text, purge_values, say
 
 
@@ -19,14 +19,14 @@ from fanout_cli.tables import purge_text, purge_values, say
     epilog="Example: fanout-sidecar edge --cache varnish --cache-url http://127.0.0.1:6081",
 )
 def edge(config_file: str | None, **flags: Any) -> None:
-    """Purge the cache on this machine whenever somebody purges.
+    """Apply published purges to the cache on this machine.
 
-    Run it beside each cache, with a sidecar near. When nothing older is in the cache any more, one
-    line is printed: "ready edge=... cache=...". SIGTERM or Ctrl-C ends it.
+    Run it beside each cache, with a sidecar nearby. Prints one line once everything cached before is
+    purged: "ready edge=... cache=...". Stops on SIGTERM or Ctrl-C.
     """
     config = configured(EdgeConfig, flags, config_file)
-    with needing("httpx", why="edge needs httpx", extra="cdn"):
-        from fanout.adjunct.edge import run_edge  # noqa: PLC0415 - needs the extra
+    from fanout.adjunct.edge import run_edge  # noqa: PLC0415 - not needed for help
+
     run(partial(run_edge, config), config)
 
 
@@ -42,14 +42,14 @@ def edge(config_file: str | None, **flags: Any) -> None:
     "--wait",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="Show how each edge did; wait this long at most.",
+    help="Wait for the reports of the edges, at most this long, and show them.",
 )
 @click.option(
     "--expect",
     multiple=True,
     callback=checked(read_name),
     metavar="EDGE",
-    help="An edge that must answer; repeat it for each. Needs --wait. Default: whoever answers.",
+    help="An edge that must report. Repeatable. Requires --wait. Default: the edges that report.",
 )
 @click.option("--json", "as_json", is_flag=True, help=AS_JSON)
 def purge(  # noqa: PLR0917 - click calls it by name
@@ -61,15 +61,14 @@ def purge(  # noqa: PLR0917 - click calls it by name
     as_json: bool,  # noqa: FBT001
     **flags: Any,
 ) -> None:
-    """Remove pages from all caches of a pool: by URL, by surrogate key, or all of them.
+    """Purge pages from all caches of a pool: by URL, by surrogate key, or all of them.
 
-    Without --wait it ends as soon as the purge is published. With it, the exit code is 0 when every
-    edge has applied the purge, and 1 when one failed, or an expected one did not answer, or none
-    did.
+    Without --wait it exits once the purge is published. With --wait, the exit code is 0 if every edge
+    has applied the purge, and 1 if an edge failed, an expected edge did not report, or none did.
     """
     config = configured(PurgeConfig, flags, config_file)
     if expect and wait is None:
-        refuse("expect: not allowed without --wait; give --wait SECONDS too")
+        refuse("expect: requires --wait SECONDS")
     from fanout.adjunct.purge import REPORTS, Kind, Target, by_url, send_purge  # noqa: PLC0415 - not needed for help
     from fanout.terminal.call import open_call  # noqa: PLC0415 - likewise
 
@@ -78,7 +77,7 @@ def purge(  # noqa: PLR0917 - click calls it by name
         async with open_call(config) as call:
             if wait:
                 await call.client.subscribe(REPORTS + config.pool)
-                call.reached()  # from now on it is the edges that have their time
+                call.reached()  # --wait limits the rest
             answers = await send_purge(
                 call.client,
                 target,
@@ -93,7 +92,7 @@ def purge(  # noqa: PLR0917 - click calls it by name
         elif wait:
             say(purge_text(values))
         else:
-            say(f"purge {answers.purge.id} is published")
+            say(f"purge {answers.purge.id} published")
         return 0 if answers.whole or not wait else 1
 
     run(ask)

@@ -1,4 +1,4 @@
-"""The subcommands of fanout-sidecar that tell discovery what databases consist of."""
+"""The subcommands replicas set and show of fanout-sidecar."""
 
 import json
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # loaded only when it is needed
 
 @click.group("replicas")
 def replicas() -> None:
-    """Primary and read replicas of the services' databases."""
+    """Set or show the primary and the read replicas of a database."""
 
 
 _NAME = click.argument("name", callback=checked(read_name))
@@ -29,15 +29,15 @@ _JSON = click.option("--json", "as_json", is_flag=True, help=AS_JSON)
     "--primary",
     required=True,
     metavar="HOST:PORT",
-    help="Where to write, as soon as it is not read-only.",
+    help="The primary. It gets writes once it is not read-only.",
 )
 @click.option(
     "--replica",
     "servers",
     multiple=True,
     metavar="HOST:PORT[=WEIGHT]",
-    help="Where to read. Repeat it for each. A replica of weight 2 takes twice the reads of one "
-    "of weight 1, which is the default; 0 takes none.",
+    help="A read replica. Repeatable. A replica of weight 2 gets twice the reads of one of weight 1, "
+    "the default; weight 0 gets none.",
 )
 @_JSON
 def set_(
@@ -49,16 +49,16 @@ def set_(
     as_json: bool,
     **flags: Any,
 ) -> None:
-    """Tell all services which servers the database NAME consists of; they follow at once.
+    """Set the servers of the database NAME for all services, which switch at once.
 
-    To replace a primary make it read-only first: nobody writes there from then on, and writes
-    wait until the new one is named here.
+    To replace a primary, make it read-only first: no write begins there from then on, and writes
+    wait until the new primary is set here.
     """
     config = configured(FleetConfig, flags, config_file)
     named = [server.partition("=") for server in servers]
     weights: dict[str, Any] = {server: weight if equals else 1 for server, equals, weight in named}
     if len(weights) < len(servers):
-        raise click.UsageError("a replica is named twice; name each once, with its weight")
+        raise click.UsageError("a replica is given twice; give each once, with its weight")
     from fanout.adjunct.topology import set_topology  # noqa: PLC0415 - not needed for help
 
     async def change() -> int:
@@ -72,7 +72,7 @@ def set_(
 @_NAME
 @_JSON
 def show(*, config_file: str | None, name: str, as_json: bool, **flags: Any) -> None:
-    """Show the servers of the database NAME, as discovery tells them."""
+    """Show the servers of the database NAME from discovery."""
     config = configured(FleetConfig, flags, config_file)
     from fanout.adjunct.topology import read_topology  # noqa: PLC0415 - not needed for help
 

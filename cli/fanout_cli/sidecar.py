@@ -70,7 +70,7 @@ def digest() -> None:
     secret = sys.stdin.readline().rstrip("\n")
     if not secret:
         refuse("no secret on standard input; write one line")
-    from fanout.runtime.sidecar.gate import digest_of  # noqa: PLC0415 - not needed for help
+    from fanout.runtime.sidecar.authenticator import digest_of  # noqa: PLC0415 - not needed for help
 
     click.echo(digest_of(secret.encode()))
 

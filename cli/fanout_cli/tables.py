@@ -1,4 +1,4 @@
-"""What the commands show, and how it is written."""
+"""Output of the commands that is no more than a table or a line."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +11,14 @@ _EDGES = (Column("EDGE"), Column("OUTCOME"), Column("WHY"))
 
 
 def say(text: str) -> None:
-    """Write what was asked for on standard output. Raises OutputFailed, which `fanout_cli.options.run` knows."""
+    """Write a line to standard output. Raises OutputFailed, which `fanout_cli.options.run` handles."""
     from fanout.terminal.output import write  # noqa: PLC0415 - not needed for help
 
     write(text + "\n")
 
 
 def purge_values(answers: "Answers") -> dict[str, Any]:
-    """Return what became of a purge, as values of JSON."""
+    """Return the outcome of a purge as an object for JSON."""
     return {
         "id": answers.purge.id,
         "kind": answers.purge.kind.value,
@@ -38,12 +38,12 @@ def purge_values(answers: "Answers") -> dict[str, Any]:
 
 
 def purge_text(values: dict[str, Any]) -> str:
-    """Return the same as a table, with the sum below it."""
+    """Return the outcome of a purge, made by `purge_values`, as a table with a summary below."""
     edges = values["edges"]
     rows = [
         (edge, each["outcome"], ": ".join(filter(None, (each["code"], each["message"]))))
         for edge, each in edges.items()
     ]
     applied = sum(each["outcome"] == "applied" for each in edges.values())
-    sum_line = f"purge {values['id']}: applied by {applied} of {len(edges)} edges"
-    return "\n".join([*as_table(_EDGES, rows), "", sum_line])
+    summary = f"purge {values['id']}: applied by {applied} of {len(edges)} edges"
+    return "\n".join([*as_table(_EDGES, rows), "", summary])

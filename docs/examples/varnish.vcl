@@ -1,4 +1,4 @@
-# Varnish with an edge of fanout beside it; see docs/cdn.md. For Varnish 7.0 and later.
+# VCL for Varnish 7.0 and later with a fanout edge; see docs/cdn.md.
 vcl 4.1;
 
 import std;
@@ -8,7 +8,7 @@ backend default {
     .port = "8080";
 }
 
-# Who may purge: the edge, which runs on this machine.
+# Allowed to purge: the edge, which runs on this machine.
 acl purgers {
     "127.0.0.1";
     "::1";
@@ -16,7 +16,7 @@ acl purgers {
 
 sub vcl_recv {
     if (req.method == "PURGE" || req.method == "BAN") {
-        # Two addresses in X-Forwarded-For: it came through a proxy on this machine.
+        # Two addresses in X-Forwarded-For: the request came through a proxy on this machine.
         if (client.ip !~ purgers || req.http.X-Forwarded-For ~ ",") {
             return (synth(405));
         }
@@ -37,16 +37,16 @@ sub vcl_recv {
 sub vcl_backend_response {
     std.collect(beresp.http.Surrogate-Key, " ");
 
-    # The edge purges a second time after its --settle-seconds. What the origin began to answer
-    # before a purge and delivered later than that would stay: it is passed on, but not kept.
-    # Keep this time a little below --settle-seconds.
+    # The edge purges a second time after --settle-seconds. A response that was in flight for
+    # longer would stay in the cache, so it is delivered but not stored.
+    # Keep this time slightly below --settle-seconds.
     if (beresp.time - bereq.time > 1.8s) {
-        set beresp.ttl = 10s; # for so long visitors of this page do not wait for each other
+        set beresp.ttl = 10s; # hit-for-miss: requests for this page are not serialised
         set beresp.uncacheable = true;
     }
 }
 
 sub vcl_deliver {
-    # Visitors need not know what a page is made of.
+    # Keys are internal: do not send them to visitors.
     unset resp.http.Surrogate-Key;
 }

@@ -68,7 +68,7 @@ def test_who_has_what(reached: str, wanted: str, *, covers: bool) -> None:
 )  # fmt: skip
 def test_other_texts_are_refused(text: str) -> None:
     """They may come from outside; the message repeats only the beginning."""
-    with pytest.raises(DatabaseError, match="is no position") as refused:
+    with pytest.raises(DatabaseError, match="invalid position") as refused:
         Position.parse(text)
     assert refused.value.code == "POSITION_INVALID"
     assert len(str(refused.value)) < 300

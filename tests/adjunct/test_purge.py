@@ -101,13 +101,13 @@ def test_a_wrong_field_is_refused_or_understood(field: str, value: object) -> No
         ({"id": "a b"}, "field id of a record: not a name"),
         ({"id": 5}, "field id of a record: not a name"),
         ({"kind": "tag"}, "field kind of a record"),
-        ({"kind": "all"}, "all: 1 names; give no name"),
-        ({"names": []}, "key: 0 names; give 1 to 64 names"),
+        ({"kind": "all"}, "all: 1 names, expected no name"),
+        ({"names": []}, "key: 0 names, expected 1 to 64 names"),
         ({"names": ["k"] * 65}, "key: 65 names"),
-        ({"names": "k"}, "not a list of texts"),
-        ({"names": [1]}, "not a list of texts"),
-        ({"names": [".*"]}, "is not allowed"),
-        ({"kind": "url", "names": ["k"]}, "url: 'k' is not allowed"),
+        ({"names": "k"}, "not a list of strings"),
+        ({"names": [1]}, "not a list of strings"),
+        ({"names": [".*"]}, "key: invalid value '.*'"),
+        ({"kind": "url", "names": ["k"]}, "url: invalid value 'k'"),
         ({"origin": "a b"}, "field origin of a record: not a name"),
         ({"more": "x" * 256 * 1024}, "bytes is over"),
     ],
@@ -166,7 +166,9 @@ def test_urls_become_what_caches_know(text: str, checked: str) -> None:
 )
 def test_what_is_no_url_of_a_page(text: str) -> None:
     """The message names it, at a bearable length."""
-    with pytest.raises(ConfigError, match=r"^url: .* is not allowed; write http://HOST") as caught:
+    with pytest.raises(
+        ConfigError, match=r"^url: invalid value .*: expected http://HOST"
+    ) as caught:
         by_url(text)
     assert len(str(caught.value)) < 700
 

@@ -624,7 +624,7 @@ def test_what_is_wrong_with_a_topology_is_told(arguments: tuple[str, ...], why: 
         (
             ("set", "x", "--primary", "h:1", "--replica", "h:1"),
             2,
-            "h:1 is named twice; name the primary and each replica once",
+            "h:1 is given twice; give the primary and each replica once",
         ),
     ],
 )

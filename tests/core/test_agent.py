@@ -5,18 +5,17 @@ from typing import Any
 
 import pytest
 
-from fanout.core.agent import (
-    COUNT_INTERVAL_SECONDS,
+from fanout.core.agent import COUNT_INTERVAL_SECONDS, Agent, Redis
+from fanout.core.agent_effects import (
     Activated,
-    Agent,
+    CloseGate,
     CountSidecars,
     Effect,
     Left,
-    Outdone,
+    OpenGate,
     PublishEnd,
-    Redis,
-    SetDoor,
     SetIdentity,
+    Superseded,
     WriteRecord,
 )
 from fanout.core.rival import owner_name
@@ -93,8 +92,7 @@ def test_a_life_begins_with_a_shut_door_and_an_identity() -> None:
     """Sidecars that connect at once must find both before discovery names the node."""
     _, effects = joined()
 
-    assert [type(effect) for effect in effects] == [SetDoor, SetIdentity, WriteRecord]
-    assert effects[0] == SetDoor(is_open=False)
+    assert [type(effect) for effect in effects] == [CloseGate, SetIdentity, WriteRecord]
     assert states(effects) == [NodeState.JOINING]
 
 
@@ -103,7 +101,7 @@ def test_without_rights_the_door_is_left_alone() -> None:
     machine, effects = joined(FenceMode.COOPERATIVE)
     effects += machine.told(100, 0) + machine.drain(1) + machine.advance(31)
 
-    assert not any(isinstance(effect, SetDoor) for effect in effects)
+    assert not any(isinstance(effect, OpenGate | CloseGate) for effect in effects)
     modes = {effect.record.fence for effect in effects if isinstance(effect, WriteRecord)}
     assert modes == {FenceMode.COOPERATIVE}
 
@@ -117,7 +115,7 @@ def test_first_node_activates_once_discovery_was_read_after_the_record_was_writt
 
     effects = machine.told(100, 1)
 
-    assert effects[0] == SetDoor(is_open=True)
+    assert effects[0] == OpenGate()
     assert states(effects) == [NodeState.ACTIVE]
     assert isinstance(effects[-1], Activated) and effects[-1].missing == ()
 
@@ -182,7 +180,7 @@ def test_a_connection_that_is_back_does_anew_what_may_not_have_been_done() -> No
     machine.redis_down()
     effects = machine.redis_up(redis(), 1)
 
-    assert effects[0] == SetDoor(is_open=True)
+    assert effects[0] == OpenGate()
     assert isinstance(effects[1], SetIdentity)
     assert machine.redis_up(redis(), 1) == ()  # the next probe is no news
 
@@ -196,7 +194,6 @@ def test_a_new_redis_process_is_a_new_life() -> None:
     effects = machine.redis_up(redis("other"), 1)
 
     assert states(effects) == [NodeState.JOINING]
-    assert effects[0] == SetDoor(is_open=False)
     assert isinstance(effects[1], SetIdentity) and effects[1].identity.incarnation == 501
     assert machine.advance(1) == ()
 
@@ -219,7 +216,7 @@ def test_drain_publishers_first_then_end_then_subscribers() -> None:
     assert machine.drain(1) == ()
     assert machine.looked(sidecars(covered=COVERED), {}, 1) == ()
     effects = machine.looked(sidecars(covered=COVERED, stopped=COVERED), {}, 1)
-    assert effects == (SetDoor(is_open=False), PublishEnd(100), CountSidecars(100, ()))
+    assert effects == (CloseGate(), PublishEnd(100), CountSidecars(100, ()))
     assert machine.counted(100, 1, 0, 1) == ()
     again = machine.advance(1 + COUNT_INTERVAL_SECONDS)
     assert again == (PublishEnd(100), CountSidecars(100, ()))  # for who subscribed meanwhile
@@ -329,7 +326,7 @@ def test_an_agent_whose_id_is_taken_gives_up_before_it_says_anything() -> None:
     machine.redis_up(redis(), 1)
     rival = other(2, owner=owner_name(999, 1))
 
-    assert machine.found(0, rival, 2) == (Outdone(rival),)
+    assert machine.found(0, rival, 2) == (Superseded(rival),)
 
 
 def test_of_two_that_began_together_the_younger_ends() -> None:
@@ -341,7 +338,7 @@ def test_of_two_that_began_together_the_younger_ends() -> None:
 
     younger = active()
     assert younger.found(0, other(1), 1) == ()
-    assert younger.found(0, other(2), 1) == (Outdone(other(2)),)
+    assert younger.found(0, other(2), 1) == (Superseded(other(2)),)
 
 
 def test_what_an_agent_waited_for_is_counted() -> None:
@@ -364,7 +361,12 @@ def test_what_an_agent_waited_for_is_counted() -> None:
     assert (waiting.joins.count, waiting.joins.seconds) == (1, 30)
     assert gone.deadlines_missed == {"join": 1, "publishers": 1, "subscribers": 1}
     assert (gone.drains.count, gone.drains.seconds) == (1, 60)
-    assert (gone.state, gone.missing, gone.lives, gone.sidecars) == (NodeState.GONE, (), 1, 1)
+    assert (gone.state, gone.missing, gone.incarnations, gone.sidecars) == (
+        NodeState.GONE,
+        (),
+        1,
+        1,
+    )
     assert gone.heartbeat_at == 160
 
 

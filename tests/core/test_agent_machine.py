@@ -6,16 +6,15 @@ import attrs
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from fanout.core.agent import (
-    MOVES,
+from fanout.core.agent import MOVES, RENEWABLE, STATES, Agent, Phase, Redis
+from fanout.core.agent_effects import (
     Activated,
-    Agent,
+    CloseGate,
     CountSidecars,
     Effect,
     Left,
+    OpenGate,
     PublishEnd,
-    Redis,
-    SetDoor,
     SetIdentity,
     WriteRecord,
 )
@@ -39,6 +38,14 @@ OTHER = NodeRecord(
     run_id="x",
     lease_seconds=LEASE,
 )
+
+STATE_MOVES = {
+    NodeState.JOINING: {NodeState.ACTIVE, NodeState.DRAINING},
+    NodeState.ACTIVE: {NodeState.DRAINING},
+    NodeState.DRAINING: {NodeState.GONE},
+    NodeState.GONE: set[NodeState](),
+}
+"""Legal moves of a node within one incarnation, as discovery sees them."""
 
 GOING = (NodeState.DRAINING, NodeState.GONE)
 
@@ -69,7 +76,7 @@ class AgentMachine(RuleBasedStateMachine):
         self.sidecars: dict[SidecarId, SidecarRecord] = {}
         self.others = False  # whether another node is active
         self.told = False  # since the last joining record
-        self.door: bool | None = None  # as the node's Redis has it; None: of an earlier process
+        self.gate: bool | None = None  # as the node's Redis has it; None: of an earlier process
         self.counting = 0  # counts asked for and not answered
         self.agreed = False
         self.record: NodeRecord | None = None
@@ -83,8 +90,8 @@ class AgentMachine(RuleBasedStateMachine):
         for effect in effects:
             assert not self.left, "nothing is said after the goodbye"
             match effect:
-                case SetDoor(is_open):
-                    self.door = is_open
+                case OpenGate() | CloseGate():
+                    self.gate = isinstance(effect, OpenGate)
                 case SetIdentity(identity):
                     self.identity = identity
                 case CountSidecars(incarnation, others):
@@ -101,12 +108,12 @@ class AgentMachine(RuleBasedStateMachine):
                     assert late or not missing
                     assert late or self.agreed or not self.others, "as many as elsewhere"
                     assert self.told, "it looked before it let anybody publish"
-                    assert self.door, "who is told to publish may"
+                    assert self.gate, "who is told to publish may"
                 case PublishEnd(incarnation):
                     assert self.record is not None and self.up
                     assert incarnation == self.record.incarnation
                     assert self.record.state is NodeState.DRAINING
-                    assert not self.door, "nothing follows the last message"
+                    assert not self.gate, "nothing follows the last message"
                     self.agreed = False
                     late = self.now >= self.drained_at + DRAIN / 2
                     first = incarnation != self.ended
@@ -126,7 +133,7 @@ class AgentMachine(RuleBasedStateMachine):
             assert record.version == before.version + 1
             assert record.run_id == before.run_id
             moved = record.state is not before.state
-            assert not moved or record.state in MOVES[before.state]
+            assert not moved or record.state in STATE_MOVES[before.state]
             if moved and record.state is NodeState.DRAINING:
                 self.drained_at, self.agreed, self.counting = self.now, False, 0
             assert moved or self.up, "a heartbeat vouches for a Redis that delivers"
@@ -139,7 +146,7 @@ class AgentMachine(RuleBasedStateMachine):
                 record.incarnation,
                 self.run_id,
             )
-            assert self.door is False, "nobody may publish yet"
+            assert self.gate is False, "nobody may publish yet"
             self.told, self.agreed, self.joined_at = False, False, self.now
             self.counting = 0
 
@@ -157,11 +164,11 @@ class AgentMachine(RuleBasedStateMachine):
         if self.up and run_id != self.run_id:
             self.redis_down()
         if run_id != self.run_id:
-            self.door = False
+            self.gate = False
         self.up, self.run_id = True, run_id
         self.take(self.agent.redis_up(Redis(run_id, HERE, FenceMode.ACL), self.now))
         if self.record is not None and self.record.state not in GOING:
-            assert self.door is (self.record.state is NodeState.ACTIVE)
+            assert self.gate is (self.record.state is NodeState.ACTIVE)
 
     @rule()
     def redis_down(self) -> None:
@@ -266,3 +273,16 @@ class AgentMachine(RuleBasedStateMachine):
 
 
 TestAgent = AgentMachine.TestCase
+
+
+def test_the_phases_allow_exactly_the_moves_of_the_states() -> None:
+    """The table of phases is finer than that of states, and says nothing else."""
+    found: dict[NodeState, set[NodeState]] = {state: set() for state in NodeState}
+    for phase, following in MOVES.items():
+        for each in following:
+            if phase in STATES and STATES[each] is not STATES[phase]:
+                found[STATES[phase]].add(STATES[each])
+
+    assert found == STATE_MOVES
+    assert MOVES.keys() == set(Phase) == STATES.keys() | {Phase.STARTING}
+    assert {STATES[each] for each in RENEWABLE}.isdisjoint(GOING)

@@ -71,7 +71,7 @@ def test_equals_a_brute_force_match(
         for pattern in (b"a*", b"*b", b"?"):
             if compile_pattern(pattern)(channel):
                 dispatch.pmessage(pattern, channel, payload)
-    fed, slow = dispatch.flush()
+    fed, slow = dispatch.encode()
 
     assert slow == []
     for client, (encoding, of_channels, of_patterns) in zip(clients, wanted, strict=True):
@@ -102,7 +102,7 @@ def test_a_slow_consumer_is_named_and_the_others_are_fed() -> None:
     for client in (slow, fast):
         dispatch.add(Kind.CHANNEL, b"c", client)
     dispatch.take([(b"message", b"c", b"payload")])
-    _, cut = dispatch.flush()
+    _, cut = dispatch.encode()
 
     assert cut == [slow]
     assert slow.text() == b"waiting"
@@ -121,7 +121,7 @@ def test_nothing_is_delivered_after_discard() -> None:
     dispatch.pmessage(b"c", b"c", b"x")
 
     assert dispatch.take(pushes) == pushes
-    assert dispatch.flush() == ([], [])
+    assert dispatch.encode() == ([], [])
     assert dispatch.receivers(b"c") == 0
 
 
@@ -134,7 +134,7 @@ def test_shard_channels_are_a_space_of_their_own() -> None:
     dispatch.add(Kind.PATTERN, b"*", other)
     dispatch.take([(b"message", SHARD_PREFIX + b"c", b"x")])
     dispatch.take([(b"message", SHARD_PREFIX + b"d", b"y")])
-    dispatch.flush()
+    dispatch.encode()
 
     assert (client.text(), other.text()) == (b"3{c x}", b"")
     assert dispatch.receivers(SHARD_PREFIX + b"c") == 1

@@ -8,8 +8,8 @@ from fanout.core.live import Live, LiveDiscovery, LiveLoss, LiveNode, LivePublis
 
 NODE: dict[str, Any] = {
     "id": "node-1", "address": "h:1", "state": "active", "incarnation": 1, "usable": True,
-    "covered": True, "deaf": False, "fenced": False, "covered_by": 3, "uncovered_by": [],
-    "uncovered_by_count": 0, "deaf_for": [], "deaf_for_count": 0, "published_messages": 0,
+    "covered": True, "unheard": False, "fenced": False, "covered_by": 3, "uncovered_by": [],
+    "uncovered_by_count": 0, "unheard_by": [], "unheard_by_count": 0, "published_messages": 0,
     "published_per_second": 0.0, "received_messages": 0, "received_per_second": 0.0,
     "outbox_bytes": 0, "probe_seconds": 0.001, "gaps": 0,
 }  # fmt: skip
@@ -50,14 +50,14 @@ def live(
     ("facts", "word"),
     [
         ({}, "active"),
-        ({"usable": False, "deaf": True}, "unreachable"),
-        ({"deaf": True}, "not heard"),
-        ({"deaf_for_count": 1, "fenced": True}, "not heard"),
+        ({"usable": False, "unheard": True}, "unreachable"),
+        ({"unheard": True}, "not heard"),
+        ({"unheard_by_count": 1, "fenced": True}, "not heard"),
         ({"fenced": True, "uncovered_by_count": 1}, "refusing"),
         ({"uncovered_by_count": 1, "probe_seconds": 9.0}, "not covered"),
         ({"state": "joining", "usable": False, "uncovered_by_count": 1}, "joining"),
         ({"state": "draining", "fenced": True}, "draining"),
-        ({"state": "draining", "deaf": True}, "not heard"),
+        ({"state": "draining", "unheard": True}, "not heard"),
         ({"outbox_bytes": 65_537}, "slow"),
         ({"outbox_bytes": 65_536, "probe_seconds": 0.25}, "active"),
         ({"probe_seconds": 0.26}, "slow"),
@@ -100,12 +100,12 @@ def test_nothing_is_wrong_with_a_whole_fleet() -> None:
         (live(discovery={"readable": False}), "warning", "Discovery d:1 cannot be read"),
         (live(discovery={"writable": False}), "warning", "Discovery d:1 cannot be written to"),
         (
-            live({"deaf": True, "deaf_for": ["s"], "deaf_for_count": 1}),
+            live({"unheard": True, "unheard_by": ["s"], "unheard_by_count": 1}),
             "error",
             "node-1 is not heard by this sidecar",
         ),
         (
-            live({"deaf_for": ["a", "b"], "deaf_for_count": 9}),
+            live({"unheard_by": ["a", "b"], "unheard_by_count": 9}),
             "error",
             "node-1 is not heard by a, b and 7 more",
         ),

@@ -3,7 +3,13 @@
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from fanout.core.subscriptions import BATCH_MAX, UNANSWERED_MAX, Line, Subscriptions, Ticket
+from fanout.core.subscriptions import (
+    BATCH_MAX,
+    UNANSWERED_MAX,
+    LinkSubscriptions,
+    Subscriptions,
+    Ticket,
+)
 from fanout.values.names import Kind, NodeId
 
 names = st.sampled_from([b"a", b"b", b"c", b"d"])
@@ -19,11 +25,11 @@ class SubscriptionsMachine(RuleBasedStateMachine):
         self.now = 0.0
         self.subscriptions = Subscriptions(linger_seconds=1.0)
         self.wishes: dict[tuple[Kind, bytes], int] = {}
-        self.lines: dict[NodeId, Line] = {}
-        self.old: list[Line] = []
-        self.sent: dict[Line, list[tuple[bool, Kind, bytes]]] = {}
-        self.held: dict[Line, set[tuple[Kind, bytes]]] = {}
-        self.acknowledged: dict[Line, set[tuple[Kind, bytes]]] = {}
+        self.links: dict[NodeId, LinkSubscriptions] = {}
+        self.old: list[LinkSubscriptions] = []
+        self.sent: dict[LinkSubscriptions, list[tuple[bool, Kind, bytes]]] = {}
+        self.held: dict[LinkSubscriptions, set[tuple[Kind, bytes]]] = {}
+        self.acknowledged: dict[LinkSubscriptions, set[tuple[Kind, bytes]]] = {}
         self.tickets: list[Ticket] = []
         self.required: frozenset[NodeId] = frozenset()
 
@@ -34,14 +40,14 @@ class SubscriptionsMachine(RuleBasedStateMachine):
             for name in batch.names:
                 # Nothing that somebody wishes for is ever unsubscribed.
                 assert batch.subscribe or not self.wishes[batch.kind, name]
-                self.sent[batch.line].append((batch.subscribe, batch.kind, name))
+                self.sent[batch.link].append((batch.subscribe, batch.kind, name))
         for ticket in self.subscriptions.confirmed():
             self.tickets.remove(ticket)
             for key in ticket.names:
                 for node in self.required:
-                    assert key in self.acknowledged[self.lines[node]]
-                for line in self.lines.values():
-                    assert not line.covered or key in self.acknowledged[line]
+                    assert key in self.acknowledged[self.links[node]]
+                for link in self.links.values():
+                    assert not link.covered or key in self.acknowledged[link]
 
     @rule(kind=kinds, wanted=st.sets(names, min_size=1))
     def acquire(self, kind: Kind, wanted: set[bytes]) -> None:
@@ -75,44 +81,44 @@ class SubscriptionsMachine(RuleBasedStateMachine):
     @rule(node=nodes)
     def connect(self, node: NodeId) -> None:
         """A node is connected, perhaps anew."""
-        if node in self.lines:
-            self.old.append(self.lines[node])
-        line = self.lines[node] = self.subscriptions.open(node)
-        self.sent[line], self.held[line], self.acknowledged[line] = [], set(), set()
+        if node in self.links:
+            self.old.append(self.links[node])
+        link = self.links[node] = self.subscriptions.open(node)
+        self.sent[link], self.held[link], self.acknowledged[link] = [], set(), set()
         self.pump()
 
     @rule(node=nodes)
     def disconnect(self, node: NodeId) -> None:
         """A connection is lost."""
-        if node in self.lines:
-            line = self.lines.pop(node)
-            self.old.append(line)
+        if node in self.links:
+            link = self.links.pop(node)
+            self.old.append(link)
             self.required -= {node}
             self.subscriptions.require(self.required)
-            self.subscriptions.close(line)
+            self.subscriptions.close(link)
             self.pump()
 
     @rule(data=st.data())
     def require(self, data: st.DataObject) -> None:
         """Other nodes are active now."""
         self.required = frozenset(
-            data.draw(st.sets(st.sampled_from(sorted(self.lines)))) if self.lines else ()
+            data.draw(st.sets(st.sampled_from(sorted(self.links)))) if self.links else ()
         )
         self.subscriptions.require(self.required)
         self.pump()
 
     @rule(data=st.data(), count=st.integers(1, 10))
-    @precondition(lambda self: any(self.sent[line] for line in self.lines.values()))
+    @precondition(lambda self: any(self.sent[link] for link in self.links.values()))
     def answer(self, data: st.DataObject, count: int) -> None:
         """A node executes commands in order and confirms them."""
-        line = data.draw(st.sampled_from([line for line in self.lines.values() if self.sent[line]]))
-        for subscribe, kind, name in self.sent[line][:count]:
-            (self.held[line].add if subscribe else self.held[line].discard)((kind, name))
-            (self.acknowledged[line].add if subscribe else self.acknowledged[line].discard)(
+        link = data.draw(st.sampled_from([link for link in self.links.values() if self.sent[link]]))
+        for subscribe, kind, name in self.sent[link][:count]:
+            (self.held[link].add if subscribe else self.held[link].discard)((kind, name))
+            (self.acknowledged[link].add if subscribe else self.acknowledged[link].discard)(
                 (kind, name)
             )
-            self.subscriptions.acknowledge(line, subscribed=subscribe, kind=kind, name=name)
-        del self.sent[line][:count]
+            self.subscriptions.acknowledge(link, subscribed=subscribe, kind=kind, name=name)
+        del self.sent[link][:count]
         self.pump()
 
     @rule(subscribed=st.booleans(), kind=kinds, name=names)
@@ -138,20 +144,20 @@ class SubscriptionsMachine(RuleBasedStateMachine):
         self.now += 2.0
         self.subscriptions.expire(self.now)
         self.pump()
-        while any(self.sent[line] for line in self.lines.values()):
-            for line in list(self.lines.values()):
-                for subscribe, kind, name in self.sent[line][:]:
-                    self.sent[line].pop(0)
-                    (self.held[line].add if subscribe else self.held[line].discard)((kind, name))
-                    (self.acknowledged[line].add if subscribe else self.acknowledged[line].discard)(
+        while any(self.sent[link] for link in self.links.values()):
+            for link in list(self.links.values()):
+                for subscribe, kind, name in self.sent[link][:]:
+                    self.sent[link].pop(0)
+                    (self.held[link].add if subscribe else self.held[link].discard)((kind, name))
+                    (self.acknowledged[link].add if subscribe else self.acknowledged[link].discard)(
                         (kind, name)
                     )
-                    self.subscriptions.acknowledge(line, subscribed=subscribe, kind=kind, name=name)
+                    self.subscriptions.acknowledge(link, subscribed=subscribe, kind=kind, name=name)
             self.pump()
         wished = {key for key, count in self.wishes.items() if count}
-        for line in self.lines.values():
-            assert self.held[line] == wished
-            assert line.covered
+        for link in self.links.values():
+            assert self.held[link] == wished
+            assert link.covered
         assert not self.tickets
 
 
@@ -159,9 +165,9 @@ TestSubscriptions = SubscriptionsMachine.TestCase
 
 
 def test_the_window_is_bounded() -> None:
-    """However many names are wished for, only so many are unanswered on a line."""
+    """However many names are wished for, only so many are unanswered on a link."""
     subscriptions = Subscriptions()
-    line = subscriptions.open(NodeId("n"))
+    link = subscriptions.open(NodeId("n"))
     wanted = [b"%d" % number for number in range(3 * UNANSWERED_MAX)]
     subscriptions.acquire(Kind.CHANNEL, wanted, lambda: None)
     sent = [name for batch in subscriptions.batches() for name in batch.names]
@@ -169,13 +175,13 @@ def test_the_window_is_bounded() -> None:
     assert len(sent) == UNANSWERED_MAX
     assert subscriptions.batches() == []
 
-    subscriptions.acknowledge(line, subscribed=True, kind=Kind.CHANNEL, name=sent[0])
+    subscriptions.acknowledge(link, subscribed=True, kind=Kind.CHANNEL, name=sent[0])
 
     assert [len(batch.names) for batch in subscriptions.batches()] == [1]
 
 
 def test_a_joining_node_holds_no_subscriber_back() -> None:
-    """A line that is not covered is not waited for, unless its node is active."""
+    """A link that is not covered is not waited for, unless its node is active."""
     subscriptions = Subscriptions()
     subscriptions.acquire(Kind.CHANNEL, [b"old"], lambda: None)
     subscriptions.confirmed()
@@ -193,16 +199,16 @@ def test_a_joining_node_holds_no_subscriber_back() -> None:
 def test_what_lingers_on_a_node_is_counted_there() -> None:
     """A pattern nobody wants any more is still delivered, and counted, until it is given up."""
     subscriptions = Subscriptions(linger_seconds=1.0)
-    line = subscriptions.open(NodeId("n"))
+    link = subscriptions.open(NodeId("n"))
     for kind, name in ((Kind.PATTERN, b"a*"), (Kind.PATTERN, b"*"), (Kind.CHANNEL, b"ab")):
         subscriptions.acquire(kind, [name], lambda: None)
         subscriptions.batches()
-        assert line.counted(b"ab") == (0 if name == b"a*" else 1 + (name == b"ab"))
-        subscriptions.acknowledge(line, subscribed=True, kind=kind, name=name)
-    assert (line.counted(b"ab"), line.counted(b"b")) == (3, 1)
+        assert link.counted(b"ab") == (0 if name == b"a*" else 1 + (name == b"ab"))
+        subscriptions.acknowledge(link, subscribed=True, kind=kind, name=name)
+    assert (link.counted(b"ab"), link.counted(b"b")) == (3, 1)
 
     subscriptions.release(Kind.PATTERN, (b"a*",), 5.0)
-    assert line.counted(b"ab") == 3
+    assert link.counted(b"ab") == 3
     subscriptions.expire(6.0)
     subscriptions.batches()
-    assert line.counted(b"ab") == 2
+    assert link.counted(b"ab") == 2

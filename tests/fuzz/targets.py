@@ -5,7 +5,7 @@ from itertools import product
 
 import attrs
 
-from fanout.values.control import End, Fence, FenceReceived
+from fanout.values.control import BarrierReached, End, OrderBarrier
 from fanout.values.names import NodeId, SidecarId
 from fanout.values.records import Identity
 from fanout.wire import census, records
@@ -79,8 +79,8 @@ def _record_seeds() -> list[bytes]:
     )
     controls = (
         End(NodeId("n"), 1),
-        Fence(SidecarId("s"), 2),
-        FenceReceived(3),
+        OrderBarrier(SidecarId("s"), 2),
+        BarrierReached(3),
     )
     return [
         *(b"\0" + node, b"\1" + sidecar, b"\2" + identity),

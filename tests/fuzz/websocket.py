@@ -3,12 +3,12 @@
 from functools import lru_cache
 from typing import Any
 
-from fanout.runtime.sidecar.gate import Gate
+from fanout.runtime.sidecar.authenticator import Authenticator
 from fanout.values.names import Kind
 from fanout.values.requests import Action, Publish, Reply, Subscribe, Unsubscribe
 from fanout.wire.ws import bridge_frames
 from fanout.wire.ws.bridge import ID_BYTES_MAX, SUBPROTOCOL, BridgeSession
-from fanout.wire.ws.origins import Callers
+from fanout.wire.ws.origins import OriginPolicy
 from fanout.wire.ws.websocket import (
     HEAD_BYTES_MAX,
     Binary,
@@ -44,7 +44,7 @@ class WebSocketDoor:
         self.said: list[Any] = []
         self.out = b""
         self.over = False
-        gate = Gate()
+        gate = Authenticator()
         gate._users = USERS if users else None
         self._limits = small_limits()
         self._session = BridgeSession(self._limits, gate)
@@ -52,7 +52,7 @@ class WebSocketDoor:
             subprotocols=(SUBPROTOCOL,),
             message_bytes_max=MESSAGE_BYTES_MAX,
             fragments_max=FRAGMENTS_MAX,
-            callers=Callers(frozenset(("https://a",)), frozenset("h")) if callers else None,
+            policy=OriginPolicy(frozenset(("https://a",)), frozenset("h")) if callers else None,
         )
 
     def take(self, piece: bytes) -> None:

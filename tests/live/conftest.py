@@ -102,13 +102,15 @@ class Fleet:
         self._processes: list[Process] = []
         self.discovery: list[str] = []
 
-    def start(self, *arguments: str, env: dict[str, str] | None = None) -> Process:
+    def start(
+        self, *arguments: str, env: dict[str, str] | None = None, stdin: int = subprocess.DEVNULL
+    ) -> Process:
         """Start a command; its log goes to a file of its own."""
         log = self._folder / f"{len(self._processes)}.log"
         with log.open("wb") as stderr:
             popen = subprocess.Popen(
                 arguments,
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 env={**os.environ, **(env or {})},
@@ -165,8 +167,9 @@ class Fleet:
                 process.popen.send_signal(signal.SIGCONT)
                 process.popen.kill()
             process.popen.wait()
-            if process.popen.stdout is not None:
-                process.popen.stdout.close()
+            for pipe in (process.popen.stdin, process.popen.stdout):
+                if pipe is not None:
+                    pipe.close()
 
 
 @pytest.fixture

@@ -312,7 +312,7 @@ def test_every_alert_leads_to_its_section_of_the_runbook() -> None:
         assert rule["annotations"]["runbook_url"] == f"{where}#{name.lower()}"
         assert f"| [{name}](#{name.lower()}) | {rule['labels']['severity']} |\n" in page
         said = re.findall(r"^- \*\*(.*?)\.\*\* \S", found[name], re.MULTILINE)
-        assert said == ["It means", "First look", "Do"]
+        assert said == ["Meaning", "Diagnosis", "Action"]
 
 
 def test_the_runbook_names_only_options_that_there_are() -> None:

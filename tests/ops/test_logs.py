@@ -26,7 +26,12 @@ LEVELS = {"debug": "debug", "info": "info", "warning": "warning", "error": "erro
     "exception": "error",
     "complain": "warning",  # Consumer's own
 }
-FORWARDED = {("logs.py", "event"), ("consumer.py", "event"), ("member_log.py", "event")}
+FORWARDED = {
+    ("logs.py", "event"),
+    ("clients.py", "event"),
+    ("local_client.py", "event"),
+    ("member_log.py", "event"),
+}
 """Where a name is a parameter: whoever calls it gives the literal."""
 
 

@@ -334,7 +334,7 @@ async def test_a_sidecar_is_ready_from_its_first_client_to_the_word_to_leave(
         leaving = readiness().unready
         samples = await fleet.admin["sidecar-1"].samples()
 
-    assert (alone, ready, leaving) == ("no active node is known", "", "it leaves")
+    assert (alone, ready, leaving) == ("no active node is known", "", "shutting down")
     assert samples["fanout_ready",] == 0
 
 

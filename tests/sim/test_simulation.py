@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from fanout.core.agent import Activated, Agent, Effect
+from fanout.core.agent import Agent, Phase
+from fanout.core.agent_effects import Activated, Effect
 from fanout.core.backoff import Backoff
 from fanout.core.hearing import Hearing
 from fanout.core.membership import Effect as LedgerEffect
@@ -41,11 +42,15 @@ def test_seeds_violate_nothing() -> None:
     assert f"{SEEDS} seeds, 0 failed" in done.stdout
 
 
-def join_without_barrier(agent: Any, record: NodeRecord, now: float) -> tuple[Effect, ...]:
+begin = Agent._begin_incarnation
+
+
+def join_without_barrier(agent: Any, now: float) -> tuple[Effect, ...]:
     """Let sidecars publish on a node as soon as it is there."""
-    del record
-    moved = agent._move(NodeState.ACTIVE, now)
-    return (*agent._door(is_open=True), *moved, Activated(agent._record, (), late=False))
+    begun = begin(agent, now)
+    agent._enter(Phase.COVERING, now)
+    moved = agent._enter(Phase.ACTIVE, now)
+    return (*begun, *agent._gate(is_open=True), *moved, Activated(agent._record, (), late=False))
 
 
 observe = NodeLink.observe
@@ -55,7 +60,7 @@ def leave_without_end(link: NodeLink, record: NodeRecord) -> None:
     """Stop listening to a node as soon as it drains, whatever is still on its way."""
     observe(link, record)
     if record.state is NodeState.DRAINING:
-        link.ended(End(record.node, record.incarnation))
+        link._end(End(record.node, record.incarnation))
 
 
 def confirm_at_once(subscriptions: Subscriptions, key: object) -> bool:
@@ -91,7 +96,7 @@ def try_at_once(backoff: Backoff, attempt: int, rng: Random, *, members: int = 1
 @pytest.mark.parametrize(
     ("broken", "wrong", "invariant", "first"),
     [
-        ((Agent, "_join"), join_without_barrier, "I5", 10),
+        ((Agent, "_begin_incarnation"), join_without_barrier, "I5", 10),
         ((NodeLink, "observe"), leave_without_end, "I5", 6),
         ((Subscriptions, "_confirmed"), confirm_at_once, "I5", 2),
         ((Membership, "advance"), expire_in_silence, "I12", 14),

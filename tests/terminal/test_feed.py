@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fanout.config import TopConfig
 from fanout.errors import FeedLost
 from fanout.terminal import feed
-from fanout.terminal.feed import EventLines, Feed
+from fanout.terminal.feed import Feed, read_events
 
 EVENTS = (
     b'retry: 1000\n\nevent: snapshot\ndata: {"number": 1}\n\n: note\n\nevent: closing\ndata: {}\n\n'
@@ -26,23 +26,41 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-@given(st.lists(st.integers(0, len(EVENTS)), max_size=5))
-def test_events_are_the_same_however_they_are_split(cuts: list[int]) -> None:
-    """A comment and the time to wait are none."""
-    lines = EventLines()
-    places = [0, *sorted(cuts), len(EVENTS)]
-    pieces = [EVENTS[a:b] for a, b in pairwise(places)]
+async def events(*pieces: bytes) -> list[tuple[str, str]]:
+    """Return name and data of the events in a body that comes in pieces."""
 
-    found = [event for piece in pieces for event in lines.feed(piece)]
+    async def body() -> AsyncIterator[bytes]:
+        for piece in pieces:
+            yield piece
+
+    return [(event.event, event.data) async for event in read_events(body())]
+
+
+@given(st.lists(st.integers(0, len(EVENTS)), max_size=5))
+async def test_events_are_the_same_however_they_are_split(cuts: list[int]) -> None:
+    """A comment and the time to wait are none."""
+    places = [0, *sorted(cuts), len(EVENTS)]
+    found = await events(*(EVENTS[a:b] for a, b in pairwise(places)))
 
     assert found == [("snapshot", '{"number": 1}'), ("closing", "{}")]
 
 
-def test_an_endless_event_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("pieces", [[b"data: " + b"x" * 5], [b"data: ", b"x" * 5]])
+async def test_an_endless_event_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, pieces: list[bytes]
+) -> None:
     """Memory is bounded."""
     monkeypatch.setattr(feed, "EVENT_BYTES_MAX", 10)
-    with pytest.raises(FeedLost, match="over 10 bytes"):
-        list(EventLines().feed(b"data: " + b"x" * 5))
+    with pytest.raises(FeedLost, match="exceeds 10 bytes"):
+        await events(*pieces)
+
+
+async def test_only_one_event_counts_towards_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However the blank line between two is split."""
+    monkeypatch.setattr(feed, "EVENT_BYTES_MAX", 10)
+    found = await events(b"data: x\n", b"\ndata: y", b"\n\ndata: z\n\n")
+
+    assert [data for _, data in found] == ["x", "y", "z"]
 
 
 @asynccontextmanager
@@ -67,18 +85,20 @@ async def door(*answers: bytes, hold: bool = False) -> AsyncIterator[Feed]:
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (b"", "does not speak HTTP"),
-        (b"-ERR what\r\n", "does not speak HTTP"),
+        (b"", "not an HTTP server"),
+        (b"-ERR what\r\n", "not an HTTP server"),
         (b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n", "no live feed"),
         (
             b'HTTP/1.1 503 Busy\r\ncontent-length: 16\r\n\r\n{"error": "fu\x1b"}',
             "refused with status 503: ",
         ),
         (b"HTTP/1.1 403 No\r\ncontent-length: 4\r\n\r\nno\x1bo", "status 403: no\\x1bo"),
-        (HEAD + chunk(b"event: snapshot\ndata: []\n\n"), "not that of a sidecar"),
-        (HEAD + chunk(b"event: snapshot\ndata: {\n\n"), "not that of a sidecar"),
-        (HEAD + chunk(b"event: closing\ndata: {}\n\n"), "the sidecar leaves"),
+        (HEAD + chunk(b"event: snapshot\ndata: []\n\n"), "not the live feed of a sidecar"),
+        (HEAD + chunk(b"event: snapshot\ndata: {\n\n"), "not the live feed of a sidecar"),
+        (HEAD + chunk(b"event: closing\ndata: {}\n\n"), "the sidecar is shutting down"),
         (HEAD + b"0\r\n\r\n", "ended the feed"),
+        (HEAD + b"5\r\n:", "connection lost"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", "not the live feed of a sidecar"),
     ],
 )
 async def test_what_is_no_feed_is_said_in_words(answer: bytes, words: str) -> None:
@@ -109,5 +129,5 @@ async def test_a_feed_that_is_lost_comes_back(monkeypatch: pytest.MonkeyPatch) -
     assert found[0] == found[3] == {"number": 1}
     assert [str(each) for each in found[1:3]] == [
         "the sidecar ended the feed",
-        "what answers there does not speak HTTP",
+        "not an HTTP server",
     ]

@@ -8,20 +8,20 @@ import pytest
 from fanout.core.live import (
     Live,
     LiveChannel,
-    LiveConsumer,
+    LiveClient,
     LiveDoor,
     LiveNode,
     LivePublishes,
 )
 from fanout.errors import FeedLost
-from fanout.terminal.feed import Look
-from fanout.terminal.look import bytes_text, look_lines, rate_text, share
+from fanout.terminal.feed import Snapshot
+from fanout.terminal.look import bytes_text, rate_text, share, snapshot_lines
 from fanout.terminal.screen import Size
 from fanout.terminal.table import Palette
 from fanout.terminal.top import _lines
 
 FINE = {
-    "state": "active", "usable": True, "deaf_for_count": 0, "uncovered_by_count": 0,
+    "state": "active", "usable": True, "unheard_by_count": 0, "uncovered_by_count": 0,
     "probe_seconds": 0.1,
 }  # fmt: skip
 
@@ -37,7 +37,7 @@ def values(kind: type, **given: Any) -> Any:
     return kind(**{**fields, **given})
 
 
-def look(count: int = 1, **given: Any) -> Look:
+def look(count: int = 1, **given: Any) -> Snapshot:
     """Return a look with so many nodes, clients and channels."""
     numbers = range(count)
     live = values(
@@ -49,8 +49,7 @@ def look(count: int = 1, **given: Any) -> Look:
             values(LiveNode, **FINE, id=f"node-{n}", published_per_second=1234.5) for n in numbers
         ],
         consumers=[
-            values(LiveConsumer, id=n, name="", door="ws", address="10.0.0.1:50000")
-            for n in numbers
+            values(LiveClient, id=n, name="", door="ws", address="10.0.0.1:50000") for n in numbers
         ],
         consumers_count=count + 5,
         channels=[
@@ -67,7 +66,7 @@ def look(count: int = 1, **given: Any) -> Look:
 
 def test_everything_is_told_where_there_is_room() -> None:
     """Without a size nothing is cut; what others named is escaped."""
-    lines = look_lines(look(2))
+    lines = snapshot_lines(look(2))
 
     assert lines[:2] == [
         "1970-01-01T00:00:00Z  ready  s-1",
@@ -87,7 +86,7 @@ def test_everything_is_told_where_there_is_room() -> None:
 def test_a_look_fits_the_terminal(size: Size, count: int, trouble: str) -> None:
     """Rows are left out, lines are not cut; every section keeps a row while there is one."""
     problems = [{"level": "error", "text": "wrong " * 40}] * count
-    lines = look_lines(look(count, problems=problems), size, trouble=trouble)
+    lines = snapshot_lines(look(count, problems=problems), size, trouble=trouble)
 
     assert len(lines) <= size.lines
     assert max(map(len, lines)) <= size.columns
@@ -101,7 +100,7 @@ def test_what_is_wrong_is_coloured() -> None:
     """By its level."""
     problems = [{"level": "error", "text": "bad"}, {"level": "warning", "text": "odd"}]
     shown = look(problems=problems, ready=False)
-    text = "\n".join(look_lines(shown, palette=Palette(on=True)))
+    text = "\n".join(snapshot_lines(shown, palette=Palette(on=True)))
 
     assert "\x1b[31mbad\x1b[0m" in text
     assert "\x1b[33modd\x1b[0m" in text
@@ -112,7 +111,7 @@ def test_what_is_wrong_is_coloured() -> None:
     ("facts", "shown"),
     [
         ({}, "\x1b[32mactive"),
-        ({"deaf": True}, "\x1b[31mnot heard"),
+        ({"unheard": True}, "\x1b[31mnot heard"),
         ({"usable": False}, "\x1b[31munreachable"),
         ({"state": "joining"}, "\x1b[33mjoining"),
     ],
@@ -120,7 +119,7 @@ def test_what_is_wrong_is_coloured() -> None:
 def test_a_node_has_the_word_that_matters_most(facts: dict[str, Any], shown: str) -> None:
     """Red where messages are lost or refused, yellow where they may be."""
     node = attrs.asdict(values(LiveNode, **{**FINE, **facts}))
-    lines = look_lines(look(nodes=[node]), palette=Palette(on=True))
+    lines = snapshot_lines(look(nodes=[node]), palette=Palette(on=True))
 
     assert any(f"  {shown}\x1b[0m" in line for line in lines)
 
@@ -161,5 +160,5 @@ def test_rows_are_shared(wanted: tuple[int, ...], room: int, given: list[int]) -
 @pytest.mark.parametrize("change", [{"nodes": None}, {"doors": [{}]}, {"at": "now"}])
 def test_a_look_of_another_form_is_no_traceback(change: dict[str, Any]) -> None:
     """As of a sidecar of a later version."""
-    with pytest.raises(FeedLost, match=r"version 0\.9 is not understood"):
+    with pytest.raises(FeedLost, match=r"unsupported sidecar version 0\.9"):
         _lines({**look(), "version": "0.9", **change})

@@ -63,8 +63,8 @@ def test_a_message_takes_one_line(message: Message, line: str) -> None:
         (Gap("n", "lost"), "gap: n is not heard"),
         (Gap("n", "heard"), "gap: n is heard again"),
         (Gap("n", "left"), "gap: n is given up"),
-        (Gap("", "reconnected"), "gap: connected again"),
-        (Gap("", "overflow"), "gap: messages came faster"),
+        (Gap("", "reconnected"), "gap: reconnected"),
+        (Gap("", "overflow"), "gap: output too slow"),
         (Gap("n", "new\n"), "gap: n messages may be missed (new\\n)"),
     ],
 )

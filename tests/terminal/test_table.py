@@ -85,6 +85,22 @@ def test_a_line_is_cut_by_what_is_seen_of_it() -> None:
     assert (shorten("abcdef", 4), shorten("abcd", 4)) == ("abc…", "abcd")
 
 
+def test_a_wide_character_takes_two_columns() -> None:
+    """Cells stay below their heads, and a character is not halved by a cut."""
+    wide = "\u6e2c\u8a66" * 3  # each is two columns wide
+    assert as_table(COLUMNS[:2], [(wide, "up"), ("a" * 12, "up")]) == [
+        "NAME          STATE",
+        f"{wide}  up",
+        f"{'a' * 12}  up",
+    ]
+    assert (shorten(wide, 12), shorten(wide, 6), shorten(wide, 5)) == (
+        wide,
+        f"{wide[:2]} \u2026",
+        f"{wide[:2]}\u2026",
+    )
+    assert cut(f"a{Palette(on=True).paint(wide, RED)}", 6) == f"a\x1b[31m{wide[:2]}\x1b[0m\u2026"
+
+
 @given(st.text())
 def test_what_others_say_cannot_speak_to_a_terminal(text: str) -> None:
     """Nothing is left that moves the cursor, ends a line or changes a colour."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from fanout.config import Limits
-from fanout.runtime.sidecar.local_client import client_limits
+from fanout.runtime.sidecar.recipient import client_limits
 from fanout.values.requests import Action, Publish, Reply, Subscribe
 from fanout.wire.limits import ClientLimits
 from fanout.wire.redis.client import pack

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fanout.runtime.sidecar.gate import Gate
+from fanout.runtime.sidecar.authenticator import Authenticator
 from fanout.values.requests import Action, Exec, Publish, Reply, Reset, Subscribe
 from fanout.wire.resp.session import Session
 from fanout.wire.ws.bridge import BridgeSession
@@ -106,9 +106,9 @@ def test_reset_logs_out() -> None:
     assert said(session.handle([b"PUBLISH", b"p1", b"x"])) == NOAUTH
 
 
-def bridge_session() -> tuple[BridgeSession, Gate]:
+def bridge_session() -> tuple[BridgeSession, Authenticator]:
     """Return the session of a new websocket client."""
-    gate = Gate()
+    gate = Authenticator()
     gate._users = USERS
     return BridgeSession(gate=gate), gate
 
@@ -147,7 +147,7 @@ def test_the_websocket_login() -> None:
 
 def test_without_users_a_token_is_taken_and_means_nothing() -> None:
     """A service need not know whether its sidecar has users."""
-    session = BridgeSession(gate=Gate())
+    session = BridgeSession(gate=Authenticator())
     assert ask(session, op="auth", token="x", id=1) == "ok"
     assert isinstance(ask(session, op="subscribe", channels=["any"]), Subscribe)
 

@@ -13,7 +13,14 @@ from typing import Any
 import pytest
 
 from fanout.core import users
-from fanout.values.control import CensusAnswer, CensusQuestion, Deaf, End, Fence, FenceReceived
+from fanout.values.control import (
+    BarrierReached,
+    CensusAnswer,
+    CensusQuestion,
+    Deaf,
+    End,
+    OrderBarrier,
+)
 from fanout.values.names import (
     CENSUS_CHANNEL,
     CENSUS_INBOX_PREFIX,
@@ -90,8 +97,8 @@ CODECS: dict[str, Codec] = {
         records.decode_drain,
     ),
     "end": (End(NODE, 1764000000000), records.encode_control, records.decode_control),
-    "fence": (Fence(SIDECAR, 9), records.encode_control, records.decode_control),
-    "fence_received": (FenceReceived(9), records.encode_control, records.decode_control),
+    "fence": (OrderBarrier(SIDECAR, 9), records.encode_control, records.decode_control),
+    "fence_received": (BarrierReached(9), records.encode_control, records.decode_control),
     "deaf": (Deaf(SIDECAR, {NODE: 4}), records.encode_control, records.decode_control),
     "census_question": (
         CensusQuestion(SIDECAR, 2, QUESTION),

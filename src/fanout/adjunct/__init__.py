@@ -1,1 +1,1 @@
-"""What uses a fleet's membership and fan-out for something beside them; nothing depends on it."""
+"""Adjuncts: optional services built on membership and fan-out. Nothing else imports them."""

@@ -1,7 +1,7 @@
-"""How each kind of cache is asked to remove pages, and how its answers are understood.
+"""Purge requests for each kind of cache, and the interpretation of the responses.
 
-What a cache cannot remove by itself is removed with everything else: too much is correct, too
-little is not.
+If a cache cannot purge a page selectively, everything is purged: to purge too much is correct, to
+purge too little is not.
 """
 
 import re
@@ -18,13 +18,13 @@ from fanout.core.pace import Pace
 from fanout.errors import CodedError
 from fanout.runtime.process.logs import shown
 
-RETRY_SECONDS_MAX = 60.0  # that a cache may ask to be left alone
-PASSING = {408, 425, 429}  # refusals about the moment, as is everything from 500 on
-ABSENT = {404, 412}  # what modules of nginx say to PURGE of a page that they do not have
+RETRY_SECONDS_MAX = 60.0  # longest Retry-After that is honoured
+PASSING = {408, 425, 429}  # temporary errors, as is every status from 500 on
+ABSENT = {404, 412}  # responses of nginx modules to a PURGE of a page that is not cached
 
 
-class CacheFailed(CodedError):  # noqa: N818 - the cache answered; the failure is the answer
-    """A cache did not do it. `code` is stable; one that `refused` would refuse again."""
+class CacheFailed(CodedError):  # noqa: N818 - an outcome that is reported
+    """A purge failed. `code` is stable; if `refused`, a retry would be refused again."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(code, message)
@@ -32,10 +32,10 @@ class CacheFailed(CodedError):  # noqa: N818 - the cache answered; the failure i
 
 
 def requests(config: EdgeConfig, target: Target) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Yield what removes `target`: method, URL, and what else `httpx.AsyncClient.stream` takes.
+    """Yield the requests that purge `target`: method, URL, keywords of `httpx.AsyncClient.stream`.
 
-    A page's path goes as visitors send it, beside the URL, in which httpx would change it. Names
-    are quoted where they stand in a URL: whoever may purge may not choose another request.
+    The path of a page is passed as the raw request target, since httpx would normalise it in the
+    URL. Names in a URL are percent-encoded, so that a name cannot change the request.
     """
     base = config.cache_url
     match config.cache, target.kind:
@@ -55,7 +55,7 @@ def requests(config: EdgeConfig, target: Target) -> Iterator[tuple[str, str, dic
                 sent = {"target": f"/{path}".encode()}
                 yield "PURGE", base, {"headers": {"Host": host}, "extensions": sent}
         case "varnish", Kind.KEY:
-            for key in target.names:  # in a regular expression: of what it holds, a dot means more
+            for key in target.names:  # a regular expression; only the dot is special
                 yield "BAN", base, {"headers": {"Fanout-Keys": key.replace(".", r"\.")}}
         case "varnish", _:
             yield "BAN", base, {"headers": {"Fanout-Everything": "yes"}}
@@ -64,17 +64,17 @@ def requests(config: EdgeConfig, target: Target) -> Iterator[tuple[str, str, dic
 
 
 class Cache:
-    """One cache, asked at the pace of its settings."""
+    """A client of one cache, limited to the configured request rate."""
 
     def __init__(self, config: EdgeConfig, client: httpx.AsyncClient) -> None:
         self._config = config
         self._client = client
         self._pace = Pace(config.requests_per_second_max)
         self._turn = trio.Lock()
-        self._due = 0.0  # when the next request may go out
+        self._due = 0.0  # time of the next request
 
     async def purge(self, target: Target) -> None:
-        """Have the cache remove what is meant. Raises CacheFailed."""
+        """Purge `target` from the cache. Raises CacheFailed."""
         for method, url, more in requests(self._config, target):
             async with self._turn:
                 await trio.sleep_until(self._due)
@@ -84,27 +84,25 @@ class Cache:
                 with trio.fail_after(self._config.cache_timeout_seconds):
                     response = await self._ask(method, url, more)
             except trio.TooSlowError:
-                why = "the cache does not answer in time"
+                why = "timeout while waiting for the cache"
                 raise CacheFailed("cache_unreachable", why) from None
-            except (httpx.TransportError, httpx.InvalidURL, UnicodeError) as error:  # or its name
+            except (httpx.TransportError, httpx.InvalidURL, UnicodeError) as error:
                 why = shown(str(error)) or type(error).__name__
-                raise CacheFailed(
-                    "cache_unreachable", f"the cache cannot be reached: {why}"
-                ) from None
+                raise CacheFailed("cache_unreachable", f"cannot reach the cache: {why}") from None
             page = target.kind is Kind.URL and self._config.cache != "http"
             if not response.is_success and not (page and response.status_code in ABSENT):
                 raise self._failure(method, response)
 
     async def _ask(self, method: str, url: str, more: dict[str, Any]) -> httpx.Response:
         async with self._client.stream(method, url, **more) as response:
-            # A short answer is read, so that its connection can be used again.
+            # A short response is read to its end, so that the connection can be reused.
             if re.fullmatch("[0-9]{1,5}", response.headers.get("Content-Length", "")):
                 async for _ in response.aiter_raw():
                     pass
         return response
 
     def _failure(self, method: str, response: httpx.Response) -> CacheFailed:
-        why = f"the cache answered {method} with status {response.status_code}"
+        why = f"the cache responded to {method} with status {response.status_code}"
         if response.status_code not in PASSING and not response.is_server_error:
             return CacheFailed("cache_refused", why)
         asked = response.headers.get("Retry-After", "")

@@ -1,9 +1,9 @@
-"""One database of a service: SQLAlchemy's engines by intent.
+"""One database of a service: SQLAlchemy engines for reading and for writing.
 
-All writing goes through one engine, whose connections lead to whichever server is the primary.
-Each time one is handed out the server is asked whether it takes writes. So a former primary that
-is read-only is written to by nobody, whatever they believe, and writes wait until the new one is
-named. Reading has engines of its own, one for each server, so that a read never becomes a write.
+All writes use one engine, whose connections lead to the current primary. At each checkout the
+server is asked whether it accepts writes. So no transaction writes to a former primary that is
+read-only, even with an outdated topology, and writes wait until the new primary is set. Reads use
+other engines, one for each server, whose connections refuse to write.
 """
 
 import random
@@ -29,15 +29,15 @@ from fanout.values.names import Endpoint
 log = structlog.get_logger()
 
 LOOK_SECONDS = 0.1
-"""Between two looks whether a primary takes writes by now."""
+"""Interval between checks whether the primary accepts writes."""
 
 
 class Database:
-    """Gives out engines by intent. Made by `Databases`; safe to use from all threads of a process.
+    """The engines of one database, made by `Databases`. Safe to use from all threads of a process.
 
     Raises:
-        ConfigError: the URL cannot be read, its driver is not installed, or an option is not
-            allowed.
+        ConfigError: the URL is invalid, its driver is not installed, or an engine option is
+            invalid.
 
     """
 
@@ -51,14 +51,14 @@ class Database:
             self._flavour = FLAVOURS[self._url.get_backend_name()]
         except (ArgumentError, ValueError, KeyError):  # some messages repeat the URL
             raise ConfigError(
-                f"database {name}: its URL is not allowed; write mysql+pymysql://USER:PASSWORD@/NAME"
+                f"database {name}: invalid URL: expected mysql+pymysql://USER:PASSWORD@/NAME"
                 f" with a driver for {', '.join(FLAVOURS)}"
             ) from None
         self._options = {"pool_pre_ping": True, **options}
-        self._changed = threading.Condition()  # guards all below
-        self._router = Router(name, config, random.Random())  # noqa: S311 - who is asked first
+        self._changed = threading.Condition()  # guards the attributes below
+        self._router = Router(name, config, random.Random())  # noqa: S311 - load balancing
         self._readers: dict[str, Engine] = {}
-        self._writer = self._engine("", pool_pre_ping=False)  # it is asked more than that
+        self._writer = self._engine("", pool_pre_ping=False)  # checked at checkout
         event.listen(self._writer, "do_connect", self._connect_primary)
         event.listen(self._writer, "checkout", self._check_primary)
 
@@ -66,51 +66,51 @@ class Database:
         """Return the engine of the primary, always the same one.
 
         Its `connect` waits up to `switch_wait_seconds` while the primary is read-only, then raises
-        DatabaseError: PRIMARY_READ_ONLY; or TOPOLOGY_UNKNOWN, before discovery told of any.
+        DatabaseError: PRIMARY_READ_ONLY; or TOPOLOGY_UNKNOWN, if discovery has no topology.
         """
         return self._writer
 
     def reader(self, after: OwnWrites | None = None) -> Engine:
-        """Return the engine of a replica, or of the primary where no replica qualifies.
+        """Return the engine of a replica, or of the primary if no replica qualifies.
 
-        Its connections refuse to write. `after` is what the reader wrote before. Raises
-        DatabaseError: TOPOLOGY_UNKNOWN.
+        Its connections refuse to write. `after` are earlier writes that the reader must see.
+        Raises DatabaseError: TOPOLOGY_UNKNOWN.
         """
         with self._changed:
             return self._readers[self._router.read(time.monotonic(), after)]
 
     def own_writes(self, connection: Connection) -> OwnWrites:
-        """Return what a later reader must find, from the connection that has just committed.
+        """Return the writes that a later reader must see; `connection` has just committed them.
 
-        Where the position cannot be had, it is by time.
+        If the position cannot be queried, they are given by time.
         """
         position = None
         try:
             found = connection.exec_driver_sql(self._flavour.own_position).scalar_one()
             position = Position.parse(found)
-        except (SQLAlchemyError, DatabaseError) as error:  # the write has been done all the same
+        except (SQLAlchemyError, DatabaseError) as error:  # the commit has succeeded all the same
             log.warning("position_unknown", database=self.name, reason=self._reason(error))
         return OwnWrites(position, time.monotonic() + self._config.lag_seconds_max)
 
     @property
     def topology(self) -> DatabaseRecord | None:
-        """What discovery told last; None before it did."""
+        """The current topology; None before discovery was read."""
         return self._router.known
 
     def readable(self) -> set[str]:
-        """Return the replicas, HOST:PORT, that qualify for any read now."""
+        """Return the replicas, HOST:PORT, that qualify for reads now."""
         with self._changed:
             return set(self._router.readable(time.monotonic()))
 
-    # For whoever follows discovery.
+    # Called by the thread that follows discovery.
 
     def is_measured(self) -> bool:
-        """Return whether every server has been measured once, or discovery tells of none."""
+        """Return whether every server has been measured once, or there is none."""
         with self._changed:
             return self._router.is_measured()
 
     def adopt(self, topology: DatabaseRecord) -> None:
-        """Take a topology, if it is newer, and have a thread measure each new server."""
+        """Adopt a topology if it is newer, and start a thread that measures each new server."""
         with self._changed:
             if not self._router.adopt(topology):
                 return
@@ -127,7 +127,7 @@ class Database:
         log.info("topology_adopted", database=self.name, **shown, replicas=dict(topology.replicas))
 
     def close(self) -> None:
-        """Close all connections, those that read and are in use when they are given back."""
+        """Close all connections; those of readers in use are closed when they are returned."""
         with self._changed:
             self._router.known = None
             unused = [self._writer, *self._readers.values()]
@@ -137,7 +137,7 @@ class Database:
             engine.dispose()
 
     def _keep_measuring(self, server: str, reader: Engine) -> None:
-        """Ask a server how far it has come, as long as `reader` leads there; at changes at once."""
+        """Measure a server while `reader` is its engine: at intervals, and at once after a change."""
         arguments = self._options.get("connect_args", {}) | self._flavour.timeouts(MEASURE_SECONDS)
         meter = self._engine(server, connect_args=arguments)
         while self._readers.get(server) is reader:
@@ -154,11 +154,11 @@ class Database:
         asked = flavour.primary_position if is_primary else flavour.replica_position
         try:
             with meter.connect() as connection:
-                # PostgreSQL has none where it is no replica: as far as nobody needs to be.
+                # NULL in PostgreSQL if the server is not a replica: treated as the empty position.
                 position = Position.parse(connection.exec_driver_sql(asked).scalar_one() or "")
-        except Exception as error:  # noqa: BLE001 - whatever a driver raises, it did not answer
+        except Exception as error:  # noqa: BLE001 - drivers raise anything; the server did not answer
             reason = self._reason(error)
-        if self._router.known is known:  # else it may have been asked for what it is no more
+        if self._router.known is known:  # else its role may have changed meanwhile
             self._observe(server, position, now, reason)
 
     def _observe(self, server: str, position: Position | None, now: float, reason: str) -> None:
@@ -175,7 +175,7 @@ class Database:
     # Connections.
 
     def _engine(self, server: str, **options: Any) -> Engine:
-        """Return an engine whose connections lead to a server, or to whatever a listener says."""
+        """Return an engine for a server, or without one if a listener chooses the server."""
         where = Endpoint.parse(server) if server else None
         url = self._url.set(host=where.host, port=where.port) if where else self._url
         try:
@@ -188,12 +188,12 @@ class Database:
 
         def take_back(_connection: Any, entry: ConnectionPoolEntry) -> None:
             if self._readers.get(server) is not engine:
-                entry.invalidate()  # its pool is gone, and would not close it
+                entry.invalidate()  # its pool was disposed of and would not close it
 
         def look(context: ExceptionContext) -> None:
             if context.is_disconnect or context.connection is None:
                 reason = self._reason(context.original_exception)
-                self._observe(server, None, time.monotonic(), reason)  # reads go elsewhere at once
+                self._observe(server, None, time.monotonic(), reason)  # reads avoid it at once
 
         event.listen(engine, "connect", lambda new, _entry: self._flavour.only_read(new))
         event.listen(engine, "checkin", take_back)
@@ -203,12 +203,12 @@ class Database:
     def _connect_primary(
         self, dialect: Dialect, entry: ConnectionPoolEntry, args: Any, keywords: dict[str, Any]
     ) -> DBAPIConnection:
-        """Connect, and wait until the primary takes writes or another one is named."""
+        """Connect, and wait until the primary accepts writes or another primary is set."""
         deadline = time.monotonic() + self._config.switch_wait_seconds
         while True:
             server = entry.info["server"] = self._router.topology.primary
             where = Endpoint.parse(server)
-            asked = {**keywords, "host": where.host, "port": where.port}  # others share `keywords`
+            asked = {**keywords, "host": where.host, "port": where.port}  # `keywords` is shared
             connection = dialect.connect(*args, **asked)
             while server == self._router.topology.primary:
                 if self._flavour.takes_writes(connection):
@@ -217,22 +217,22 @@ class Database:
                     connection.close()
                     raise DatabaseError(
                         "PRIMARY_READ_ONLY",
-                        f"database {self.name}: its primary {server} is read-only; where it is "
-                        f"replaced, name the new one: fanout-sidecar replicas set {self.name}",
+                        f"database {self.name}: the primary {server} is read-only; if it was "
+                        f"replaced, set the new one: fanout-sidecar replicas set {self.name}",
                     )
                 with self._changed:
                     self._changed.wait(LOOK_SECONDS)
             connection.close()
 
     def _check_primary(self, connection: Any, entry: ConnectionPoolEntry, _proxy: Any) -> None:
-        """Have SQLAlchemy connect anew where a connection leads to no primary any more."""
-        with suppress(self._writer.dialect.loaded_dbapi.Error):  # it is dead
+        """Make SQLAlchemy reconnect if a connection no longer leads to a writable primary."""
+        with suppress(self._writer.dialect.loaded_dbapi.Error):  # a dead connection
             is_primary = entry.info["server"] == self._router.topology.primary
             if is_primary and self._flavour.takes_writes(connection):
                 return
         raise DisconnectionError
 
     def _reason(self, error: BaseException) -> str:
-        """Return what a driver says, in one line and without the password."""
+        """Return the message of a driver in one line, with the password masked."""
         said = " ".join(str(getattr(error, "orig", None) or error).split())
         return said.replace(self._url.password, "***") if self._url.password else said

@@ -1,12 +1,12 @@
-"""Keeps the addresses of a name in DNS equal to the active instances of a pool.
+"""DNS updater: keeps the addresses of a name equal to the active instances of a pool.
 
-An update (RFC 2136) says what shall be, whatever was before. So it is sent at every change and now
-and then, by several updaters too; where it is so already the server changes nothing.
+An update (RFC 2136) replaces the records without reading them first. It is sent at every change and
+at intervals; several updaters may send the same, and an update without effect changes nothing.
 
-- An address is added when its instance is active, and removed when that drains or leaves.
-- The last addresses stay: a name that leads to nobody helps nobody, and resolvers remember it.
+- An address is added when its instance is active, and removed when the instance drains or leaves.
+- The last addresses stay: a name without addresses is useless, and resolvers cache its absence.
 - While discovery cannot be read nothing is sent. After the start, and after such an outage, an
-  address that nobody claims stays for `grace_seconds`: its instance may not have been heard of.
+  address without an instance stays for `grace_seconds`: its record may not have been read yet.
 """
 
 from collections.abc import Callable
@@ -33,19 +33,19 @@ from fanout.values.records import NodeState
 
 log = structlog.get_logger()
 
-TIMEOUT_SECONDS = 5.0  # for an answer of the name server
-LOOK_SECONDS = 0.2  # between looks at what is known: not every heartbeat is worth one
-RETRY_FIRST_SECONDS = 1.0  # after the first failure; later ones wait up to the check interval
+TIMEOUT_SECONDS = 5.0  # for a response of the name server
+LOOK_SECONDS = 0.2  # between checks of the membership
+RETRY_FIRST_SECONDS = 1.0  # first backoff; later ones grow up to the check interval
 
 
-class DnsUnreachable(FanoutError):  # noqa: N818 - a fact of the network
-    """The name server does not answer, or cannot answer now."""
+class DnsUnreachable(FanoutError):  # noqa: N818 - the state of the server
+    """The name server does not respond, or responds with SERVFAIL."""
 
 
 def wanted(config: DnsConfig, watch: Watch) -> tuple[set[str], set[str] | None]:
-    """Return the addresses that the name shall have, and those to remove before; None: all.
+    """Return the addresses to add, and the addresses to remove first, or None for all.
 
-    Both are empty while no instance is active, or none was heard of: the name stays as it is.
+    Both are empty if no instance is active or known: the name is not changed.
     """
     present = [each for each in watch.members(INSTANCES).values() if each.pool == config.pool]
     active = {ip for each in present if each.state is NodeState.ACTIVE for ip in each.ips}
@@ -59,7 +59,7 @@ def wanted(config: DnsConfig, watch: Watch) -> tuple[set[str], set[str] | None]:
 def _update(config: DnsConfig, addresses: set[str], others: set[str] | None) -> UpdateMessage:
     name = f"{config.fqdn}."
     update = UpdateMessage(f"{config.zone}.")
-    update.absent(name, "CNAME")  # an address beside an alias would be ignored without a word
+    update.absent(name, "CNAME")  # a CNAME would hide the addresses
     if others is None:
         update.delete(name, "A")
         update.delete(name, "AAAA")
@@ -71,13 +71,13 @@ def _update(config: DnsConfig, addresses: set[str], others: set[str] | None) -> 
 
 
 async def send(config: DnsConfig, addresses: set[str], others: set[str] | None) -> None:
-    """Have the name server make the name as `wanted` says.
+    """Send an update with the addresses that `wanted` returned.
 
-    Raises ConfigError when it refuses, naming the key but no secret; DnsUnreachable when it does
-    not answer, or cannot do so now.
+    Raises ConfigError if the server refuses it, naming the key but not its secret; DnsUnreachable
+    if the server does not respond, or responds with SERVFAIL.
     """
     server, key = config.server, config.dns_key
-    assert server and key  # noqa: S101, PT018 - the configuration insists on both
+    assert server and key  # noqa: S101, PT018 - required by the configuration
     update = _update(config, addresses, others)
     update.use_tsig(Key(key.name, key.secret, key.algorithm))
     try:
@@ -92,21 +92,21 @@ async def send(config: DnsConfig, addresses: set[str], others: set[str] | None) 
         code = answer.rcode()
         if code == Rcode.NOERROR and answer.had_tsig:
             return
-        why = f"it answers {to_text(code)}{'' if answer.had_tsig else ' without a signature'}"
+        why = f"it responds {to_text(code)}{'' if answer.had_tsig else ' without a signature'}"
         if code == Rcode.SERVFAIL:
             raise DnsUnreachable(f"name server {server}: {why}")
         if code == Rcode.YXRRSET:
-            why = f"{config.fqdn} is an alias (CNAME)"
+            why = f"{config.fqdn} is a CNAME"
     raise ConfigError(
-        f"name server {server}: {why}; is it the primary of {config.zone}, and may key {key.name} "
-        f"update {config.fqdn}? See FANOUT_DNS_KEY"
+        f"name server {server}: {why}; check that it is the primary of {config.zone} and that key "
+        f"{key.name} may update {config.fqdn} (FANOUT_DNS_KEY)"
     )
 
 
 async def keep(config: DnsConfig, watch: Watch, rng: Random, say: Callable[[str], None]) -> None:
-    """Keep the name until cancelled; `say` is given a line once the server has agreed.
+    """Update the name until cancelled; call `say` with a line after the first update.
 
-    Raises ConfigError when the server refuses before it ever agreed; later that is only logged.
+    Raises ConfigError if the server refuses the first update; later refusals are logged.
     """
     interval = config.check_interval_seconds
     backoff = Backoff(first_seconds=min(RETRY_FIRST_SECONDS, interval), max_seconds=interval)
@@ -139,7 +139,7 @@ async def keep(config: DnsConfig, watch: Watch, rng: Random, say: Callable[[str]
 
 
 async def keep_name(config: DnsConfig) -> int:
-    """Do so as a process, until a signal ends it; return the exit code. ConfigError: also TLS."""
+    """Run the updater until a signal stops it; return the exit code. Raises ConfigError, as `keep`."""
     contexts = Contexts(TlsFiles.of(config))
     async with (
         until_stopped(contexts.reload),

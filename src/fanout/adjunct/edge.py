@@ -1,12 +1,12 @@
-"""The agent beside a cache: takes purges from the fleet, has the cache apply them, and reports.
+"""The edge: the agent beside a cache. It receives purges, applies them to the cache, and reports.
 
-- A purge is taken once, by its id; whoever repeats it gets the last report about it.
-- It is applied, and once more after `settle_seconds`: an answer of the origin that was on its way
-  at the first time is in the cache by the second. Only then it is reported as applied.
-- What may have been missed is not passed over. At the start, after a gap or a message that cannot
-  be read, when a purge failed or too many wait, everything is owed: a purge of everything, tried
-  until it succeeds. What the cache refuses is only reported, else a wrong name would empty caches.
-- A purge of everything stands for the purges that came before it began.
+- A purge is applied once, by its id; a repeated purge is answered with its last report.
+- Each purge is sent to the cache twice, the second time after `settle_seconds`: a response of the
+  origin that was in flight at the first time is stored by then. Then it is reported as applied.
+- Missed purges are made up for. At the start, after a gap or an undecodable message, when a purge
+  failed or too many are queued, everything is purged, with retries until it succeeds. A purge that
+  the cache refuses is only reported: otherwise an invalid name would empty caches.
+- A purge of everything covers all purges received before it began.
 """
 
 import random
@@ -28,29 +28,29 @@ from fanout.runtime.process.logs import FloodLog, log
 from fanout.runtime.process.signals import until_stopped
 from fanout.wire.records import encode_record
 
-REQUESTS_MAX = 8  # to a cache at a time: an API far away answers slowly
-WAITING_MAX = 10_000  # purges, 45 MB; at this limit everything is cheaper than each of them
-KNOWN_MAX = 10_000  # purges; one that is forgotten and comes again is applied again
-REPORTS_MAX = 1000  # that wait for the sidecar; whoever misses one asks again
+REQUESTS_MAX = 8  # concurrent requests: a remote API has a high latency
+WAITING_MAX = 10_000  # queued purges, 45 MB; above, a purge of everything is cheaper
+KNOWN_MAX = 10_000  # remembered purges; a repeat of an older one is applied again
+REPORTS_MAX = 1000  # queued reports; a publisher that misses one repeats its purge
 BACKOFF = Backoff(first_seconds=0.2, max_seconds=5.0)
 
 
 async def run_edge(config: EdgeConfig) -> int:
-    """Serve as the edge of a cache until told to stop; return the exit code.
+    """Run the edge of a cache until a signal stops it; return the exit code.
 
-    One line is printed when all that was stored before is purged: from then on a purge that is
-    published reaches the cache. Neither a sidecar nor a cache that is away ends it.
+    Prints the ready line when everything stored before is purged: from then on published purges
+    reach the cache. An outage of the sidecar or of the cache does not stop it.
 
     Raises:
-        ConfigError: a file of certificates cannot be read.
-        RequestFailed: the sidecar does not allow to subscribe.
+        ConfigError: a certificate file cannot be read.
+        RequestFailed: the sidecar does not permit the subscription.
 
     """
     context = context_for(config.sidecar, TlsFiles.of(config))
-    # A cache beside us is not behind a proxy, and redirects would carry tokens away.
+    # A local cache needs no proxy. Redirects would leak the tokens.
     http = httpx.AsyncClient(
         headers=list(config.request_headers),
-        timeout=None,  # noqa: S113 - the cache is given its time as a whole
+        timeout=None,  # noqa: S113 - `Cache` limits the whole request
         trust_env=config.cache == "http",
         follow_redirects=False,
     )
@@ -62,17 +62,17 @@ async def run_edge(config: EdgeConfig) -> int:
 
 
 class Edge:
-    """One cache's agent."""
+    """The agent of one cache."""
 
     def __init__(self, config: EdgeConfig, cache: Cache) -> None:
         self._config = config
         self._cache = cache
-        self._pauses = sorted({0.0, config.settle_seconds})  # before each time that it is asked
+        self._pauses = sorted({0.0, config.settle_seconds})  # before each of the two requests
         self._turns = trio.CapacityLimiter(REQUESTS_MAX)
-        self._known: OrderedDict[str, Report] = OrderedDict()  # last reports, by the purge's id
-        self._waiting = 0  # purges
-        self._received = 0  # purges so far
-        self._emptied = -1  # how many of them came before the last purge of everything began
+        self._known: OrderedDict[str, Report] = OrderedDict()  # last report by purge id
+        self._waiting = 0  # queued purges
+        self._received = 0  # number of purges received
+        self._emptied = -1  # `_received` when the last purge of everything began
         self._owes = trio.Event()
         self._because = ""
         self._rng = random.Random()  # noqa: S311 - spreads retries
@@ -81,9 +81,9 @@ class Edge:
         self._trouble = ""
 
     async def run(self, client: Client) -> None:
-        """Work until cancelled. Raises RequestFailed: the sidecar does not allow to subscribe."""
+        """Run until cancelled. Raises RequestFailed: the sidecar does not permit the subscription."""
         await client.subscribe(PURGES + self._config.pool)
-        self._owe("start")  # not before: what is published from here on is heard
+        self._owe("start")  # after the subscription: later purges are received
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_emptying)
             nursery.start_soon(self._send_reports, client)
@@ -96,7 +96,7 @@ class Edge:
                     self._trouble = ""
 
     def away(self, why: str) -> None:
-        """Take why there is no connection to the sidecar."""
+        """Log once for each reason that there is no connection to the sidecar."""
         if why != self._trouble:
             log.warning("sidecar_away", sidecar=self._config.sidecar, why=why)
         self._trouble = why
@@ -104,7 +104,7 @@ class Edge:
     def _take(self, data: bytes, nursery: trio.Nursery) -> None:
         try:
             purge = decode(Purge, data)
-        except (RemoteProtocolError, ConfigError) as error:  # a later build's may mean anything
+        except (RemoteProtocolError, ConfigError) as error:  # it may be a purge of a later version
             self._flood_log.warning("purge_unreadable", code="unreadable", why=str(error))
             self._owe("unreadable")
             return
@@ -114,7 +114,8 @@ class Edge:
             self._send(self._known[purge.id])
         elif self._waiting >= WAITING_MAX:
             self._owe("overflow")
-            self._report(purge, Outcome.FAILED, "overflow", "too many wait; everything is purged")
+            why = "too many purges are queued; everything is purged"
+            self._report(purge, Outcome.FAILED, "overflow", why)
         else:
             self._report(purge, Outcome.PENDING)
             self._waiting += 1
@@ -122,7 +123,7 @@ class Edge:
             nursery.start_soon(self._apply, purge, self._received)
 
     async def _apply(self, purge: Purge, number: int) -> None:
-        """Apply a purge, which was the `number`th, and report."""
+        """Apply the `number`th purge and report the outcome."""
         try:
             for pause in self._pauses:
                 await trio.sleep(pause)
@@ -137,7 +138,7 @@ class Edge:
         self._waiting -= 1
 
     async def _ask(self, purge: Purge, number: int) -> None:
-        """Ask the cache, again if need be, unless everything was purged meanwhile."""
+        """Send a purge to the cache, with retries, unless everything was purged meanwhile."""
         for attempt in range(self._config.attempts_max):
             if number <= self._emptied:
                 return
@@ -153,13 +154,13 @@ class Edge:
             await trio.sleep(BACKOFF.delay_seconds(attempt, self._rng))
 
     def _owe(self, because: str) -> None:
-        """Note that something may have been missed or left undone."""
+        """Request a purge of everything, unless one is pending."""
         if not self._owes.is_set():
             self._because = because
             self._owes.set()
 
     async def _keep_emptying(self) -> None:
-        """Purge everything whenever it is owed, beside the turns of what waits."""
+        """Purge everything whenever it is requested, outside the limit on concurrent requests."""
         failures = 0
         while True:
             await self._owes.wait()
@@ -173,7 +174,7 @@ class Edge:
                 self._flood_log.warning("cache_failed", code=failure.code, why=str(failure))
                 self._because = because
                 self._owes.set()
-                if not failure.refused:  # soon: meanwhile what may be stale is served
+                if not failure.refused:  # retry soon: the cache may serve stale pages
                     rest = BACKOFF.delay_seconds(failures, self._rng)
                 failures += 1
             else:

@@ -1,4 +1,4 @@
-"""What MariaDB and PostgreSQL are asked, and how they say how far they have come."""
+"""Statements for MariaDB and PostgreSQL, and their replication positions."""
 
 import math
 import re
@@ -11,7 +11,7 @@ import attrs
 from fanout.adjunct.topology import DatabaseError
 
 POSITION_MAX = 1024
-"""Characters of a position: it may come back from outside, in a cookie."""
+"""Characters of a position: it may come from an untrusted cookie."""
 
 _GTID = re.compile(r"([0-9]{1,10})-[0-9]{1,10}-([0-9]{1,20})")
 _LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
@@ -19,11 +19,11 @@ _LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
 
 @attrs.frozen
 class Position:
-    """How far somebody is in the history of a database.
+    """A replication position: a MariaDB GTID or a PostgreSQL LSN.
 
     MariaDB numbers transactions by domain: `0-1-42` is the 42nd of domain 0, written on server 1.
-    Within a domain numbers only grow, whichever server writes, so the server's id decides nothing.
-    PostgreSQL counts the bytes of its log: `16/B374D848` is one number in two halves.
+    Within a domain the numbers only grow, on any server, so the server id is ignored. PostgreSQL
+    counts the bytes of its WAL: `16/B374D848` is one 64-bit number in two halves.
     """
 
     text: str  # as the server writes it
@@ -31,9 +31,9 @@ class Position:
 
     @classmethod
     def parse(cls, text: str) -> "Position":
-        """Read either form. The empty text is a MariaDB that has not written anything yet.
+        """Parse either form. The empty text is the position of a MariaDB without transactions.
 
-        Raises DatabaseError: POSITION_INVALID, it has another form, or is over `POSITION_MAX`.
+        Raises DatabaseError: POSITION_INVALID, another form, or longer than `POSITION_MAX`.
         """
         if len(text) <= POSITION_MAX:
             if lsn := _LSN.fullmatch(text):
@@ -41,40 +41,40 @@ class Position:
             gtids = [_GTID.fullmatch(each) for each in re.split(", ?", text)] if text else []
             if all(gtids):
                 return cls(text, {gtid[1]: int(gtid[2]) for gtid in gtids if gtid})
-        forms = "MariaDB writes 0-1-42, PostgreSQL 16/B374D848"
-        raise DatabaseError("POSITION_INVALID", f"{text[:64]!r} is no position: {forms}")
+        forms = "a MariaDB GTID 0-1-42 or a PostgreSQL LSN 16/B374D848"
+        raise DatabaseError("POSITION_INVALID", f"invalid position {text[:64]!r}: expected {forms}")
 
     def covers(self, other: "Position") -> bool:
-        """Return whether whoever is here has everything that `other` has."""
+        """Return whether a server at this position has everything up to `other`."""
         return all(self.reached.get(domain, -1) >= n for domain, n in other.reached.items())
 
 
 @attrs.frozen(kw_only=True)
 class Flavour:
-    """What one kind of database is asked, and how its drivers are told to wait no longer."""
+    """The statements of one kind of database, and the timeouts of its drivers."""
 
     primary_position: str
     replica_position: str
-    own_position: str  # on the connection that wrote: has what it committed last
+    own_position: str  # on the connection that committed: covers its last commit
     timeouts: Callable[[float], dict[str, Any]]
-    _is_read_only: str  # 0 or off where the server takes writes
+    _is_read_only: str  # returns 0 or off if the server accepts writes
     _only_read: str
 
     def takes_writes(self, connection: Any) -> bool:
-        """Ask whether the server does; the connection is one of the driver, as below."""
+        """Return whether the server accepts writes; `connection` is one of the driver."""
         return str(_ask(connection, self._is_read_only)).lower() in {"0", "off"}
 
     def only_read(self, connection: Any) -> None:
-        """Make all later transactions of a connection refuse to write."""
+        """Make all later transactions of a driver's connection read-only."""
         _ask(connection, self._only_read)
 
 
 def _ask(connection: Any, statement: str) -> Any:
-    """Run a statement by itself; return its value, if it has one."""
+    """Execute a statement in its own transaction; return its value, if any."""
     with closing(connection.cursor()) as cursor:
         cursor.execute(statement)
         found = cursor.fetchone() if cursor.description else None
-    connection.commit()  # a rollback would take back what is set in PostgreSQL
+    connection.commit()  # PostgreSQL would undo SET on a rollback
     return found and found[0]
 
 
@@ -95,7 +95,7 @@ _POSTGRESQL = Flavour(
     is_read_only="SHOW transaction_read_only",
     only_read="SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
     timeouts=lambda seconds: {
-        "connect_timeout": max(2, math.ceil(seconds)),  # libpq takes less than 2 as 2
+        "connect_timeout": max(2, math.ceil(seconds)),  # the minimum of libpq
         "tcp_user_timeout": math.ceil(seconds * 1000),
         "options": f"-c statement_timeout={math.ceil(seconds * 1000)}",
     },

@@ -1,11 +1,12 @@
-"""The gateway: users are handed out to the instances of a pool, and come back to the same one.
+"""The gateway: assigns users to the instances of a pool, with sticky sessions.
 
-- An instance joins until its sidecar is ready, is active, drains when that is to stop, and is gone.
-- New users go round robin over the active ones, by weight; each who hands out counts by itself.
-- A returning user, one with a token, goes to the instance it names while that is active. Tokens
-  are signed, so that nobody chooses an instance; they do not end, and are no login.
-- A draining instance gets nobody. Whoever asks is about to connect, and would have to move again
-  within seconds; those who are connected have not asked, and stay until it leaves.
+- An instance is joining until its sidecar is ready, then active; it is draining while its sidecar
+  shuts down, then gone.
+- New users go to the active instances by weighted round robin; each sidecar counts independently.
+- A returning user goes to the instance named by the token, if that is active. Tokens are signed, so
+  that users cannot choose an instance. They do not expire, and they are not a login.
+- A draining instance gets no users. A user who asks is about to connect, and would have to move
+  again within seconds; connected users stay until the instance leaves.
 """
 
 from contextlib import suppress
@@ -31,28 +32,28 @@ from fanout.wire.records import NODE_BYTES_MAX, RecordKind, decode_fields, read_
 
 log = structlog.get_logger()
 
-COOKIE_SECONDS = 30 * 24 * 3600  # since the last answer; a browser forgets the token then
+COOKIE_SECONDS = 30 * 24 * 3600  # since the last response; then the browser discards the token
 
 
 @attrs.frozen(slots=True, kw_only=True)
 class InstanceRecord(LeasedRecord):
-    """What an instance tells discovery; its life ends also when its service takes no connections."""
+    """Record of an instance. A new incarnation begins whenever it enters the state joining."""
 
     pool: str
     instance: str  # the sidecar's id
     state: NodeState
-    address: str  # where users reach it; see `fanout.config.gateway_address`
+    address: str  # for users; see `fanout.config.gateway_address`
     ips: tuple[str, ...] = ()  # for DNS
     weight: int = 1
 
     @property
     def id(self) -> str:
-        """Its name among the instances of all pools: no name holds a slash."""
+        """The unique name: POOL/INSTANCE; names contain no slash."""
         return f"{self.pool}/{self.instance}"
 
     @property
     def gone(self) -> bool:
-        """Whether it says goodbye."""
+        """Whether the instance has left."""
         return self.state is NodeState.GONE
 
 
@@ -71,49 +72,49 @@ INSTANCES = RecordKind(
 
 
 class GatewayError(CodedError):
-    """A user cannot be handed out; `code` is NOPOOL or NOINSTANCE."""
+    """No instance can be assigned; `code` is NOPOOL or NOINSTANCE."""
 
 
 @attrs.frozen
 class Pick:
-    """What a user is told."""
+    """An instance assigned to a user."""
 
     pool: str
     instance: str
     address: str
-    token: str | None  # to come back with; None where no secret is set
-    returning: bool  # whether it was the token that decided
+    token: str | None  # for the next request; None without a secret
+    returning: bool  # whether the token chose the instance
 
 
 @attrs.frozen(eq=False)
 class Pools:
-    """Hands out users by what discovery tells."""
+    """Assigns users to the instances in discovery."""
 
     watch: Watch  # over `INSTANCES`; from a sidecar or `fanout.runtime.discovery.watch.open_watch`
     cluster: str
-    secret: str = attrs.field(repr=False)  # signs the tokens, alike everywhere; empty: no tokens
-    rng: Random  # for who is first
+    secret: str = attrs.field(repr=False)  # signs the tokens, same everywhere; empty: no tokens
+    rng: Random  # where the round robin starts
     _turns: dict[str, RoundRobin] = attrs.field(factory=dict, init=False)
 
     def pick(self, pool: str, token: str | None = None) -> Pick:
-        """Choose an instance for a user, who may have a token from the last time.
+        """Return an instance for a user, who may have a token from an earlier call.
 
-        Raises GatewayError: NOPOOL when no instance is there or was in the last ten minutes,
-        NOINSTANCE when none is active, or discovery was not read yet.
+        Raises GatewayError: NOPOOL if the pool has and had no instance in the last ten minutes,
+        NOINSTANCE if none is active, or discovery was not read yet.
         """
         here = [each for each in self.watch.members(INSTANCES).values() if each.pool == pool]
         active = {each.instance: each for each in here if each.state is NodeState.ACTIVE}
         if not active:
             late = (each.pool for each in self.watch.absent(INSTANCES))
             if self.watch.ever_read and not here and pool not in late:
-                raise GatewayError("NOPOOL", f"there is no pool {pool[:64]!r} here")
-            raise GatewayError("NOINSTANCE", f"no instance of pool {pool[:64]!r} is active now")
+                raise GatewayError("NOPOOL", f"no pool {pool[:64]!r}")
+            raise GatewayError("NOINSTANCE", f"no active instance in pool {pool[:64]!r}")
         known, signer = "", None
         if self.secret:
             signer = Signer(self.secret, f"gateway/{self.cluster}/{pool}", digest_method=sha256)
-            with suppress(BadSignature, UnicodeError):  # of somebody else's making
+            with suppress(BadSignature, UnicodeError):  # invalid token
                 known = signer.unsign(token or "").decode()
-        if len(self._turns) > MEMBERS_MAX:  # of pools that were; no more than that can be now
+        if len(self._turns) > MEMBERS_MAX:  # most are pools that no longer exist
             self._turns.clear()
         turns = self._turns.setdefault(pool, RoundRobin(self.rng))
         weights = {name: each.weight for name, each in active.items()}
@@ -123,7 +124,7 @@ class Pools:
 
 
 class Gateway(Adjunct):
-    """Hands out users at a sidecar's admin door, and has the service beside it join its pool."""
+    """Serves /gateway at a sidecar's admin door, and registers the service beside it."""
 
     name = "gateway"
     kinds = (INSTANCES,)
@@ -131,7 +132,7 @@ class Gateway(Adjunct):
     _incarnation = _version = 0
 
     def routes(self, sidecar: Sidecar) -> tuple[Route, ...]:
-        """Answer /gateway/POOL with an instance, or send a browser there."""
+        """Return the route /gateway/POOL: an instance as JSON, or a redirect for browsers."""
         config = sidecar.config
         secret = config.gateway.gateway_secret or config.secret
         pools = Pools(sidecar.watch, config.cluster, secret, sidecar.world.rng)
@@ -162,7 +163,7 @@ class Gateway(Adjunct):
         return (Route("/gateway/{pool}", pick),)
 
     async def run(self, sidecar: Sidecar) -> None:
-        """Tell discovery of the instance at every heartbeat, and at once when it may be used."""
+        """Write the instance to discovery at every heartbeat, and at once when it gets ready."""
         if not sidecar.config.gateway.gateway_pool:
             return
         while True:
@@ -174,7 +175,7 @@ class Gateway(Adjunct):
                 await (trio.sleep_forever if was_ready else sidecar.ready.wait)()
 
     async def drain(self, sidecar: Sidecar) -> None:
-        """Send new users elsewhere, and go on for those who are here."""
+        """Stop getting users, and keep serving connected ones for the drain time."""
         if self._state is NodeState.ACTIVE:
             await self._tell(sidecar, NodeState.DRAINING)
             await trio.sleep(sidecar.config.gateway.gateway_drain_seconds)
@@ -185,7 +186,7 @@ class Gateway(Adjunct):
             await self._tell(sidecar, NodeState.GONE)
 
     async def _takes_connections(self, sidecar: Sidecar) -> bool:
-        """Whether the service takes a connection, where that is checked."""
+        """Return whether the service accepts a connection; always, without a check."""
         endpoint, config = sidecar.config.gateway.gateway_check, sidecar.config
         with trio.move_on_after(config.timings.connect_timeout_seconds), suppress(OSError):
             if endpoint is not None:
@@ -194,7 +195,7 @@ class Gateway(Adjunct):
         return False
 
     async def _tell(self, sidecar: Sidecar, state: NodeState) -> None:
-        """Write the record; a heartbeat that comes too late brings back nobody who is leaving."""
+        """Write the record; a late heartbeat cannot undo draining or gone."""
         if self._state in (NodeState.DRAINING, NodeState.GONE) and state is not NodeState.GONE:
             state = self._state
         config, settings = sidecar.config, sidecar.config.gateway

@@ -1,4 +1,4 @@
-"""Headers that let pages be kept in shared caches and purged by key: a pure ASGI middleware.
+"""ASGI middleware that sets the headers for shared caches and purges by surrogate key.
 
     app = CacheHeaders(app, CachePolicy(shared_seconds=600))
 
@@ -6,8 +6,8 @@
         tag(scope, "article-7", "home")
         ...
 
-A page that sets Cache-Control itself keeps it. A page that is for one visitor is told to shared
-caches as such: one that sets a cookie, or answers a request with Authorization.
+A Cache-Control header set by the application is kept. A response for one visitor is marked private:
+one that sets a cookie, or answers a request with Authorization.
 """
 
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -25,53 +25,53 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 HEADER_BYTES_MAX = 7_500
-"""All keys of a page with the spaces between them: Varnish takes 8 KiB a header, name included."""
+"""Length of the Surrogate-Key value: Varnish accepts 8 KiB per header, name included."""
 
 STATUSES = {200, 203, 204, 300, 301, 308, 404, 410}
-"""Answers that may be kept: those that mean the same to the next visitor."""
+"""Cacheable status codes."""
 
 _KEYS = "fanout.purge.keys"
 
 
 @attrs.frozen(kw_only=True)
 class CachePolicy:
-    """How long a page may be kept, in seconds. Raises ConfigError: not whole seconds from 0."""
+    """How long a page may be cached, in whole seconds. Raises ConfigError for other values."""
 
     shared_seconds: int = 60
-    """By caches that can be purged. Raising it spares the origin and lengthens how long an edge
-    that is cut off from the fleet serves what was purged."""
+    """In shared caches, which can be purged. Raising it takes load off the origin, and lengthens the
+    time for which an edge that is cut off from the fleet serves purged pages."""
 
     browser_seconds: int = 0
-    """By browsers. Raising it shows visitors old pages: no purge reaches browsers."""
+    """In browsers. Raising it shows visitors stale pages: purges do not reach browsers."""
 
     stale_while_revalidate_seconds: int = 30
-    """How much longer caches may serve it while they fetch it anew. Raising it hides a slow origin
-    behind older pages."""
+    """How long caches may serve a stale page while they fetch a new one. Raising it hides a slow
+    origin behind older pages."""
 
     def __attrs_post_init__(self) -> None:
         for name, value in attrs.asdict(self).items():
             if type(value) is not int or value < 0:
-                raise ConfigError(f"{name}: {value!r} is not allowed; give whole seconds from 0")
+                raise ConfigError(f"{name}: {value!r} is invalid: expected whole seconds from 0")
 
 
 def tag(scope: Scope, *keys: str) -> None:
-    """Say what a page shows, so that a purge of any of these keys removes it.
+    """Add surrogate keys to the response: a purge of any of them removes the page.
 
     Raises:
-        ConfigError: a key has a form that is not allowed, or all keys do not fit into a header.
-        LookupError: the application is not inside `CacheHeaders`.
+        ConfigError: a key is invalid, or all keys together exceed the limit of a header.
+        LookupError: the application is not wrapped in `CacheHeaders`.
 
     """
     if _KEYS not in scope:
-        raise LookupError("tag works only inside CacheHeaders; wrap the application in it")
+        raise LookupError("tag() requires CacheHeaders; wrap the application in it")
     grown = scope[_KEYS] | dict.fromkeys(by_key(key).names[0] for key in keys)
     if (size := len(" ".join(grown))) > HEADER_BYTES_MAX:
-        raise ConfigError(f"key: {size} bytes of keys; a page may have {HEADER_BYTES_MAX}")
+        raise ConfigError(f"key: {size} bytes of keys exceed the limit of {HEADER_BYTES_MAX}")
     scope[_KEYS].update(grown)
 
 
 class CacheHeaders:
-    """Wraps an ASGI application; safe around any other middleware and framework."""
+    """Wraps an ASGI application of any framework."""
 
     def __init__(self, app: App, policy: CachePolicy | None = None) -> None:
         self._app = app
@@ -82,7 +82,7 @@ class CacheHeaders:
         ).encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, as ASGI asks for."""
+        """Handle one ASGI connection."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

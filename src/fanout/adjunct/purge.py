@@ -1,11 +1,11 @@
-"""Purges of HTTP caches, published once and applied by an edge beside every cache.
+"""Purges of HTTP caches: published once, applied by an edge beside every cache.
 
     async with open_client("ws://127.0.0.1:7380/") as client:
         answers = await send_purge(client, by_key("article-7"), origin="editor", wait_seconds=10)
         assert answers.whole
 
-Pub/sub is at most once, and an edge takes a purge once, by its id. So whoever waits publishes the
-same purge again and again: an edge that missed it gets it, and one that has it says how it stands.
+Pub/sub is at most once, and an edge applies a purge once, by its id. So a publisher that waits for
+reports repeats its purge: an edge that missed it applies it, the others send their last report.
 """
 
 import re
@@ -25,16 +25,16 @@ from fanout.errors import ConfigError, RemoteProtocolError, RequestFailed
 from fanout.runtime.process.text import escape
 from fanout.wire.records import decode_fields, encode_record, read_name
 
-PURGES, REPORTS = "purge:", "purge-report:"  # channels, with the name of a pool behind
-NAMES_MAX = 64  # each costs every edge a request, so more are several purges
-TEXT_CHARACTERS_MAX = 512  # shown of a wrong name, and kept of an edge's words about a failure
-EDGES_MAX = 10_000  # whose reports are kept
-REPEAT_SECONDS = 1.0  # between two publishes of a purge that is waited for
-PASSING = {"no_node", "publish_failed", "outcome_unknown"}  # then it may be published again
+PURGES, REPORTS = "purge:", "purge-report:"  # channels, followed by the name of a pool
+NAMES_MAX = 64  # per purge: each name costs every edge a request
+TEXT_CHARACTERS_MAX = 512  # of an invalid name in an error, and of a report's message
+EDGES_MAX = 10_000  # with reports kept
+REPEAT_SECONDS = 1.0  # interval between repeats of a purge
+PASSING = {"no_node", "publish_failed", "outcome_unknown"}  # errors that are retried
 
 
 class Kind(Enum):
-    """By what a purge names what it removes."""
+    """How a purge identifies pages."""
 
     URL = "url"
     KEY = "key"
@@ -42,28 +42,28 @@ class Kind(Enum):
 
 
 class Outcome(Enum):
-    """How far an edge is with a purge."""
+    """Outcome of a purge at an edge."""
 
     PENDING = "pending"  # received
-    APPLIED = "applied"  # its cache serves nothing any more that the purge was about
-    FAILED = "failed"  # the report's code says why
+    APPLIED = "applied"  # its cache no longer serves the purged pages
+    FAILED = "failed"  # for the reason in the report's code
 
 
-# No name can break out of a header, a string of JSON, or, but for the dot, a regular expression.
+# Names are safe in a header, a JSON string and, except for the dot, a regular expression.
 URL = re.compile(
     r"(?ai)(?=.{1,2048}\Z)(https?)://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[1-9][0-9]{0,4})?"
     r"([/?][!$-;=?-\[\]-~]*)?"
 )
 KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@=~-]{0,255}")
 ALLOWED = {
-    Kind.URL: "write http://HOST/PATH or https://HOST/PATH as visitors send it: at most 2048 characters of ASCII, no user, no #",
-    Kind.KEY: "use 1 to 256 letters, digits or any of . _ : / @ = ~ -, a letter or digit first",
+    Kind.URL: "http://HOST/PATH or https://HOST/PATH as visitors send it, at most 2048 ASCII characters, no user, no #",
+    Kind.KEY: "1 to 256 letters, digits or any of . _ : / @ = ~ -, a letter or digit first",
 }
 
 
 @attrs.frozen
 class Target:
-    """What to remove from caches; see `by_url`, `by_key`, `everything`. Raises ConfigError."""
+    """The pages to purge; see `by_url`, `by_key`, `everything`. Raises ConfigError."""
 
     kind: Kind
     names: tuple[str, ...] = ()
@@ -71,41 +71,41 @@ class Target:
     def __attrs_post_init__(self) -> None:
         if bool(self.names) is (self.kind is Kind.ALL) or len(self.names) > NAMES_MAX:
             allowed = "no name" if self.kind is Kind.ALL else f"1 to {NAMES_MAX} names"
-            raise ConfigError(f"{self.kind.value}: {len(self.names)} names; give {allowed}")
+            raise ConfigError(f"{self.kind.value}: {len(self.names)} names, expected {allowed}")
         for name in self.names:
             if not (URL if self.kind is Kind.URL else KEY).fullmatch(name):
                 shown = mask(name)[:TEXT_CHARACTERS_MAX]
                 raise ConfigError(
-                    f"{self.kind.value}: {shown} is not allowed; {ALLOWED[self.kind]}"
+                    f"{self.kind.value}: invalid value {shown}: expected {ALLOWED[self.kind]}"
                 )
 
 
 def by_url(*urls: str) -> Target:
-    """Name pages by the URLs that visitors use, queries included. Raises ConfigError."""
+    """Select pages by the URLs that visitors use, including queries. Raises ConfigError."""
     return Target(Kind.URL, tuple(map(_as_browsers_send, urls)))
 
 
 def by_key(*keys: str) -> Target:
-    """Name pages by their surrogate keys: those that have any of them. Raises ConfigError."""
+    """Select pages that have any of these surrogate keys. Raises ConfigError."""
     return Target(Kind.KEY, keys)
 
 
 def everything() -> Target:
-    """Name all pages."""
+    """Select all pages."""
     return Target(Kind.ALL)
 
 
 @attrs.frozen(kw_only=True)
 class Purge(Target):
-    """A purge as it is published. Whoever gets it twice, by its `id`, takes it once."""
+    """A purge as it is published. An edge applies it once, by its `id`."""
 
     id: str
-    origin: str  # who published it; for logs only
+    origin: str  # the publisher, for logs only
 
 
 @attrs.frozen(kw_only=True)
 class Report:
-    """What an edge says about a purge. `code` is stable and empty unless it failed."""
+    """Report of an edge about a purge. `code` is stable, and empty unless it failed."""
 
     id: str
     edge: str
@@ -116,19 +116,19 @@ class Report:
 
 @attrs.frozen
 class Answers:
-    """What became of a purge: the last report of each edge, or None from one that was expected."""
+    """The last report of each edge about a purge; None if an expected edge has sent none."""
 
     purge: Purge
     edges: dict[str, Report | None]
 
     @property
     def pending(self) -> bool:
-        """Whether an edge is still at it, or is yet to be heard."""
+        """Whether an edge has not finished, or an expected edge has sent no report."""
         return any(each is None or each.outcome is Outcome.PENDING for each in self.edges.values())
 
     @property
     def whole(self) -> bool:
-        """Whether there are edges and each of them has applied it."""
+        """Whether there is at least one edge, and every edge has applied the purge."""
         return {each and each.outcome for each in self.edges.values()} == {Outcome.APPLIED}
 
 
@@ -141,17 +141,17 @@ async def send_purge(
     wait_seconds: float = 0.0,
     expected: Iterable[str] = (),
 ) -> Answers:
-    """Publish a purge; with `wait_seconds`, collect reports until all is said or the time is over.
+    """Publish a purge; with `wait_seconds`, collect reports until all edges are done or it times out.
 
-    All is said when every edge in `expected`, and every other that answered, has applied it or
-    failed. Without `expected` it takes two rounds of a second: an edge that missed the first
-    answers the second. An edge that is not running answers nothing, unless it is expected.
+    All edges are done when each in `expected`, and each other that reported, has applied the purge or
+    failed. Without `expected` this takes two rounds of a second: an edge that missed the first round
+    reports in the second. An edge that is down goes unnoticed, unless it is expected.
 
-    With `wait_seconds` the events of `client` are taken, so it needs a client of its own. It waits
+    With `wait_seconds` this consumes the events of `client`, so use a client of its own. It waits
     for a connection without limit: put it under `trio.fail_after`.
 
     Raises:
-        RequestFailed: it was not published. With code `no_edge`, nobody is there to receive it.
+        RequestFailed: it was not published, or with code `no_edge`, no edge received it.
 
     """
     purge = Purge(kind=target.kind, names=target.names, id=secrets.token_hex(16), origin=origin)
@@ -163,7 +163,7 @@ async def send_purge(
         return answers
     await client.subscribe(REPORTS + pool)
     rounds, rounds_min = 0, 1 if edges else 2
-    failed = RequestFailed("no_sidecar", "the sidecar took no purge in time")
+    failed = RequestFailed("no_sidecar", "the sidecar accepted no purge in time")
     with trio.move_on_after(wait_seconds):
         while rounds < rounds_min or not edges or answers.pending:
             try:
@@ -183,7 +183,7 @@ async def send_purge(
 
 
 def _take(answers: Answers, data: bytes) -> None:
-    """Keep the last report of each edge. Reports about other purges come on the channel too."""
+    """Store the last report of each edge; reports about other purges are ignored."""
     with suppress(RemoteProtocolError):
         report = decode(Report, data)
         if report.id == answers.purge.id and len(answers.edges) < EDGES_MAX:
@@ -193,7 +193,7 @@ def _take(answers: Answers, data: bytes) -> None:
 def _as_browsers_send(url: str) -> str:
     """Return a URL with its host in lower case, no default port, and a path."""
     if not (found := URL.fullmatch(url)):
-        return url  # what is wrong with it, `Target` says
+        return url  # `Target` raises the error
     scheme, host, port, rest = (each or "" for each in found.groups())
     port = "" if f"{scheme}{port}".lower() in ("http:80", "https:443") else port
     return f"{scheme}://{host}{port}".lower() + (rest if rest.startswith("/") else f"/{rest}")
@@ -201,7 +201,7 @@ def _as_browsers_send(url: str) -> str:
 
 def _texts(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise ValueError("not a list of texts")
+        raise ValueError("not a list of strings")
     return tuple(value)
 
 
@@ -215,4 +215,4 @@ READERS: dict[str, Callable[[Any], Any]] = {
 }
 
 decode = partial(decode_fields, bytes_max=256 * 1024, readers=READERS)
-"""Reads the message of a `Purge` or `Report`. Raises RemoteProtocolError, ConfigError: its target."""
+"""Decodes a `Purge` or `Report`. Raises RemoteProtocolError; ConfigError for an invalid target."""

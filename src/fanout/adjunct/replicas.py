@@ -1,7 +1,7 @@
-"""Routes what a service asks of its databases: writes to the primary, reads to replicas.
+"""Read/write splitting for SQLAlchemy: writes go to the primary, reads to replicas.
 
-`Databases` follows discovery for a process; `RoutedSession` is SQLAlchemy's session over one of
-them, `Database.writer` and `Database.reader` are the same as plain functions.
+`Databases` follows discovery for a process. `RoutedSession` is a SQLAlchemy session that routes its
+statements; `Database.writer` and `Database.reader` return engines for code without a session.
 """
 
 import threading
@@ -30,7 +30,7 @@ __all__ = ["Database", "DatabaseError", "Databases", "RoutedSession", "RoutingCo
 log = structlog.get_logger()
 
 LOOK_SECONDS = 0.05
-"""Between two looks whether to end, or to begin."""
+"""Polling interval of `open` and of the thread that follows discovery."""
 
 
 class Databases:
@@ -39,15 +39,14 @@ class Databases:
     One thread follows discovery, and one measures each server. Open it after a fork, not before.
 
     Args:
-        fleet: where discovery is.
-        urls: of each database, by the name that discovery knows, SQLAlchemy's URL with user,
-            password and database. Its host and port do not count: they come from discovery.
-        config: how to choose.
-        engine_options: further arguments of SQLAlchemy's `create_engine`, for all of them.
+        fleet: the discovery instances.
+        urls: for each database, by its name in discovery, a SQLAlchemy URL with user, password and
+            database name. Host and port are ignored: they come from discovery.
+        config: settings of the routing.
+        engine_options: further arguments of SQLAlchemy's `create_engine`, for all databases.
 
     Raises:
-        ConfigError: a name is not allowed, a URL cannot be read, or a driver or a TLS file is not
-            what it should be.
+        ConfigError: a name, a URL, a driver or a TLS file is invalid.
 
     """
 
@@ -71,18 +70,18 @@ class Databases:
         self._closing = threading.Event()
 
     def __getitem__(self, name: str) -> Database:
-        """Return a database. Raises DatabaseError: DATABASE_UNKNOWN, it was given no URL."""
+        """Return a database. Raises DatabaseError: DATABASE_UNKNOWN, `urls` has no such name."""
         if name not in self._databases:
             known = ", ".join(self._databases) or "none"
-            message = f"this process has no URL for a database {name!r}; known: {known}"
+            message = f"this process has no URL for database {name!r}; known: {known}"
             raise DatabaseError("DATABASE_UNKNOWN", message)
         return self._databases[name]
 
     def open(self) -> Self:
-        """Begin; return when discovery has been read and every server was measured once.
+        """Start; return when discovery has been read and every server was measured once.
 
-        At most `timeout_seconds` of the fleet are waited for that. What is not known by then is
-        still learnt; without a topology there is TOPOLOGY_UNKNOWN until then.
+        Waits at most `timeout_seconds` of the fleet. What is missing by then is read in the
+        background; a database without a topology raises TOPOLOGY_UNKNOWN until then.
         """
         deadline = time.monotonic() + self._fleet.timeout_seconds
         self._thread.start()
@@ -94,7 +93,7 @@ class Databases:
         return self
 
     def close(self) -> None:
-        """Follow discovery no more, and close idle connections."""
+        """Stop following discovery, and close idle connections."""
         self._closing.set()
         self._thread.join()
         for database in self._databases.values():
@@ -110,27 +109,27 @@ class Databases:
         try:
             trio.run(self._follow)
         except Exception as error:
-            log.error("databases_failed", reason=repr(error))  # noqa: TRY400 - it is raised on
+            log.error("databases_failed", reason=repr(error))  # noqa: TRY400 - it is re-raised
             raise
 
     async def _follow(self) -> None:
-        """Adopt what discovery tells as soon as it is known."""
+        """Adopt topologies from discovery as they change."""
         watching = open_watch(self._fleet, (DATABASE,), world=self._world, may_be_down=True)
         async with watching as (_, watch):
             while not self._closing.is_set():
-                changed = watch.changed
+                seen = watch.changed.count
                 for name, record in watch.members(DATABASE).items():
                     if name in self._databases:
                         self._databases[name].adopt(record)
                 self._heard.set()
                 with trio.move_on_after(LOOK_SECONDS):
-                    await changed.wait()
+                    await watch.changed.wait(seen)
 
 
 def only_reads(clause: ClauseElement | None) -> bool:
-    """Return whether a statement certainly writes and locks nothing: a SELECT, all the way down.
+    """Return whether a statement certainly writes and locks nothing: a SELECT without DML inside.
 
-    A text or a lambda is not looked into: it counts as a write.
+    Text and lambdas are not inspected: they count as writes.
     """
     return isinstance(clause, SelectBase) and not any(
         getattr(element, "is_dml", False) or getattr(element, "_for_update_arg", None) is not None
@@ -139,24 +138,24 @@ def only_reads(clause: ClauseElement | None) -> bool:
 
 
 class RoutedSession(Session):
-    """Binds each statement to the primary or to a replica of one database.
+    """A session that binds each statement to the primary or to a replica of one database.
 
-    To the primary go flushes, INSERT, UPDATE, DELETE, SELECT ... FOR UPDATE, texts, all within an
-    explicit `begin()`, and all that follows one of these in its transaction. Other reads of one
-    transaction go to one replica. After a commit the session reads what it wrote.
+    These go to the primary: flushes, INSERT, UPDATE, DELETE, SELECT ... FOR UPDATE, text, everything
+    within an explicit `begin()`, and everything after one of these in its transaction. The other
+    reads of a transaction go to one replica. After a commit the session reads its own writes.
 
     Args:
-        database: whose servers to use.
-        after: `position` of an earlier session, of any process: what it wrote is found.
-        read_only: everything goes to replicas, whose connections refuse to write.
+        database: the database.
+        after: `position` of an earlier session, of any process, whose writes must be visible.
+        read_only: send everything to replicas, whose connections refuse to write.
         options: those of SQLAlchemy's `Session`.
 
     Attributes:
-        position: what to hand to later sessions as `after`, once this one has written; it may be
-            empty. It is no secret and may go to a browser and back.
+        position: the value for `after` of later sessions, once this one has written; it may be
+            empty. It is not secret and may be stored in a cookie.
 
     Raises:
-        DatabaseError: POSITION_INVALID, `after` is no position.
+        DatabaseError: POSITION_INVALID, `after` is not a position.
 
     """
 
@@ -167,13 +166,13 @@ class RoutedSession(Session):
         self._database = database
         self._read_only = read_only
         self._own = OwnWrites(Position.parse(after)) if after else None
-        self._reader: Engine | None = None  # of the present transaction
-        self._writes = False  # whether the present transaction goes to the primary
+        self._reader: Engine | None = None  # of the current transaction
+        self._writes = False  # whether the current transaction uses the primary
         self._connection: Connection | None = None  # to the primary, within a transaction
 
     @property
     def position(self) -> str:
-        """See the class."""
+        """The value for `after` of later sessions; see the class."""
         return self._own.position.text if self._own and self._own.position else ""
 
     def get_bind(  # type: ignore[override]
@@ -184,7 +183,7 @@ class RoutedSession(Session):
         bind: Engine | Connection | None = None,
         **_arguments: Any,
     ) -> Engine | Connection:
-        """Return the engine for a statement: `bind` where the caller names one."""
+        """Return the engine for a statement, or `bind` if the caller gives one."""
         if bind is not None:
             return bind
         transaction = self.get_transaction()

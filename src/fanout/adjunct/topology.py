@@ -1,7 +1,7 @@
-"""What discovery tells of the databases of services: one record each, and who it is changed by.
+"""The record of a database in discovery, and functions that read and set it.
 
-Only the record is here. That a replaced primary is written to by nobody is the database's own
-doing, which is read-only by then: see `fanout.adjunct.replicas`.
+Discovery does not fence a replaced primary. The database does, by being read-only: see
+`fanout.adjunct.database`.
 """
 
 from collections.abc import Mapping
@@ -25,18 +25,18 @@ WEIGHT_MAX = 1000
 
 
 class DatabaseError(CodedError):
-    """Something is wrong with a database; docs/replicas.md lists the codes."""
+    """An error of a database; docs/replicas.md lists the codes."""
 
 
 @attrs.frozen(kw_only=True)
 class DatabaseRecord:
-    """The servers of one database, each HOST:PORT. Whoever changes it writes it; it stays."""
+    """The servers of one database, each HOST:PORT. The record has no lease."""
 
     cluster: str
     database: str
-    version: int  # milliseconds since 1970 when it was written, or more; the highest counts
+    version: int  # milliseconds since 1970, or more; the highest wins
     primary: str
-    replicas: Mapping[str, int]  # with its weight; one of weight 0 takes no reads
+    replicas: Mapping[str, int]  # with weights; a replica of weight 0 gets no reads
 
     lease_seconds = inf
     incarnation = 1
@@ -49,17 +49,17 @@ class DatabaseRecord:
 
     @property
     def stamp(self) -> tuple[int, int]:
-        """Order of the records of one database."""
+        """Sort key of the records of one database."""
         return (self.incarnation, self.version)
 
     @property
     def servers(self) -> set[str]:
-        """All of them."""
+        """The primary and all replicas."""
         return {self.primary, *self.replicas}
 
 
 def _read_server(value: Any) -> str:
-    """Return the one way to write HOST:PORT."""
+    """Return HOST:PORT in its canonical form."""
     return str(read_fixed_endpoint(value))
 
 
@@ -82,7 +82,7 @@ DATABASE: RecordKind[DatabaseRecord] = RecordKind(
 async def read_topology(
     config: FleetConfig, name: str, *, world: World | None = None
 ) -> DatabaseRecord:
-    """Read what discovery tells of a database.
+    """Return the record of a database from discovery.
 
     Raises:
         DatabaseError: TOPOLOGY_UNKNOWN, discovery has no such database.
@@ -93,7 +93,7 @@ async def read_topology(
         known = watch.members(DATABASE)
         if name not in known:
             names = ", ".join(sorted(known)) or "none"
-            message = f"discovery knows no database {name}; known: {names}"
+            message = f"no database {name} in discovery; known: {names}"
             raise DatabaseError("TOPOLOGY_UNKNOWN", message)
         return known[name]
 
@@ -106,14 +106,14 @@ async def set_topology(
     replicas: Mapping[str, int],
     world: World | None = None,
 ) -> DatabaseRecord:
-    """Make `primary` and `replicas` (HOST:PORT -> weight 0 to 1000) the servers of a database.
+    """Set the primary and the replicas (HOST:PORT -> weight 0 to 1000) of a database.
 
-    Every process that routes to it follows at once. Of two who do this at a time the later wins.
+    All processes that route to it switch at once. Of two concurrent calls the later wins.
 
     Raises:
-        DatabaseError: TOPOLOGY_PARTIAL, not every discovery instance took it.
+        DatabaseError: TOPOLOGY_PARTIAL, not every discovery instance accepted the record.
         RegistryUnavailable: no discovery instance can be read.
-        ConfigError: a name, server or weight is not allowed, or the primary is a replica too.
+        ConfigError: a name, server or weight is invalid, or the primary is also a replica.
 
     """
     world = world or fleet_world(config)
@@ -124,21 +124,21 @@ async def set_topology(
         new = DATABASE.decode(DATABASE.encode(new))
     except RemoteProtocolError as error:
         why = str(error).removeprefix("field ").replace(" of a record", "", 1)
-        raise ConfigError(f"the topology of {mask(name)} is not allowed: {why}") from None
+        raise ConfigError(f"invalid topology of {mask(name)}: {why}") from None
     if new.primary in new.replicas:
-        raise ConfigError(f"{new.primary} is named twice; name the primary and each replica once")
+        raise ConfigError(f"{new.primary} is given twice; give the primary and each replica once")
     async with open_watch(config, (DATABASE,), world=world) as (registry, watch):
         with trio.move_on_after(config.timeout_seconds):
             await registry.wait_connected()
         before = watch.members(DATABASE).get(name)
-        # By the clock it is also above what a discovery that was wiped since then knew.
+        # The clock makes it higher than any version from before discovery was wiped.
         version = max(before.version + 1 if before else 0, world.wall_milliseconds())
         new = attrs.evolve(new, version=version)
         if await registry.write(new) < len(config.discovery):
             silent = ", ".join(each.instance for each in registry.statistics() if not each.writable)
             raise DatabaseError(
                 "TOPOLOGY_PARTIAL",
-                f"{name} version {version}: not all of discovery took it ({silent}); who reaches "
-                "only the rest does not follow, so do it again when that is back",
+                f"{name} version {version}: some discovery instances did not accept it ({silent}); "
+                "processes that reach only these do not switch, so repeat it when they are back",
             )
     return new

@@ -1,6 +1,6 @@
 """Keeps the order of a publisher's messages when a channel moves to another node as planned.
 
-When the nodes to publish to change, a fence is published on every node that lately carried
+When the nodes to publish to change, a barrier is published on every node that lately carried
 messages of this sidecar. Redis delivers it behind them. Every sidecar that receives it says so,
 and Redis has told how many did receive it; until all have answered, messages of channels that
 moved away from that node are held. So no subscriber can see a later message on the new node
@@ -19,8 +19,8 @@ T = TypeVar("T")
 
 
 @attrs.define(eq=False, slots=True)
-class _Fence(Generic[T]):
-    """A fence that not everybody has answered."""
+class _Barrier(Generic[T]):
+    """A barrier that not everybody has answered."""
 
     node: NodeId
     deadline: float
@@ -37,82 +37,82 @@ class _Fence(Generic[T]):
 
 @attrs.frozen(slots=True)
 class _Change:
-    """A change of nodes: which there were before, and the fences on them."""
+    """A change of nodes: which there were before, and the barriers on them."""
 
     before: frozenset[NodeId]
-    fences: Mapping[NodeId, int]
+    barriers: Mapping[NodeId, int]
 
 
-class Fences(Generic[T]):
-    """The fences of one sidecar, and what they hold back. Falsy when nothing is fenced."""
+class OrderBarriers(Generic[T]):
+    """The barriers of one sidecar, and what they hold back. Falsy when nothing is nodes."""
 
     def __init__(self, *, timeout_seconds: float) -> None:
         self._timeout_seconds = timeout_seconds
-        self._fences: dict[int, _Fence[T]] = {}  # oldest first
+        self._barriers: dict[int, _Barrier[T]] = {}  # oldest first
         self._changes: list[_Change] = []
         self._number = 0
         self.timeouts = 0
-        """Fences given up unanswered, ever: order may have been lost there."""
+        """OrderBarriers given up unanswered, ever: order may have been lost there."""
 
     def __bool__(self) -> bool:
-        return bool(self._fences)
+        return bool(self._barriers)
 
     def begin(
-        self, before: frozenset[NodeId], fenced: frozenset[NodeId], now: float
+        self, before: frozenset[NodeId], nodes: frozenset[NodeId], now: float
     ) -> dict[NodeId, int]:
-        """Take that channels were placed on `before` until now; number a fence for each `fenced`."""
+        """Take that channels were placed on `before` until now; number a barrier for each `nodes`."""
         numbers = {}
-        for node in sorted(fenced):
+        for node in sorted(nodes):
             self._number += 1
             numbers[node] = self._number
-            self._fences[self._number] = _Fence(node, now + self._timeout_seconds)
+            self._barriers[self._number] = _Barrier(node, now + self._timeout_seconds)
         if numbers:
             self._changes.append(_Change(before, numbers))
         return numbers
 
     def blocking(self, channel: bytes, chosen: NodeId) -> int | None:
-        """Return the fence that a message on `channel` to `chosen` must wait for, if any."""
+        """Return the barrier that a message on `channel` to `chosen` must wait for, if any."""
         for change in self._changes:
             home = place(channel, change.before).publish
-            number = change.fences.get(home) if home is not None else None
-            fence = self._fences.get(number) if number is not None else None
+            number = change.barriers.get(home) if home is not None else None
+            barrier = self._barriers.get(number) if number is not None else None
             # Behind what is held already, even when the channel has come back to its node.
-            if fence is not None and (home != chosen or channel in fence.channels):
+            if barrier is not None and (home != chosen or channel in barrier.channels):
                 return number
         return None
 
     def hold(self, number: int, channel: bytes, item: T) -> None:
-        """Hold an item until fence `number` is answered."""
-        fence = self._fences[number]
-        fence.held.append(item)
-        fence.channels.add(channel)
+        """Hold an item until barrier `number` is answered."""
+        barrier = self._barriers[number]
+        barrier.held.append(item)
+        barrier.channels.add(channel)
 
     def received(self, number: int, receivers: int) -> list[T]:
-        """Redis delivered the fence to so many; return what is held no more."""
-        fence = self._fences.get(number)
-        if fence is None:
+        """Redis delivered the barrier to so many; return what is held no more."""
+        barrier = self._barriers.get(number)
+        if barrier is None:
             return []
-        fence.receivers = receivers
-        return self._end(number) if fence.answered else []
+        barrier.receivers = receivers
+        return self._end(number) if barrier.answered else []
 
     def answered(self, number: int) -> list[T]:
         """One of its receivers has answered; return what is held no more."""
-        fence = self._fences.get(number)
-        if fence is None:
+        barrier = self._barriers.get(number)
+        if barrier is None:
             return []
-        fence.answers += 1
-        return self._end(number) if fence.answered else []
+        barrier.answers += 1
+        return self._end(number) if barrier.answered else []
 
     def lost(self, number: int) -> list[T]:
-        """The fence could not be published; return what is held no more."""
-        return self._end(number) if number in self._fences else []
+        """The barrier could not be published; return what is held no more."""
+        return self._end(number) if number in self._barriers else []
 
     def expire(self, now: float) -> list[T]:
-        """Give up fences that took too long; return what is held no more."""
+        """Give up barriers that took too long; return what is held no more."""
         freed: list[T] = []
-        while self._fences:
-            number, fence = next(iter(self._fences.items()))
-            if fence.deadline > now:
+        while self._barriers:
+            number, barrier = next(iter(self._barriers.items()))
+            if barrier.deadline > now:
                 break
             self.timeouts += 1
             freed += self._end(number)
@@ -120,17 +120,17 @@ class Fences(Generic[T]):
 
     def next_deadline(self) -> float:
         """Return when `expire` has something to do; infinity when idle."""
-        return next((fence.deadline for fence in self._fences.values()), float("inf"))
+        return next((barrier.deadline for barrier in self._barriers.values()), float("inf"))
 
     def pending(self, node: NodeId) -> bool:
-        """Return whether a fence on `node` is not answered yet."""
-        return any(fence.node == node for fence in self._fences.values())
+        """Return whether a barrier on `node` is not answered yet."""
+        return any(barrier.node == node for barrier in self._barriers.values())
 
     def _end(self, number: int) -> list[T]:
-        fence = self._fences.pop(number)
+        barrier = self._barriers.pop(number)
         self._changes = [
             change
             for change in self._changes
-            if any(each in self._fences for each in change.fences.values())
+            if any(each in self._barriers for each in change.barriers.values())
         ]
-        return fence.held
+        return barrier.held

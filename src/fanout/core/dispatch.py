@@ -1,6 +1,6 @@
 """From a name to the local consumers that want it, and the fan-out of a batch to them.
 
-A node's reader hands over messages one by one and ends the batch with `flush`. Messages of one
+A node's reader hands over messages one by one and ends the batch with `encode`. Messages of one
 name are encoded once for each door that has consumers, joined, and appended as one blob to the
 outbox of each consumer. Within a batch the order of messages of one name is kept; between names
 no order is promised, since their channels may be carried by different nodes.
@@ -23,7 +23,7 @@ MATCHES_MAX = 10_000
 """Channels whose matching patterns are remembered; forgetting them costs only a new match."""
 
 
-class Consumer(Protocol):
+class Recipient(Protocol):
     """What the fan-out needs of a local client."""
 
     @property
@@ -38,7 +38,7 @@ class Consumer(Protocol):
     """Messages it was given while `Dispatch.counting`."""
 
 
-C = TypeVar("C", bound=Consumer)
+C = TypeVar("C", bound=Recipient)
 
 
 @attrs.frozen(slots=True)
@@ -177,7 +177,7 @@ class Dispatch(Generic[C]):
                 self._touched.append(route)
             route.pending.append((channel, payload))
 
-    def flush(self) -> tuple[list[C], list[C]]:
+    def encode(self) -> tuple[list[C], list[C]]:
         """End the batch: fill the outboxes; return the consumers to send to, and to cut off.
 
         The first list may name a consumer more than once. The second holds slow consumers, whose

@@ -19,7 +19,7 @@ def _word(node: "LiveNode") -> str:
     active = node.state == "active"
     if active and not node.usable:
         return "unreachable"
-    if node.deaf or node.deaf_for_count:
+    if node.unheard or node.unheard_by_count:
         return "not heard"
     if not active:
         return node.state
@@ -41,13 +41,13 @@ class LiveNode:
     incarnation: int
     usable: bool  # messages can be sent to it
     covered: bool  # this sidecar is subscribed there for all its clients
-    deaf: bool  # this sidecar cannot hear it
+    unheard: bool  # this sidecar cannot hear it
     fenced: bool  # it refuses publishes
     covered_by: int  # sidecars, this one included
     uncovered_by: Sequence[str]  # those that do not cover it; the first few
     uncovered_by_count: int
-    deaf_for: Sequence[str]  # those that cannot hear it; the first few
-    deaf_for_count: int
+    unheard_by: Sequence[str]  # those that cannot hear it; the first few
+    unheard_by_count: int
     published_messages: int  # handed to it by this sidecar
     published_per_second: float | None
     received_messages: int  # delivered by it to this sidecar
@@ -96,7 +96,7 @@ class LiveDoor:
 
 
 @attrs.frozen(kw_only=True)
-class LiveConsumer:
+class LiveClient:
     """One client of this sidecar."""
 
     door: str
@@ -162,7 +162,7 @@ class Live:
     sidecars: Sequence[LiveSidecar]  # this one, then those with something wrong; the first few
     sidecars_count: int
     doors: Sequence[LiveDoor]
-    consumers: Sequence[LiveConsumer]  # the slowest and the busiest
+    consumers: Sequence[LiveClient]  # the slowest and the busiest
     consumers_count: int
     channels: Sequence[LiveChannel]  # the busiest
     publishes: LivePublishes
@@ -219,11 +219,11 @@ def _discovery_problems(live: Live) -> Iterator[Problem]:
 
 
 def _node_problems(node: LiveNode) -> Iterator[Problem]:
-    if node.deaf:
+    if node.unheard:
         yield Problem("error", f"{node.id} is not heard by this sidecar")
-    elif node.deaf_for_count:
+    elif node.unheard_by_count:
         yield Problem(
-            "error", f"{node.id} is not heard by {_some(node.deaf_for, node.deaf_for_count)}"
+            "error", f"{node.id} is not heard by {_some(node.unheard_by, node.unheard_by_count)}"
         )
     if node.state == "joining":
         yield Problem("warning", f"{node.id} is joining")
@@ -235,7 +235,7 @@ def _node_problems(node: LiveNode) -> Iterator[Problem]:
         yield Problem("error", f"{node.id} cannot be published to by this sidecar")
     elif node.fenced:
         yield Problem("warning", f"{node.id} refuses messages")
-    if node.uncovered_by_count and not node.deaf:
+    if node.uncovered_by_count and not node.unheard:
         names = _some(node.uncovered_by, node.uncovered_by_count)
         yield Problem("warning", f"{node.id} is not covered by {names}")
 

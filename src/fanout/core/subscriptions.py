@@ -3,15 +3,15 @@
 Rules
 - `desired` counts the wishes for each name. The first wish and the last one gone (after a linger,
   so that a client that reconnects causes no churn) are the edges that touch the network.
-- Each link to a node has a `Line`, for one connection: a new connection is a new line, so an
-  answer of an old one can do no harm. A line knows of each name whether it was sent and
-  acknowledged; at most one command for a name is unanswered on a line, so answers cannot cross.
+- Each link to a node has a `LinkSubscriptions`, for one connection: a new connection is a new link, so an
+  answer of an old one can do no harm. A link knows of each name whether it was sent and
+  acknowledged; at most one command for a name is unanswered on a link, so answers cannot cross.
 - What is sent goes in batches, and only so many names may be unanswered, because the node counts
   its confirmations against the output limit of the connection.
-- A line is *covered* once everything wished for is acknowledged on it. From then on a
-  subscription is confirmed to a client only with the acknowledgement of this line.
-- A ticket stands for one subscribe request of a client: it is confirmed when every required line
-  has acknowledged all of its names. A required node without a line holds tickets back; the shell
+- A link is *covered* once everything wished for is acknowledged on it. From then on a
+  subscription is confirmed to a client only with the acknowledgement of this link.
+- A ticket stands for one subscribe request of a client: it is confirmed when every required link
+  has acknowledged all of its names. A required node without a link holds tickets back; the shell
   ends that by no longer requiring it.
 """
 
@@ -28,16 +28,16 @@ BATCH_MAX = 512
 """Names in one SUBSCRIBE; the figure other clients of large fleets settled on (Centrifuge)."""
 
 UNANSWERED_MAX = 8 * BATCH_MAX
-"""Names sent on a line and not yet acknowledged."""
+"""Names sent on a link and not yet acknowledged."""
 
 COUNTED_MAX = 10_000
-"""Channels whose matching patterns on a line are remembered."""
+"""Channels whose matching patterns on a link are remembered."""
 
 Name = tuple[Kind, bytes]
 
 
 class _Stage(Enum):
-    """Where a name stands on a line; a name that is absent is not subscribed."""
+    """Where a name stands on a link; a name that is absent is not subscribed."""
 
     SUBSCRIBING = "subscribe sent"
     SUBSCRIBED = "acknowledged"
@@ -46,16 +46,16 @@ class _Stage(Enum):
 
 @attrs.frozen(slots=True)
 class Batch:
-    """One command to send on a line."""
+    """One command to send on a link."""
 
-    line: "Line"
+    link: "LinkSubscriptions"
     subscribe: bool
     kind: Kind
     names: tuple[bytes, ...]
 
 
 @attrs.define(eq=False, slots=True)
-class Line:
+class LinkSubscriptions:
     """The subscriptions of one connection to `node`. Only `Subscriptions` changes it."""
 
     node: NodeId
@@ -105,12 +105,12 @@ class Subscriptions:
         self._linger_seconds = linger_seconds
         self._desired: dict[Name, int] = {}
         self._lingering: dict[Name, float] = {}  # in order of their deadlines
-        self._lines: dict[NodeId, Line] = {}
+        self._links: dict[NodeId, LinkSubscriptions] = {}
         self._required: frozenset[NodeId] = frozenset()
         self._waiting: dict[Name, list[Ticket]] = {}
         self._done: list[Ticket] = []
         self._recheck = False  # what confirms a ticket has changed for all of them
-        self._dirty: dict[Line, None] = {}
+        self._dirty: dict[LinkSubscriptions, None] = {}
 
     def __len__(self) -> int:
         return len(self._desired)
@@ -131,10 +131,10 @@ class Subscriptions:
             self._desired[key] = count + 1
             if count == 0:
                 self._lingering.pop(key, None)
-                for line in self._lines.values():
-                    self._enqueue(line, key)
-                    if not line.covered and not line.has(*key):
-                        line.uncovered.add(key)
+                for link in self._links.values():
+                    self._enqueue(link, key)
+                    if not link.covered and not link.has(*key):
+                        link.uncovered.add(key)
             if not self._confirmed(key):
                 self._waiting.setdefault(key, []).append(ticket)
                 ticket.missing += 1
@@ -167,52 +167,54 @@ class Subscriptions:
                 if not tickets:
                     del self._waiting[key]
 
-    def open(self, node: NodeId) -> Line:
+    def open(self, node: NodeId) -> LinkSubscriptions:
         """Begin a new connection to `node`; what an older one knew is void."""
-        line = Line(node)
-        self._lines[node] = line
+        link = LinkSubscriptions(node)
+        self._links[node] = link
         for key in self._desired:
-            self._enqueue(line, key)
-        line.uncovered = set(self._desired)
-        line.covered = not line.uncovered
+            self._enqueue(link, key)
+        link.uncovered = set(self._desired)
+        link.covered = not link.uncovered
         self._recheck = True
-        return line
+        return link
 
-    def close(self, line: Line) -> None:
+    def close(self, link: LinkSubscriptions) -> None:
         """End a connection. Closing an older one than the current changes nothing."""
-        if self._lines.get(line.node) is line:
-            del self._lines[line.node]
+        if self._links.get(link.node) is link:
+            del self._links[link.node]
             self._recheck = True
-        self._dirty.pop(line, None)
+        self._dirty.pop(link, None)
 
     def require(self, nodes: frozenset[NodeId]) -> None:
         """Say which nodes must confirm subscriptions besides those already covered."""
         self._recheck = self._recheck or nodes != self._required
         self._required = nodes
 
-    def acknowledge(self, line: Line, *, subscribed: bool, kind: Kind, name: bytes) -> None:
-        """Take a node's confirmation. One that does not fit the current line is ignored."""
+    def acknowledge(
+        self, link: LinkSubscriptions, *, subscribed: bool, kind: Kind, name: bytes
+    ) -> None:
+        """Take a node's confirmation. One that does not fit the current link is ignored."""
         key = (kind, name)
         sent = _Stage.SUBSCRIBING if subscribed else _Stage.UNSUBSCRIBING
-        if self._lines.get(line.node) is not line or line.stages.get(key) is not sent:
+        if self._links.get(link.node) is not link or link.stages.get(key) is not sent:
             return
-        line.unanswered -= 1
+        link.unanswered -= 1
         if subscribed:
-            line.stages[key] = _Stage.SUBSCRIBED
+            link.stages[key] = _Stage.SUBSCRIBED
             if kind is Kind.PATTERN:
-                line.patterns[name] = compile_pattern(name)
-                line.matches.clear()
-            if not line.covered:
-                line.uncovered.discard(key)
-                line.covered = not line.uncovered
+                link.patterns[name] = compile_pattern(name)
+                link.matches.clear()
+            if not link.covered:
+                link.uncovered.discard(key)
+                link.covered = not link.uncovered
             self._confirm(key)
         else:
-            del line.stages[key]
+            del link.stages[key]
         # The wish may have changed while the command was on its way.
         if subscribed is not (key in self._desired):
-            self._enqueue(line, key)
-        elif line.queue:
-            self._dirty[line] = None
+            self._enqueue(link, key)
+        elif link.queue:
+            self._dirty[link] = None
 
     def expire(self, now: float) -> None:
         """Unsubscribe from what nobody has wished for since the linger."""
@@ -222,10 +224,10 @@ class Subscriptions:
                 return
             del self._lingering[key]
             del self._desired[key]
-            for line in self._lines.values():
-                line.uncovered.discard(key)
-                line.covered = line.covered or not line.uncovered
-                self._enqueue(line, key)
+            for link in self._links.values():
+                link.uncovered.discard(key)
+                link.covered = link.covered or not link.uncovered
+                self._enqueue(link, key)
 
     def next_deadline(self) -> float:
         """Return when `expire` has something to do; infinity when idle."""
@@ -235,8 +237,8 @@ class Subscriptions:
         """Return the commands to send now; they count as sent."""
         found: list[Batch] = []
         dirty, self._dirty = self._dirty, {}
-        for line in dirty:
-            self._fill(line, found)
+        for link in dirty:
+            self._fill(link, found)
         return found
 
     def confirmed(self) -> list[Ticket]:
@@ -256,23 +258,23 @@ class Subscriptions:
             if ticket.missing == 0:
                 self._done.append(ticket)
 
-    def _enqueue(self, line: Line, key: Name) -> None:
-        line.queue.append(key)
-        self._dirty[line] = None
+    def _enqueue(self, link: LinkSubscriptions, key: Name) -> None:
+        link.queue.append(key)
+        self._dirty[link] = None
 
     def _confirmed(self, key: Name) -> bool:
-        lines = self._lines
+        links = self._links
         for node in self._required:
-            line = lines.get(node)
-            if line is None or not line.has(*key):
+            link = links.get(node)
+            if link is None or not link.has(*key):
                 return False
-        return all(line.has(*key) for line in lines.values() if line.covered)
+        return all(link.has(*key) for link in links.values() if link.covered)
 
-    def _fill(self, line: Line, found: list[Batch]) -> None:
-        """Turn the queue of a line into batches, as far as the window allows."""
-        stages, queue = line.stages, line.queue
+    def _fill(self, link: LinkSubscriptions, found: list[Batch]) -> None:
+        """Turn the queue of a link into batches, as far as the window allows."""
+        stages, queue = link.stages, link.queue
         groups: dict[tuple[bool, Kind], list[bytes]] = {}
-        while queue and line.unanswered < UNANSWERED_MAX:
+        while queue and link.unanswered < UNANSWERED_MAX:
             key = queue.popleft()
             stage = stages.get(key)
             subscribe = key in self._desired
@@ -281,16 +283,16 @@ class Subscriptions:
             elif stage is _Stage.SUBSCRIBED and not subscribe:
                 stages[key] = _Stage.UNSUBSCRIBING
                 if key[0] is Kind.PATTERN:
-                    del line.patterns[key[1]]
-                    line.matches.clear()
+                    del link.patterns[key[1]]
+                    link.matches.clear()
             else:
                 continue  # as wished already, or decided when the answer comes
-            line.unanswered += 1
+            link.unanswered += 1
             names = groups.setdefault((subscribe, key[0]), [])
             names.append(key[1])
             if len(names) == BATCH_MAX:
-                found.append(Batch(line, subscribe, key[0], tuple(names)))
+                found.append(Batch(link, subscribe, key[0], tuple(names)))
                 names.clear()
         for (subscribe, kind), names in groups.items():
             if names:
-                found.append(Batch(line, subscribe, kind, tuple(names)))
+                found.append(Batch(link, subscribe, kind, tuple(names)))

@@ -11,11 +11,9 @@ import trio
 
 from fanout.config import SidecarConfig, TlsFiles
 from fanout.errors import ConfigError
-from fanout.runtime.admin.sidecar_admin import SidecarAdmin
 from fanout.runtime.discovery.registry import Registry
 from fanout.runtime.discovery.watch import Watch
-from fanout.runtime.doors.resp_listener import serve_resp
-from fanout.runtime.doors.ws_listener import WebSocketDoor
+from fanout.runtime.doors.ws_listener import WsListener
 from fanout.runtime.net.certificates import Contexts
 from fanout.runtime.net.tls import TlsListener
 from fanout.runtime.net.transport import Listener, Network
@@ -23,11 +21,14 @@ from fanout.runtime.net.world import World, real_world
 from fanout.runtime.process.console import announce_ready
 from fanout.runtime.process.signals import Stop, open_signal_stop
 from fanout.runtime.sidecar.adjuncts import Adjunct, Sidecar, keep_running, survive
-from fanout.runtime.sidecar.gate import Gate
-from fanout.runtime.sidecar.hub import Hub
+from fanout.runtime.sidecar.authenticator import Authenticator
+from fanout.runtime.sidecar.fleet import Fleet
+from fanout.runtime.sidecar.machines import Machines
 from fanout.runtime.sidecar.presence import Presence
+from fanout.runtime.sidecar.recipient import client_limits
+from fanout.runtime.sidecar_doors import SidecarDoors
 from fanout.values.names import Endpoint
-from fanout.values.records import NodeState, Snapshot
+from fanout.values.records import NodeState
 
 log = structlog.get_logger()
 
@@ -90,57 +91,62 @@ async def _run(
     nodes_min: int,
     adjuncts: Sequence[Adjunct],
 ) -> int:
-    network, rng = world.network, world.rng
-    gate = Gate(config.users)
+    authenticator = Authenticator(config.users)
     async with (
-        _open_listener(network, config.resp, "resp", contexts.server) as resp,
-        _open_listener(network, config.ws, "ws", contexts.server) as ws,
+        _open_listener(world.network, config.resp, "resp", contexts.server) as resp,
+        _open_listener(world.network, config.ws, "ws", contexts.server) as ws,
         trio.open_nursery() as nursery,
     ):
-        hub = Hub(config, world.node_network, rng, nursery, gate)
-        beside = _lend(config, world, hub, adjuncts)
-        registry = beside.registry
-        shown = SidecarAdmin(
-            hub,
-            beside,
-            stop,
-            doors={"resp": resp.endpoint, "ws": ws.endpoint},
+        machines = Machines.build(config, world.node_network, world.rng, nursery)
+        context = _lend(config, world, machines.fleet, adjuncts)
+        opened = SidecarDoors(
+            machines=machines,
+            context=context,
+            stop=stop,
+            authenticator=authenticator,
             tls=contexts.server,
+            resp=resp,
+            ws=ws,
+            client_limits=client_limits(config.limits),
         )
-        adjuncts = (*adjuncts, shown.feed())
-        presence = Presence(hub, registry, incarnation=world.wall_milliseconds(), rng=rng)
+        shown = opened.admin()
+        beside = (*adjuncts, shown.feed())
+        presence = Presence(
+            config,
+            context.registry,
+            reports=machines.fleet.reports,
+            reports_changed=machines.reports_changed,
+            incarnation=world.wall_milliseconds(),
+            rng=world.rng,
+        )
         nursery.start_soon(_stop_at_once, stop, nursery.cancel_scope)
-        nursery.start_soon(_reload_on, stop, gate, contexts)
-        admin = await shown.start(nursery, adjuncts)
+        nursery.start_soon(_reload_on, stop, authenticator, contexts)
+        admin = await shown.start(nursery, beside, contexts.server)
         world.allow_clients(2 * config.limits.clients_max)  # at each of two doors
-        nursery.start_soon(registry.run)
-        nursery.start_soon(hub.keep_time)
+        nursery.start_soon(context.registry.run)
+        machines.start(nursery)
         nursery.start_soon(presence.run)
-        nursery.start_soon(beside.watch.run)
-        for adjunct in adjuncts:
-            nursery.start_soon(keep_running, adjunct, beside)
-        websocket = WebSocketDoor(hub, ws, admin)
+        nursery.start_soon(context.watch.run)
+        for adjunct in beside:
+            nursery.start_soon(keep_running, adjunct, context)
+        websocket = opened.websocket(admin)
         async with trio.open_nursery() as doors:
-            drain = partial(_each, adjuncts, "drain", beside)
+            drain = partial(_each, beside, "drain", context)
             doors.start_soon(_leave_on, stop, doors.cancel_scope, drain, (resp, ws), websocket)
             await presence.introduce()
-            await _until_ready(hub, nodes_min)
+            await _until_ready(machines, nodes_min)
             await trio.lowlevel.checkpoint_if_cancelled()  # the listeners are closed then
             for listener in (resp, ws):
                 listener.listen()
-            doors.start_soon(serve_resp, hub, resp, world.wall_milliseconds)
+            doors.start_soon(opened.serve_resp)
             doors.start_soon(websocket.serve)
-            secure = "s" if contexts.server is not None else ""
-            announce(
-                f"ready resp={resp.endpoint} ws=ws{secure}://{ws.endpoint}/ "
-                f"admin={admin} nodes={len(hub.active)}"
-            )
-            log.info("sidecar_ready", nodes=len(hub.active))
-            beside.ready.set()
+            announce(opened.ready_line(admin))
+            log.info("sidecar_ready", nodes=len(machines.nodes.active))
+            context.ready.set()
         with trio.move_on_after(FAREWELL_SECONDS):
             async with trio.open_nursery() as farewell:
                 farewell.start_soon(presence.say_goodbye)
-                farewell.start_soon(_each, adjuncts, "say_goodbye", beside)
+                farewell.start_soon(_each, beside, "say_goodbye", context)
         nursery.cancel_scope.cancel()
     log.info("sidecar_left")
     return 1 if stop.now.is_set() else 0
@@ -164,25 +170,17 @@ async def _open_listener(
         listener.close()
 
 
-def _lend(config: SidecarConfig, world: World, hub: Hub, adjuncts: Sequence[Adjunct]) -> Sidecar:
-    """Make the registry, and what adjuncts see of it and of the sidecar."""
+def _lend(
+    config: SidecarConfig, world: World, fleet: Fleet, adjuncts: Sequence[Adjunct]
+) -> Sidecar:
+    """Return what adjuncts see of the sidecar: its registry, and a watch over their records."""
     further = tuple(chain.from_iterable(adjunct.kinds for adjunct in adjuncts))
     watch = Watch(config.cluster, further, instances=len(config.discovery))
-
-    def on_snapshot(instance: int, snapshot: Snapshot) -> None:
-        hub.on_snapshot(instance, snapshot)
-        watch.on_snapshot(instance, snapshot)
-
-    def on_unreachable(instance: int) -> None:
-        hub.on_unreachable(instance)
-        watch.on_unreachable(instance)
-
     registry = Registry(
         world.network,
         config.discovery,
         config.cluster,
-        on_snapshot=on_snapshot,
-        on_unreachable=on_unreachable,
+        readers=(fleet, watch),
         timings=config.timings,
         rng=world.rng,
         further=further,
@@ -190,32 +188,34 @@ def _lend(config: SidecarConfig, world: World, hub: Hub, adjuncts: Sequence[Adju
     return Sidecar(config=config, world=world, registry=registry, watch=watch)
 
 
-async def _each(adjuncts: Sequence[Adjunct], step: str, beside: Sidecar) -> None:
+async def _each(adjuncts: Sequence[Adjunct], step: str, context: Sidecar) -> None:
     """Have all adjuncts take a step at the same time."""
     async with trio.open_nursery() as nursery:
         for adjunct in adjuncts:
-            nursery.start_soon(survive, adjunct, getattr(adjunct, step), beside)
+            nursery.start_soon(survive, adjunct, getattr(adjunct, step), context)
 
 
-async def _until_ready(hub: Hub, nodes_min: int) -> None:
+async def _until_ready(machines: Machines, nodes_min: int) -> None:
     """Wait until the sidecar covers every active node; say why it waits when that takes long.
 
     A node found joining may have looked for sidecars before this one was known, and become active
     at any moment without it: it is waited for as well. One that joins later finds this one.
     """
-    said = ""
+    nodes, said = machines.nodes, ""
     began = trio.current_time()
-    joining = {node for node in hub.nodes.values() if node.record.state is NodeState.JOINING}
+    joining = {node for node in nodes.values() if node.record.state is NodeState.JOINING}
 
     def unready() -> str:
         waited = [
             name
-            for name, node in hub.nodes.items()
+            for name, node in nodes.items()
             if node in joining and node.record.state is NodeState.JOINING and not node.covered
         ]
-        return hub.unready() or (f"not subscribed on {', '.join(waited)}" if waited else "")
+        return machines.fleet.unready() or (
+            f"not subscribed on {', '.join(waited)}" if waited else ""
+        )
 
-    while (reason := unready()) or len(hub.active) < nodes_min:
+    while (reason := unready()) or len(nodes.active) < nodes_min:
         if reason != said and trio.current_time() - began > 1:
             log.warning("sidecar_waiting", reason=reason)
             said = reason
@@ -227,7 +227,7 @@ async def _leave_on(
     scope: trio.CancelScope,
     drain: Callable[[], Awaitable[None]],
     listeners: tuple[Listener, ...],
-    websocket: WebSocketDoor,
+    websocket: WsListener,
 ) -> None:
     """Once asked to stop take no more clients, tell those who can be told, then end them."""
     await stop.requested.wait()
@@ -239,10 +239,10 @@ async def _leave_on(
     scope.cancel()
 
 
-async def _reload_on(stop: Stop, gate: Gate, contexts: Contexts) -> None:
+async def _reload_on(stop: Stop, authenticator: Authenticator, contexts: Contexts) -> None:
     while True:
         await stop.wait_reload()
-        gate.reload()
+        authenticator.reload()
         contexts.reload()
 
 

@@ -1,1 +1,1 @@
-"""What people see on a terminal, and what the commands print for programs."""
+"""The output of the commands: tables and screens for people, JSON for programs."""

@@ -1,71 +1,92 @@
-"""The live feed of a sidecar's admin door, read by a small HTTP client: see docs/ops/live-page.md."""
+"""The client of a sidecar's live feed, by httpx and httpx-sse: see docs/ops/live-page.md."""
 
+import contextlib
 import json
-from collections.abc import AsyncGenerator, Iterator
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
-import attrs
-import h11
+import httpx
 import trio
+from httpx_sse import EventSource, ServerSentEvent
 
-from fanout.client.stream import open_stream
 from fanout.config import TlsFiles, TopConfig
 from fanout.errors import FeedLost, root_of
 from fanout.runtime.net.certificates import context_for
 from fanout.runtime.process.text import escape
 from fanout.terminal.table import shorten
 
-RECEIVE_BYTES_MAX = 65_536
-
 EVENT_BYTES_MAX = 8 * 1024 * 1024
-"""The largest event: a look at a fleet of some thousand nodes."""
+"""The largest event: a snapshot of a fleet of some thousand nodes."""
 
-SAID_CHARACTERS_MAX = 200
-"""How much is repeated of why the sidecar refused."""
+REASON_COLUMNS_MAX = 200
+"""How much of the body of an error response is shown."""
 
 RETRY_SECONDS = 1.0
-"""Between two attempts to get the feed back."""
+"""Between two attempts to reconnect."""
 
-NO_HTTP = "what answers there does not speak HTTP"
+NOT_HTTP = "not an HTTP server"
+NOT_A_FEED = "not the live feed of a sidecar"
 
-OK, NOT_FOUND = 200, 404
+EVENT_STREAM = "text/event-stream"
 
-Look = dict[str, Any]
-"""One look at a sidecar, as `fanout.core.live.Live` names its values; a newer one may have more."""
+Snapshot = dict[str, Any]
+"""One snapshot, with the fields of `fanout.core.live.Live`; a newer sidecar may send more."""
 
-Looks = AsyncGenerator[Look | FeedLost]
-
-
-@attrs.define
-class EventLines:
-    """Splits a stream of server-sent events."""
-
-    _rest: bytes = b""
-
-    def feed(self, data: bytes) -> Iterator[tuple[str, str]]:
-        """Take bytes and yield kind and data of each event that is whole.
-
-        Raises:
-            FeedLost: an event is too large.
-
-        """
-        *blocks, self._rest = (self._rest + data).split(b"\n\n")
-        if len(self._rest) > EVENT_BYTES_MAX:
-            raise FeedLost(f"an event has over {EVENT_BYTES_MAX} bytes")
-        for block in blocks:
-            fields = dict(line.split(": ", 1) for line in _lines(block) if ": " in line)
-            if "event" in fields:
-                yield fields["event"], fields.get("data", "")
+Snapshots = AsyncGenerator[Snapshot | FeedLost]
 
 
-def _lines(block: bytes) -> list[str]:
-    return block.decode(errors="replace").split("\n")
+async def read_events(body: AsyncIterator[bytes]) -> AsyncGenerator[ServerSentEvent]:
+    """Yield the server-sent events of a response body.
+
+    Raises:
+        FeedLost: an event is too large.
+
+    """
+    # Not the received response itself: its encoding and compression are the server's choice.
+    bounded = httpx.Response(
+        httpx.codes.OK, headers={"Content-Type": EVENT_STREAM}, content=_bounded(body)
+    )
+    events = EventSource(bounded).aiter_sse()
+    try:
+        async for event in events:
+            if event.data:  # else a comment, or the time to wait before a reconnect
+                yield event
+    finally:
+        await _unwind(events)
+
+
+async def _bounded(body: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+    """Yield the chunks of a body while no event is too large: httpx-sse has no limit."""
+    size = 0
+    last = b""
+    try:
+        async for chunk in body:
+            *ended, rest = (last + chunk).rsplit(b"\n\n", 1)
+            size = len(rest) if ended else size + len(chunk)
+            if size > EVENT_BYTES_MAX:
+                raise FeedLost(f"event exceeds {EVENT_BYTES_MAX} bytes")
+            last = chunk[-1:]
+            yield chunk
+    finally:
+        await _unwind(body)
+
+
+async def _unwind(iterator: AsyncIterator[object]) -> None:
+    """End an iteration that was left early.
+
+    httpx reads a body through async generators that do not close each other. A cancelled read
+    ends the innermost, and with it all others; else they would be left to the garbage collector.
+    """
+    with contextlib.suppress(FeedLost, httpx.TransportError), trio.CancelScope() as scope:
+        scope.cancel()
+        async for _ in iterator:
+            pass
 
 
 class Feed:
-    """The looks of a sidecar.
+    """The live feed of one sidecar.
 
     Raises:
         ConfigError: a file of certificates cannot be read.
@@ -73,120 +94,106 @@ class Feed:
     """
 
     def __init__(self, config: TopConfig) -> None:
-        self._url = urlsplit(config.admin_url)
+        self._url = config.admin_url
         self._timeout_seconds = config.timeout_seconds
-        self._context = context_for(config.admin_url, TlsFiles.of(config))
+        context = context_for(config.admin_url, TlsFiles.of(config))
+        # Without one httpx would read every CA certificate of the system, also for http://.
+        self._context = context or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
-    async def follow(self) -> Looks:
-        """Yield looks through all connections, and why there is none whenever one is lost.
+    async def follow(self) -> Snapshots:
+        """Yield snapshots, reconnecting for ever; also yield why, each time a connection ends.
 
         Raises:
-            FeedLost: there is none at the start.
+            FeedLost: the first connection failed.
 
         """
         begun = False
         while True:
             try:
-                async with aclosing(self.looks()) as looks:
-                    async for look in looks:
+                async with aclosing(self.snapshots()) as snapshots:
+                    async for snapshot in snapshots:
                         begun = True
-                        yield look
+                        yield snapshot
             except FeedLost as lost:
                 if not begun:
-                    where = urlunsplit(self._url)
                     raise FeedLost(
-                        f"no live feed at {where}: {lost}; is it that of --admin-url?"
+                        f"no live feed at {self._url}: {lost}; check --admin-url"
                     ) from None
                 yield lost
             await trio.sleep(RETRY_SECONDS)
 
-    async def looks(self) -> AsyncGenerator[Look]:
-        """Yield a look a second while one connection lasts.
+    async def snapshots(self) -> AsyncGenerator[Snapshot]:
+        """Yield a snapshot a second while one connection lasts.
 
         Raises:
-            FeedLost: it did not come about, or ended; the message says why.
+            FeedLost: connecting failed, or the connection ended; the message says why.
 
         """
-        lines = EventLines()
-        stream = await self._connect()
-        async with stream, aclosing(self._body(stream)) as body:
-            async for data in body:
-                for kind, text in lines.feed(data):
-                    if kind == "snapshot":
-                        yield _look(text)
-                    elif kind == "closing":
-                        raise FeedLost("the sidecar leaves")
+        begun = False
+        try:
+            async with self._client() as client, client.stream("GET", self._events) as response:
+                await self._check(response)
+                begun = True
+                async with aclosing(read_events(response.aiter_raw())) as events:
+                    async for event in events:
+                        if event.event == "snapshot":
+                            yield _snapshot(event.data)
+                        elif event.event == "closing":
+                            raise FeedLost("the sidecar is shutting down")
+        except httpx.ConnectTimeout:
+            raise FeedLost(f"no connection within {self._timeout_seconds:g} seconds") from None
+        except httpx.TimeoutException:  # a snapshot comes every second
+            raise FeedLost(f"silent for {self._timeout_seconds:g} seconds") from None
+        except httpx.RemoteProtocolError:
+            raise FeedLost("connection lost" if begun else NOT_HTTP) from None
+        except (httpx.TransportError, httpx.InvalidURL, UnicodeError) as error:
+            raise FeedLost(_reason(error)) from None
         raise FeedLost("the sidecar ended the feed")
 
-    async def _connect(self) -> trio.abc.Stream:
-        try:
-            with trio.fail_after(self._timeout_seconds):
-                return await open_stream(self._url, self._context)
-        except trio.TooSlowError:
-            raise FeedLost(f"no connection within {self._timeout_seconds:g} seconds") from None
-        except (OSError, trio.BrokenResourceError) as error:
-            raise FeedLost(root_of(error)) from None
+    @property
+    def _events(self) -> str:
+        return f"{self._url.rstrip('/')}/events"
 
-    async def _body(self, stream: trio.abc.Stream) -> AsyncGenerator[bytes]:
-        """Ask for the events and yield what comes."""
-        http = h11.Connection(h11.CLIENT)
-        path = f"{self._url.path.rstrip('/')}/events"
-        host = self._url.netloc
-        request = h11.Request(
-            method="GET", target=path, headers=[("Host", host), ("Accept", "text/event-stream")]
+    def _client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            headers={"Accept": EVENT_STREAM, "Accept-Encoding": "identity"},
+            timeout=self._timeout_seconds,
+            verify=self._context,
+            trust_env=False,  # neither proxies nor ~/.netrc
         )
-        try:
-            await self._send(stream, http.send(request) + http.send(h11.EndOfMessage()))
-            response = await self._next(stream, http)
-            if not isinstance(response, h11.Response):
-                raise FeedLost(NO_HTTP)
-            if response.status_code != OK:
-                raise FeedLost(await self._refusal(stream, http, response.status_code))
-            while isinstance(event := await self._next(stream, http), h11.Data):
-                yield bytes(event.data)
-        except h11.RemoteProtocolError:
-            raise FeedLost(NO_HTTP) from None
 
-    async def _refusal(self, stream: trio.abc.Stream, http: h11.Connection, status: int) -> str:
-        """Return in words why there is no feed."""
-        if status == NOT_FOUND:
-            return "it has no live feed; is it the admin door of a sidecar, and not an older one?"
-        body = b""
-        while isinstance(event := await self._next(stream, http), h11.Data):
-            body = (body + event.data)[:EVENT_BYTES_MAX]
-        try:
-            why = str(json.loads(body)["error"])
-        except (ValueError, LookupError, TypeError):
-            why = body.decode(errors="replace").strip()
-        return f"refused with status {status}: {shorten(escape(why), SAID_CHARACTERS_MAX)}"
-
-    async def _send(self, stream: trio.abc.Stream, data: bytes | None) -> None:
-        try:
-            with trio.fail_after(self._timeout_seconds):
-                await stream.send_all(data or b"")
-        except trio.TooSlowError:
-            raise FeedLost(f"silent for {self._timeout_seconds:g} seconds") from None
-        except trio.BrokenResourceError as error:
-            raise FeedLost(root_of(error)) from None
-
-    async def _next(self, stream: trio.abc.Stream, http: h11.Connection) -> Any:
-        """Return what comes next; looks come every second, so silence is an end too."""
-        while (event := http.next_event()) is h11.NEED_DATA:
+    async def _check(self, response: httpx.Response) -> None:
+        """Raise FeedLost unless a response is a stream of events."""
+        if response.status_code == httpx.codes.NOT_FOUND:
+            raise FeedLost("status 404: not the admin door of a sidecar, or of one that is too old")
+        if response.status_code != httpx.codes.OK:
+            body = b""
+            async for chunk in response.aiter_raw():
+                body = (body + chunk)[:EVENT_BYTES_MAX]
             try:
-                with trio.fail_after(self._timeout_seconds):
-                    http.receive_data(bytes(await stream.receive_some(RECEIVE_BYTES_MAX)))
-            except trio.TooSlowError:
-                raise FeedLost(f"silent for {self._timeout_seconds:g} seconds") from None
-            except trio.BrokenResourceError as error:
-                raise FeedLost(root_of(error)) from None
-        return event
+                why = str(json.loads(body)["error"])
+            except (ValueError, LookupError, TypeError):
+                why = body.decode(errors="replace").strip()
+            why = shorten(escape(why), REASON_COLUMNS_MAX)
+            raise FeedLost(f"refused with status {response.status_code}: {why}")
+        if not response.headers.get("Content-Type", "").startswith(EVENT_STREAM):
+            raise FeedLost(NOT_A_FEED)
 
 
-def _look(text: str) -> Look:
+def _reason(error: Exception) -> str:
+    """Return what the system, or TLS, said of an error of httpx.
+
+    httpx raises it from one of httpcore, which hides its own cause but not its context.
+    """
+    wrapped = error.__cause__ or error
+    return root_of(wrapped.__context__ or wrapped)
+
+
+def _snapshot(text: str) -> Snapshot:
     try:
-        look = json.loads(text)
+        snapshot = json.loads(text)
     except ValueError:
-        look = None
-    if not isinstance(look, dict):
-        raise FeedLost("the feed is not that of a sidecar")
-    return look
+        snapshot = None
+    if not isinstance(snapshot, dict):
+        raise FeedLost(NOT_A_FEED)
+    return snapshot

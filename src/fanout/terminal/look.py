@@ -1,14 +1,15 @@
-"""A look at a sidecar as lines: rates by node, client and channel, and what is wrong above them.
+"""A snapshot of a sidecar as lines: problems, then rates by node, client and channel.
 
-The rates are those of the sidecar's live feed: nothing is computed here, so that the live page and
-the terminal never differ.
+The rates are those of the sidecar's live feed, as on its live page; none is computed here.
 """
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from rich.cells import cell_len
+
 from fanout.runtime.process.text import escape
-from fanout.terminal.feed import Look
+from fanout.terminal.feed import Snapshot
 from fanout.terminal.screen import Size
 from fanout.terminal.table import (
     GAP,
@@ -21,25 +22,21 @@ from fanout.terminal.table import (
     as_table,
     few,
     shorten,
+    state_colour,
     time_text,
 )
 
 PROBLEMS_SHARE = 6
-"""Of a screen, what is wrong takes at most one line in so many."""
+"""Problems take at most this fraction of a screen: one sixth."""
 
 LEVEL_COLOURS = {"error": RED, "warning": YELLOW}
-STATE_COLOURS = {"active": GREEN, "unreachable": RED, "not heard": RED}
 
 Row = tuple[str, ...]
 
 
-def _of_state(cell: str) -> str:
-    return STATE_COLOURS.get(cell, YELLOW)
-
-
 NODES = (
     Column("NODE"),
-    Column("STATE", colour=_of_state),
+    Column("STATE", colour=state_colour),
     Column("PUB/S", right=True),
     Column("RECV/S", right=True),
     Column("OUTBOX", right=True, rank=1),
@@ -59,27 +56,27 @@ CLIENTS = (
 CHANNELS = (Column("CHANNEL"), Column("PUB/S", right=True), Column("RECV/S", right=True))
 
 Section = tuple[Sequence[Column], Sequence[Row], int]
-"""Columns and rows of a table, and how many rows there are, also beyond those told."""
+"""Columns and rows of a table, and the number of rows including those not in the snapshot."""
 
 
 def rate_text(value: float | None) -> str:
-    """Return a rate: of small ones a decimal, of what is not known yet a dash."""
+    """Return a rate as text: with a decimal below 10, a dash if unknown."""
     if value is None:
         return "-"
     return f"{value:.1f}" if 0 < value < 10 else f"{value:,.0f}"  # noqa: PLR2004 - two digits
 
 
 def bytes_text(value: float) -> str:
-    """Return a size in bytes."""
+    """Return a size in bytes as text, with a unit."""
     for unit in ("", "K", "M"):
-        if value < 1024:  # noqa: PLR2004 - as units of memory go
+        if value < 1024:  # noqa: PLR2004 - binary units
             return f"{value:.0f}{unit}"
         value /= 1024
     return f"{value:.1f}G"
 
 
 def share(wanted: Sequence[int], room: int) -> list[int]:
-    """Return how many rows each section gets: the small ones all, the others as many each."""
+    """Return the number of rows for each section: small ones get all, the others equal shares."""
     given = [0] * len(wanted)
     while room > 0 and any(g < w for g, w in zip(given, wanted, strict=True)):
         for n, want in enumerate(wanted):
@@ -89,8 +86,8 @@ def share(wanted: Sequence[int], room: int) -> list[int]:
     return given
 
 
-def sections(look: Look) -> list[Section]:
-    """Return what is told of nodes, clients and channels."""
+def sections(snapshot: Snapshot) -> list[Section]:
+    """Return the tables of nodes, clients and channels."""
     nodes = [
         (
             escape(each["id"]),
@@ -102,7 +99,7 @@ def sections(look: Look) -> list[Section]:
             str(each["gaps"]),
             escape(each["address"]),
         )
-        for each in look["nodes"]
+        for each in snapshot["nodes"]
     ]
     clients = [
         (
@@ -114,7 +111,7 @@ def sections(look: Look) -> list[Section]:
             str(each["subscriptions"]),
             escape(each["address"]),
         )
-        for each in look["consumers"]
+        for each in snapshot["consumers"]
     ]
     channels = [
         (
@@ -122,11 +119,11 @@ def sections(look: Look) -> list[Section]:
             rate_text(each["published_per_second"]),
             rate_text(each["received_per_second"]),
         )
-        for each in look["channels"]
+        for each in snapshot["channels"]
     ]
     return [
         (NODES, nodes, len(nodes)),
-        (CLIENTS, clients, look["consumers_count"]),
+        (CLIENTS, clients, snapshot["consumers_count"]),
         (CHANNELS, channels, len(channels)),
     ]
 
@@ -135,10 +132,10 @@ def _milliseconds(seconds: float | None) -> str:
     return "-" if seconds is None else f"{seconds * 1000:.1f}ms"
 
 
-def _sums(look: Look) -> list[str]:
-    """Return what is told of all clients together, the most telling first."""
-    doors = look["doors"]
-    publishes = look["publishes"]
+def _sums(snapshot: Snapshot) -> list[str]:
+    """Return the totals of all clients, the most important first."""
+    doors = snapshot["doors"]
+    publishes = snapshot["publishes"]
     delivered = [each["delivered_per_second"] for each in doors]
     known = None if None in delivered else sum(delivered)
     return [
@@ -146,43 +143,43 @@ def _sums(look: Look) -> list[str]:
         f"delivered {rate_text(known)}/s",
         f"failed {rate_text(publishes['failed_per_second'])}/s",
         f"clients {sum(each['clients'] for each in doors)}",
-        f"loop {_milliseconds(look['loop_lag_seconds'])} late",
+        f"loop {_milliseconds(snapshot['loop_lag_seconds'])} late",
     ]
 
 
 def _joined(parts: Sequence[str], width: int | None) -> str:
-    """Return as many parts as fit on a line."""
+    """Return as many parts as fit on one line."""
     line = parts[0]
     for part in parts[1:]:
-        if width is not None and len(line) + len(part) + len(GAP) > width:
+        if width is not None and cell_len(line + GAP + part) > width:
             break
         line += GAP + part
     return line
 
 
-def look_lines(
-    look: Look, size: Size | None = None, *, trouble: str = "", palette: Palette = PLAIN
+def snapshot_lines(
+    snapshot: Snapshot, size: Size | None = None, *, trouble: str = "", palette: Palette = PLAIN
 ) -> list[str]:
-    """Return a look as lines. With a `size` they fit it: rows are left out, and said to be.
+    """Return a snapshot as lines. To fit `size`, rows are left out and counted.
 
-    `trouble` is why the look is an old one.
+    `trouble` is why the connection is lost, if it is.
     """
-    at = time_text(datetime.fromtimestamp(look["at"], UTC))
-    ready = palette.paint("ready", GREEN) if look["ready"] else palette.paint("not ready", RED)
-    head = f"{at}{GAP}{ready}{GAP}{escape(look['sidecar'])}"
+    at = time_text(datetime.fromtimestamp(snapshot["at"], UTC))
+    ready = palette.paint("ready", GREEN) if snapshot["ready"] else palette.paint("not ready", RED)
+    head = f"{at}{GAP}{ready}{GAP}{escape(snapshot['sidecar'])}"
     width = None if size is None else size.columns
-    lines = [head, _joined(_sums(look), width)]
-    told = [("error", f"old: {trouble}")] if trouble else []
-    told += [(each["level"], escape(each["text"])) for each in look["problems"]]
+    lines = [head, _joined(_sums(snapshot), width)]
+    found = [("error", f"disconnected: {trouble}")] if trouble else []
+    found += [(each["level"], escape(each["text"])) for each in snapshot["problems"]]
     problems = [
         palette.paint(
             text if width is None else shorten(text, width), LEVEL_COLOURS.get(level, YELLOW)
         )
-        for level, text in told
+        for level, text in found
     ]
     most = len(problems) if size is None else max(1, size.lines // PROBLEMS_SHARE)
     lines += few(problems, most, "more problems")
-    tables = sections(look)
+    tables = sections(snapshot)
     given = [len(rows) for _, rows, _ in tables]
     if size is not None:
         given = share(given, size.lines - len(lines) - 2 * len(tables))

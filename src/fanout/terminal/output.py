@@ -1,4 +1,4 @@
-"""Standard output and standard error of the commands that look and listen."""
+"""Standard output and standard error of the commands."""
 
 import os
 import stat
@@ -10,23 +10,25 @@ import trio
 from fanout.errors import OutputFailed
 from fanout.terminal.table import Palette
 
+BROKEN_PIPE = "stdout closed (broken pipe)"
+
 
 def is_terminal() -> bool:
-    """Whether standard output can be drawn on."""
+    """Return whether standard output is a terminal that can be redrawn."""
     return (
         sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
     )
 
 
 def palette() -> Palette:
-    """Return the colours of standard output: none in a file or pipe, or where NO_COLOR is set."""
+    """Return the colours for standard output: none in a file or pipe, or with NO_COLOR set."""
     return Palette(is_terminal() and not os.environ.get("NO_COLOR"))
 
 
 def write(text: str) -> None:
-    """Write at once. Raises OutputFailed."""
-    if sys.stdout is None:  # as Python has it when the command was started without one
-        raise OutputFailed("there is no standard output")
+    """Write to standard output and flush. Raises OutputFailed."""
+    if sys.stdout is None:  # the command was started with it closed
+        raise OutputFailed("standard output is closed")
     data = text.encode(sys.stdout.encoding or "utf-8", "backslashreplace")
     stream: BinaryIO = sys.stdout.buffer
     try:
@@ -34,14 +36,14 @@ def write(text: str) -> None:
         stream.flush()
     except BrokenPipeError:
         _forget()
-        raise OutputFailed("nobody reads standard output", closed=True) from None
+        raise OutputFailed(BROKEN_PIPE, closed=True) from None
     except OSError as error:
         _forget()
         raise OutputFailed(f"standard output: {error.strerror}") from None
 
 
 def tell(line: str) -> None:
-    """Write a line for people on standard error, if that can be done."""
+    """Write a line to standard error; errors are ignored."""
     try:
         sys.stderr.write(line + "\n")
         sys.stderr.flush()
@@ -50,24 +52,24 @@ def tell(line: str) -> None:
 
 
 async def wait_closed() -> None:
-    """Wait until nobody reads standard output any more; for ever where it is no pipe.
+    """Wait until the reader of a pipe at standard output closes it; for ever if it is no pipe.
 
-    Without it a command that waits for messages would outlive `head` until the next one comes.
+    Without this, `sub | head` would not end before the next message.
 
     Raises:
-        OutputFailed: it came to that.
+        OutputFailed: the pipe is closed.
 
     """
     number = -1 if sys.stdout is None else sys.stdout.fileno()
     if number >= 0 and stat.S_ISFIFO(os.fstat(number).st_mode):
-        await trio.lowlevel.wait_readable(number)  # this end cannot be read: it is an error then
+        await trio.lowlevel.wait_readable(number)  # the write end: ready on error only
         _forget()
-        raise OutputFailed("nobody reads standard output", closed=True)
+        raise OutputFailed(BROKEN_PIPE, closed=True)
     await trio.sleep_forever()
 
 
 def _forget() -> None:
-    """Have Python not write again what could not be written, when the process ends."""
+    """Discard what is still buffered, so that Python does not fail again to write it at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

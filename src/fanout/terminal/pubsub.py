@@ -1,4 +1,4 @@
-"""Publishing and subscribing from a terminal, by way of a sidecar's websocket door."""
+"""Publish and subscribe from a terminal, through a sidecar's websocket door."""
 
 import base64
 import json
@@ -14,22 +14,23 @@ from fanout.terminal.output import palette, tell, wait_closed, write
 from fanout.terminal.table import DIM, Palette
 
 GAPS = {
-    "lost": "is not heard: messages may be missed from now on",
-    "heard": "is heard again: what was published on it before may be missed",
-    "left": "is given up: what was published on it last may be missed",
-    "reconnected": "connected again: what was published meanwhile is missed",
-    "overflow": "messages came faster than they were written, and some are missed",
+    "lost": "is not heard: messages may be missed until it is heard again",
+    "heard": "is heard again: messages published on it meanwhile may be missed",
+    "left": "is given up: the last messages published on it may be missed",
+    "reconnected": "reconnected: messages published meanwhile are missed",
+    "overflow": "output too slow: messages were dropped",
 }
-"""What each reason of a gap means."""
+"""Reason of a gap -> its meaning."""
 
 
 async def publish(config: BridgeConfig, channel: str, data: bytes, *, as_json: bool) -> int:
-    """Publish one message and write how many received it; return the exit code.
+    """Publish one message and write the number of receivers; return the exit code.
 
     Raises:
         ConfigError: a file of certificates cannot be read.
-        OutputFailed: nobody reads what is written.
-        RequestFailed: it was not published, or nobody knows. Code `no_sidecar`: no connection.
+        OutputFailed: standard output is closed or full.
+        RequestFailed: publishing failed, or its outcome is unknown. Code `no_sidecar`: the sidecar
+            cannot be reached.
 
     """
     async with open_call(config) as call:
@@ -46,15 +47,15 @@ async def subscribe(
     count: int | None,
     as_json: bool,
 ) -> int:
-    """Write messages, one a line, until there were `count`; return the exit code.
+    """Write messages, one a line, up to `count`; return the exit code.
 
-    What may be missed is told on standard error, and between the messages too `as_json`. A
-    connection that is lost later comes back by itself.
+    Gaps are written to standard error, and with `as_json` also between the messages. A lost
+    connection is reopened.
 
     Raises:
         ConfigError: a file of certificates cannot be read.
-        OutputFailed: nobody reads what is written.
-        RequestFailed: it is not allowed. Code `no_sidecar`: no connection at the start.
+        OutputFailed: standard output is closed or full.
+        RequestFailed: subscribing is not allowed. Code `no_sidecar`: the sidecar cannot be reached.
 
     """
     colours = palette()
@@ -83,20 +84,20 @@ async def subscribe(
 
 
 def gap_text(gap: Gap) -> str:
-    """Return what people are told of a gap."""
+    """Return a gap as a line of text."""
     meaning = GAPS.get(gap.reason, f"messages may be missed ({escape(gap.reason)})")
     return f"gap: {escape(gap.node)} {meaning}" if gap.node else f"gap: {meaning}"
 
 
 def message_text(message: Message, *, palette: Palette) -> str:
-    """Return a message on one line: its channel, its pattern if one matched, its payload."""
+    """Return a message as a line of text: channel, pattern if one matched, payload."""
     by = "" if message.pattern is None else f" ({escape(message.pattern)})"
     head = palette.paint(f"{escape(message.channel)}{by}", DIM)
     return f"{head}  {escape(message.data.decode(errors='backslashreplace'))}"
 
 
 def event_json(event: Event) -> str:
-    """Return an event as the bridge itself writes it, see docs/websocket.md."""
+    """Return an event as JSON in the format of the websocket bridge, see docs/websocket.md."""
     if isinstance(event, Gap):
         return json.dumps({"type": "gap", "node": event.node, "reason": event.reason})
     fields: dict[str, str] = {"type": "message"}

@@ -1,7 +1,7 @@
-"""A terminal that is drawn on again and again, and is left as it was found.
+"""Full-screen display on the alternate screen of a terminal, which is restored at the end.
 
-The alternate screen is used, so that what stood there before comes back. A picture is written in
-one go over the one before, line by line: nothing is cleared first, so nothing flickers.
+Each picture overwrites the one before, line by line and in one write: clearing the screen first
+would flicker.
 """
 
 import contextlib
@@ -18,17 +18,17 @@ import trio
 
 from fanout.errors import OutputFailed
 from fanout.terminal.output import write
-from fanout.terminal.table import cut
+from fanout.terminal.table import cut, width_of
 
 ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l"
-"""The alternate screen, no cursor, no line that goes on in the next one."""
+"""Switch to the alternate screen, hide the cursor, turn line wrap off."""
 
 LEAVE = "\x1b[?7h\x1b[?25h\x1b[?1049l"
 
 HOME, LINE_END, SCREEN_END = "\x1b[H", "\x1b[K", "\x1b[J"
 
 BEGIN, END = "\x1b[?2026h", "\x1b[?2026l"
-"""Terminals that know them show what is between the two at once; others pass over them."""
+"""Synchronized output; terminals without it ignore the sequences."""
 
 STDIN, STDOUT = 0, 1
 KEY_BYTES = 64
@@ -38,23 +38,23 @@ ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @attrs.frozen
 class Size:
-    """Of a terminal, in characters."""
+    """The size of a terminal, in columns and lines."""
 
     columns: int
     lines: int
 
 
 USUAL = Size(80, 24)
-"""Of a terminal that does not know its size."""
+"""The size assumed where the terminal reports none."""
 
 
 Picture = Callable[[Size], Sequence[str]]
-"""Returns the lines to show on a terminal of a size. What is too much of them is cut off."""
+"""Returns the lines to show at a size. Excess lines and columns are cut off."""
 
 
 @asynccontextmanager
 async def open_ending() -> AsyncIterator[trio.CancelScope]:
-    """Run the block until it ends, or is cancelled by Ctrl-C, SIGTERM or SIGHUP."""
+    """Run the block; cancel it on Ctrl-C, SIGTERM or SIGHUP."""
     async with trio.open_nursery() as nursery:
         await nursery.start(_end_by_signal, nursery.cancel_scope)
         yield nursery.cancel_scope
@@ -70,7 +70,7 @@ async def _end_by_signal(scope: trio.CancelScope, *, task_status: trio.TaskStatu
 
 @asynccontextmanager
 async def open_screen() -> AsyncIterator["Screen"]:
-    """Draw on the terminal in the block, until q or a signal of `open_ending` cancels it."""
+    """Run the block with the terminal as a screen; cancel it on q or a signal of `open_ending`."""
     screen = Screen()
     async with open_ending() as scope, trio.open_nursery() as nursery:
         await nursery.start(screen.follow)
@@ -95,7 +95,7 @@ async def _end_by_key(scope: trio.CancelScope) -> None:
 
 
 class Screen:
-    """The terminal at standard output, with the keys of the one at standard input."""
+    """The terminal at standard output; keys are read from the one at standard input."""
 
     def __init__(self) -> None:
         self._picture: Picture = lambda _size: ()
@@ -103,15 +103,15 @@ class Screen:
         self._keys: list[Any] | None = None
 
     def enter(self) -> None:
-        """Take the terminal. Raises OutputFailed."""
+        """Switch to the alternate screen and read single keys. Raises OutputFailed."""
         self._entered = True
-        with contextlib.suppress(termios.error):  # keys come from elsewhere
+        with contextlib.suppress(termios.error):  # standard input is no terminal
             self._keys = termios.tcgetattr(STDIN)
             tty.setcbreak(STDIN)
         write(ENTER)
 
     def leave(self) -> None:
-        """Give it back, if it was taken. A terminal that is gone is no error."""
+        """Restore the terminal, if `enter` was called. A closed terminal is no error."""
         if not self._entered:
             return
         self._entered = False
@@ -123,15 +123,17 @@ class Screen:
             self._keys = None
 
     def draw(self, picture: Picture) -> None:
-        """Show a picture in place of the one before. Raises OutputFailed."""
+        """Show a picture over the one before. Raises OutputFailed."""
         self._picture = picture
         size = _size()
         lines = [cut(line, size.columns) for line in picture(size)[: size.lines]]
-        text = "\r\n".join(line + LINE_END for line in lines)
-        write(f"{BEGIN}{HOME}{text}{SCREEN_END}{END}")
+        # Behind a full line the cursor stays on the last character, which LINE_END would erase.
+        lines = [line if width_of(line) == size.columns else line + LINE_END for line in lines]
+        text = "\r\n".join([*lines, SCREEN_END][: size.lines])
+        write(f"{BEGIN}{HOME}{text}{END}")
 
     async def follow(self, *, task_status: trio.TaskStatus[None]) -> None:
-        """Draw anew when the size changes; give the terminal back while stopped by Ctrl-Z."""
+        """Redraw when the size changes; restore the terminal while stopped by Ctrl-Z."""
         with trio.open_signal_receiver(signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT) as signals:
             task_status.started()
             async for number in signals:
@@ -146,7 +148,7 @@ class Screen:
 
 
 def _size() -> Size:
-    """Return the size now. COLUMNS and LINES do not count: a shell exports those it began with."""
+    """Return the current size. COLUMNS and LINES are ignored: they do not follow a resize."""
     try:
         columns, lines = os.get_terminal_size(STDOUT)
     except OSError:

@@ -1,4 +1,4 @@
-"""The fleet as discovery tells it, on a terminal: once, or again and again."""
+"""The output of `fanout-node status`: the fleet as recorded in discovery, once or repeatedly."""
 
 import json
 from datetime import UTC, datetime
@@ -15,55 +15,49 @@ from fanout.terminal.table import (
     GREEN,
     PLAIN,
     RED,
-    YELLOW,
     Column,
     Palette,
     as_table,
     few,
+    state_colour,
     time_text,
 )
 
-STATE_COLOURS = {"active": GREEN, "gone": RED}
-
 PROBLEMS_SHARE = 3
-"""Of a screen that is too small, what is wrong takes at most one part in so many."""
+"""Problems take at most this fraction of a screen: one third."""
 
 
-def _of_state(cell: str) -> str:
-    return STATE_COLOURS.get(cell, YELLOW)
-
-
-def _of_deaf(cell: str) -> str:
+def _unheard_colour(cell: str) -> str:
     return "" if cell == "-" else RED
 
 
 COLUMNS = (
     Column("NODE"),
-    Column("STATE", colour=_of_state),
+    Column("STATE", colour=state_colour),
     Column("REDIS", rank=2),
     Column("HEARTBEAT", rank=1),
     Column("FENCE", rank=4),
     Column("COVERED"),
-    Column("DEAF", rank=3, colour=_of_deaf),
+    Column("UNHEARD BY", rank=3, colour=_unheard_colour),
     Column("INCARNATION", rank=5),
 )
 
 
 def fleet_text(fleet: FleetReport, *, palette: Palette = PLAIN) -> str:
-    """Return a fleet as a table, with what is wrong below it."""
+    """Return a fleet as a table, with its problems below."""
     table = as_table(COLUMNS, _rows(fleet), palette=palette)
     return "\n".join([*table, "", _summary(fleet), *_verdict(fleet, palette)])
 
 
 def fleet_values(fleet: FleetReport) -> dict[str, object]:
-    """Return a fleet as values of JSON."""
+    """Return a fleet as an object for JSON."""
     return attrs.asdict(fleet)
 
 
 def fleet_picture(
     fleet: FleetReport, head: str, size: Size, *, palette: Palette = PLAIN
 ) -> list[str]:
-    """Return a fleet as lines that fit a terminal: of too many, some are only counted."""
+    """Return a fleet as lines that fit a terminal; what does not fit is counted."""
     verdict = few(_verdict(fleet, palette), max(1, size.lines // PROBLEMS_SHARE), "more problems")
     above = [head, _summary(fleet), *verdict, ""]
     rows = _rows(fleet)
@@ -102,7 +96,7 @@ def _verdict(fleet: FleetReport, palette: Palette) -> list[str]:
 
 
 async def show_fleet(config: FleetConfig, *, as_json: bool) -> int:
-    """Look once; return 0 when the fleet is whole, else 1. Raises ConfigError, OutputFailed."""
+    """Write the fleet once; return 0 when it is whole, else 1. Raises ConfigError, OutputFailed."""
     fleet = await read_fleet(config)
     if as_json:
         write(json.dumps(fleet_values(fleet), indent=2) + "\n")
@@ -112,21 +106,21 @@ async def show_fleet(config: FleetConfig, *, as_json: bool) -> int:
 
 
 async def watch_fleet(config: FleetConfig, every_seconds: float, *, as_json: bool) -> int:
-    """Look every so often until told to stop; return what the last look came to.
+    """Write the fleet at an interval until q or a signal; return 0 if it was whole last, else 1.
 
-    On a terminal each look is drawn over the one before. Elsewhere, and with `as_json`, they
+    On a terminal each report is drawn over the one before. Elsewhere, and with `as_json`, they
     follow each other, a line with the time above each or one JSON object a line.
 
     Raises:
         ConfigError: a file of certificates cannot be read.
-        KeyboardInterrupt: it was told to stop before the first look was over.
-        OutputFailed: nobody reads what is written.
+        KeyboardInterrupt: a signal came before the first report.
+        OutputFailed: standard output is closed or full.
 
     """
     world = fleet_world(config)
     last: list[FleetReport] = []
 
-    async def look(screen: Screen | None) -> None:
+    async def watch(screen: Screen | None) -> None:
         while True:
             began = trio.current_time()
             last[:] = [await read_fleet(config, world=world)]
@@ -135,10 +129,10 @@ async def watch_fleet(config: FleetConfig, every_seconds: float, *, as_json: boo
 
     if is_terminal() and not as_json:
         async with open_screen() as screen:
-            await look(screen)
+            await watch(screen)
     else:
         async with open_ending():
-            await look(None)
+            await watch(None)
     if not last:
         raise KeyboardInterrupt
     return 0 if last[0].whole else 1
@@ -153,6 +147,6 @@ def _show(
     elif screen is None:
         write(f"{now}\n{fleet_text(fleet)}\n\n")
     else:
-        head = f"{now}  every {every_seconds:g} s, q ends"
+        head = f"{now}  every {every_seconds:g} s, q quits"
         colours = palette()
         screen.draw(lambda size: fleet_picture(fleet, head, size, palette=colours))

@@ -1,32 +1,45 @@
-"""Tables and colours as lines of text: nothing here writes or waits."""
+"""Tables and colours as lines of text, without I/O.
+
+The widths of characters are rich's. Its tables are not used: they cannot leave out columns by
+their rank, shorten all columns where only the widest has to give way, and take 0.3 ms a row where
+this takes 0.004 ms.
+"""
 
 import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
 import attrs
+from rich.cells import cell_len, set_cell_size
 
 GREEN, YELLOW, RED, BOLD, DIM = "32", "33", "31", "1", "2"
 
 GAP = "  "
 CELL_MIN = 8
-"""A cell is not made shorter than this to make its table fit."""
+"""Columns are not made narrower than this to fit a table to a width."""
 
 _SEQUENCE = re.compile(r"(\x1b\[[0-9;]*m)")
 
 
 @attrs.frozen
 class Palette:
-    """Colours where there are some, else none."""
+    """Paints text if `on`, else leaves it plain."""
 
     on: bool = False
 
     def paint(self, text: str, colour: str) -> str:
-        """Return a text in a colour."""
+        """Return a text between the escape sequences of a colour."""
         return f"\x1b[{colour}m{text}\x1b[0m" if self.on and colour else text
 
 
 PLAIN = Palette()
+
+STATE_COLOURS = {"active": GREEN, "gone": RED, "unreachable": RED, "not heard": RED}
+
+
+def state_colour(state: str) -> str:
+    """Return the colour of the state of a node."""
+    return STATE_COLOURS.get(state, YELLOW)
 
 
 def _none(_cell: str) -> str:
@@ -40,9 +53,9 @@ class Column:
     title: str
     right: bool = attrs.field(default=False, kw_only=True)
     colour: Callable[[str], str] = attrs.field(default=_none, kw_only=True)
-    """The colour of a cell."""
+    """Returns the colour of a cell; empty: none."""
     rank: int = attrs.field(default=0, kw_only=True)
-    """Where there is no room for all columns, those of the highest rank are left out first."""
+    """Columns of the highest rank are left out first if the table is too wide; 0: never."""
 
 
 def as_table(
@@ -52,13 +65,14 @@ def as_table(
     width: int | None = None,
     palette: Palette = PLAIN,
 ) -> list[str]:
-    """Return rows as lines, below their heads and as wide as their longest cells.
+    """Return a table as lines: the titles, then the rows. Columns are as wide as their widest cell.
 
-    What is wider than `width` loses columns by their rank; then the widest are made narrower.
+    To fit `width`, columns are left out by rank; then the widest are made narrower.
     """
     order = list(range(len(columns)))
     widths = [
-        max(map(len, (column.title, *(row[n] for row in rows)))) for n, column in enumerate(columns)
+        max(map(cell_len, (column.title, *(row[n] for row in rows))))
+        for n, column in enumerate(columns)
     ]
     if width is not None:
         order = _kept(columns, widths, width)
@@ -68,7 +82,7 @@ def as_table(
         shown = []
         for n in order:
             cell = shorten(cells[n], widths[n])
-            room = " " * (widths[n] - len(cell))
+            room = " " * (widths[n] - cell_len(cell))
             painted = palette.paint(cell, colours[n])
             shown.append(room + painted if columns[n].right else painted + room)
         return GAP.join(shown).rstrip()
@@ -83,7 +97,7 @@ def as_table(
 
 
 def _kept(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:
-    """Return which columns there is room for."""
+    """Return the numbers of the columns that fit, after leaving out by rank."""
     order = list(range(len(columns)))
     while _needed(order, widths) > width:
         last = max(order, key=lambda n: (columns[n].rank, n))
@@ -94,7 +108,7 @@ def _kept(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[
 
 
 def _narrow(order: Sequence[int], widths: list[int], width: int) -> None:
-    """Take from the widest columns what is too much."""
+    """Reduce the widths of the widest columns until all fit."""
     while _needed(order, widths) > width:
         widest = max(order, key=lambda n: widths[n])
         if widths[widest] <= CELL_MIN:
@@ -107,12 +121,12 @@ def _needed(order: Sequence[int], widths: Sequence[int]) -> int:
 
 
 def time_text(at: datetime) -> str:
-    """Return a moment of UTC to the second."""
+    """Return a time of UTC in ISO 8601, to the second."""
     return at.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def few(lines: Sequence[str], most: int, what: str) -> list[str]:
-    """Return lines, the last one counting those that there is no room for."""
+    """Return at most `most` lines; if there are more, the last says how many are left out."""
     if len(lines) <= most:
         return list(lines)
     kept = max(0, most - 1)
@@ -120,19 +134,22 @@ def few(lines: Sequence[str], most: int, what: str) -> list[str]:
 
 
 def shorten(text: str, width: int) -> str:
-    """Return a text without colours, cut to so many columns with a mark that it was cut."""
-    return text if len(text) <= width else text[: width - 1] + "…"
+    """Return a text without colours, cut to a width in columns; "…" marks a cut."""
+    return text if cell_len(text) <= width else set_cell_size(text, width - 1) + "…"
+
+
+def width_of(line: str) -> int:
+    """Return the width in columns of a line, which may have colours."""
+    return cell_len(_SEQUENCE.sub("", line))
 
 
 def cut(line: str, width: int) -> str:
-    """Return a line, which may have colours, cut to so many columns with a mark that it was cut."""
-    parts = _SEQUENCE.split(line)  # every second one is a sequence
-    if sum(map(len, parts[::2])) <= width:
+    """Return a line, which may have colours, cut to a width in columns; "…" marks a cut."""
+    if width_of(line) <= width:
         return line
+    parts = _SEQUENCE.split(line)  # every second one is a sequence
     left = width - 1
-    shown = []
-    for n, part in enumerate(parts):
-        text = part if n % 2 else part[:left]
-        left -= 0 if n % 2 else len(text)
-        shown.append(text)
-    return "".join([*shown, "…"])
+    for n in range(0, len(parts), 2):
+        parts[n] = set_cell_size(parts[n], min(left, cell_len(parts[n])))
+        left -= cell_len(parts[n])
+    return "".join([*parts, "…"])

@@ -1,4 +1,4 @@
-"""What goes through a sidecar, look after look."""
+"""The output of `fanout-sidecar top`: the message rates of a sidecar, every second."""
 
 import json
 from contextlib import aclosing
@@ -6,36 +6,36 @@ from contextlib import aclosing
 from fanout.config import TopConfig
 from fanout.errors import FeedLost
 from fanout.runtime.process.text import escape
-from fanout.terminal.feed import Feed, Look, Looks
-from fanout.terminal.look import look_lines
+from fanout.terminal.feed import Feed, Snapshot, Snapshots
+from fanout.terminal.look import snapshot_lines
 from fanout.terminal.output import is_terminal, palette, tell, write
 from fanout.terminal.screen import Picture, Size, open_ending, open_screen
 
 
 async def show_top(config: TopConfig, *, once: bool, as_json: bool) -> int:
-    """Show look after look until told to stop, or one when `once`; return the exit code.
+    """Show snapshots of a sidecar until q or a signal, or one if `once`; return the exit code.
 
-    On a terminal each look is drawn over the one before. Elsewhere, and with `as_json` or `once`,
-    they follow each other. A feed that is lost later comes back by itself.
+    On a terminal each is drawn over the one before. Elsewhere, and with `as_json` or `once`, they
+    follow each other. A lost connection is reopened.
 
     Raises:
         ConfigError: a file of certificates cannot be read.
-        FeedLost: the sidecar cannot be read at the start.
-        KeyboardInterrupt: it was told to stop before a look that was asked for `once`.
-        OutputFailed: nobody reads what is written.
+        FeedLost: the first connection failed, or the version of the sidecar is not supported.
+        KeyboardInterrupt: a signal came before the snapshot asked for by `once`.
+        OutputFailed: standard output is closed or full.
 
     """
     shown = False
-    async with aclosing(Feed(config).follow()) as looks:
+    async with aclosing(Feed(config).follow()) as snapshots:
         if is_terminal() and not as_json and not once:
-            await _draw(looks)
+            await _draw(snapshots)
             return 0
         async with open_ending():
-            async for look in looks:
-                if isinstance(look, FeedLost):
-                    tell(f"trying again: {look}")
-                elif look.get("seconds") is not None:  # else there are no rates yet
-                    _put(look, as_json=as_json)
+            async for snapshot in snapshots:
+                if isinstance(snapshot, FeedLost):
+                    tell(f"reconnecting: {snapshot}")
+                elif snapshot.get("seconds") is not None:  # the first has no rates
+                    _put(snapshot, as_json=as_json)
                     shown = True
                     if once:
                         break
@@ -44,37 +44,37 @@ async def show_top(config: TopConfig, *, once: bool, as_json: bool) -> int:
     return 0
 
 
-def _put(look: Look, *, as_json: bool) -> None:
+def _put(snapshot: Snapshot, *, as_json: bool) -> None:
     if as_json:
-        write(json.dumps(look) + "\n")
+        write(json.dumps(snapshot) + "\n")
     else:
-        write("\n".join([*_lines(look), "", ""]))
+        write("\n".join([*_lines(snapshot), "", ""]))
 
 
-def _lines(look: Look, size: Size | None = None, trouble: str = "") -> list[str]:
-    """Return a look as lines. Raises FeedLost: it is of a version that is not known here."""
+def _lines(snapshot: Snapshot, size: Size | None = None, trouble: str = "") -> list[str]:
+    """Return a snapshot as lines. Raises FeedLost for one of an unsupported version."""
     try:
-        return look_lines(look, size, trouble=trouble, palette=palette())
+        return snapshot_lines(snapshot, size, trouble=trouble, palette=palette())
     except (LookupError, TypeError, ValueError, AttributeError):
-        version = escape(str(look.get("version", "unknown")))
+        version = escape(str(snapshot.get("version", "unknown")))
         raise FeedLost(
-            f"a sidecar of version {version} is not understood; use its own top"
+            f"unsupported sidecar version {version}; use the top of that version"
         ) from None
 
 
-async def _draw(looks: Looks) -> None:
-    def picture(look: Look, trouble: str = "") -> Picture:
-        return lambda size: _lines(look, size, trouble)
+async def _draw(snapshots: Snapshots) -> None:
+    def picture(snapshot: Snapshot, trouble: str = "") -> Picture:
+        return lambda size: _lines(snapshot, size, trouble)
 
-    # The first comes before the screen is taken: an error stays where it can be read.
-    first = await anext(looks)
-    assert not isinstance(first, FeedLost)  # noqa: S101 - that would have been raised
+    # An error of the first connection is written before the alternate screen would hide it.
+    first = await anext(snapshots)
+    assert not isinstance(first, FeedLost)  # noqa: S101 - `follow` raises the first
     last = first
     async with open_screen() as screen:
         screen.draw(picture(last))
-        async for look in looks:
-            if isinstance(look, FeedLost):
-                screen.draw(picture(last, str(look)))
+        async for snapshot in snapshots:
+            if isinstance(snapshot, FeedLost):
+                screen.draw(picture(last, str(snapshot)))
             else:
-                last = look
+                last = snapshot
                 screen.draw(picture(last))

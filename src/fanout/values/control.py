@@ -17,7 +17,7 @@ class End:
 
 
 @attrs.frozen(slots=True)
-class Fence:
+class OrderBarrier:
     """Control message of a sidecar: all it published on this node before is before this."""
 
     sidecar: SidecarId
@@ -25,7 +25,7 @@ class Fence:
 
 
 @attrs.frozen(slots=True)
-class FenceReceived:
+class BarrierReached:
     """Control message to the sidecar that published a fence: one more has received it."""
 
     number: int

@@ -105,3 +105,8 @@ INBOX_PREFIX = RESERVED_PREFIX + b"to:"
 
 CONTROL_CHANNEL = RESERVED_PREFIX + b"control"
 """Channel on every node for what agents and sidecars tell all sidecars."""
+
+
+def probe_channel(sidecar: SidecarId) -> bytes:
+    """Return the channel that a sidecar publishes probes on, to receive them itself."""
+    return RESERVED_PREFIX + b"probe:" + sidecar.encode()

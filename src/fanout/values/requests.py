@@ -37,13 +37,17 @@ class Publish:
     tag: Any = None  # whatever the door needs to write the reply, such as a request id
 
 
-@attrs.define
+@attrs.define(slots=True)
 class PublishRun:
     """The client publishes messages in a row, and wants a reply to each."""
 
-    channels: Sequence[bytes]  # of each message
-    data: bytes  # the commands as the client wrote them
-    ends: Sequence[int]  # where each of them ends
+    channels: Sequence[bytes]  # of each message; equal neighbours are best the same object
+    data: bytes  # the commands as Redis reads them
+    ends: Sequence[int]  # where in `data` each of them ends
+
+    def command(self, index: int) -> bytes:
+        """Return the command that publishes one of the messages."""
+        return self.data[self.ends[index - 1] if index else 0 : self.ends[index]]
 
 
 @attrs.frozen(slots=True)

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 import attrs
 
 from fanout.errors import ConfigError, RemoteProtocolError
-from fanout.values.control import Deaf, End, Fence, FenceReceived
+from fanout.values.control import BarrierReached, Deaf, End, OrderBarrier
 from fanout.values.names import NAME, Endpoint, NodeId, SidecarId
 from fanout.values.records import (
     DrainRequest,
@@ -124,7 +124,7 @@ class RecordKind(Generic[R]):
 NODE = RecordKind("node", NodeRecord, decode_node)
 SIDECAR = RecordKind("sidecar", SidecarRecord, decode_sidecar)
 
-Control = End | Fence | FenceReceived | Deaf
+Control = End | OrderBarrier | BarrierReached | Deaf
 
 
 def encode_control(message: Control) -> bytes:
@@ -132,9 +132,9 @@ def encode_control(message: Control) -> bytes:
     match message:
         case End(node, incarnation):
             data: dict[str, Any] = {"type": "end", "node": node, "incarnation": incarnation}
-        case Fence(sidecar, number):
+        case OrderBarrier(sidecar, number):
             data = {"type": "fence", "sidecar": sidecar, "number": number}
-        case FenceReceived(number):
+        case BarrierReached(number):
             data = {"type": "fence_received", "number": number}
         case Deaf(sidecar, nodes):
             data = {"type": "deaf", "sidecar": sidecar, "nodes": dict(nodes)}
@@ -154,9 +154,9 @@ def decode_control(raw: bytes) -> Control | None:
                 return End(NodeId(read_name(data.get("node"))), _integer(data.get("incarnation")))
             case "fence":
                 sidecar = SidecarId(read_name(data.get("sidecar")))
-                return Fence(sidecar, _integer(data.get("number")))
+                return OrderBarrier(sidecar, _integer(data.get("number")))
             case "fence_received":
-                return FenceReceived(_integer(data.get("number")))
+                return BarrierReached(_integer(data.get("number")))
             case "deaf":
                 sidecar = SidecarId(read_name(data.get("sidecar")))
                 return Deaf(sidecar, read_numbers(data.get("nodes")))

@@ -251,7 +251,7 @@ def test_refusals_of_the_name_server_and_unknown_pools(
     server = ("--server", f"127.0.0.1:{knot.port}")
     wrong: list[Any] = [
         (run(*DNS, *server, *at, FANOUT_DNS_KEY="fanout:d3Jvbmc="), 2, "the signature we sent"),
-        (run(*DNS, *server, *at, FANOUT_DNS_KEY=f"me:{SECRET}"), 2, "may key me update"),
+        (run(*DNS, *server, *at, FANOUT_DNS_KEY=f"me:{SECRET}"), 2, "key me may update"),
         (run("gateway", "status", "webb", *at), 1, "no pool 'webb'"),
     ]
     for done, code, words in wrong:

@@ -87,7 +87,7 @@ async function fleet(page) {
   process.kill(how.agent, "SIGKILL");   // its Redis dies with it
   await isBad(page, "node-4", ["unreachable", "not heard"]);
   await isBad(page, "node-4", ["lost"]);
-  await page.locator("#events li", { hasText: "node-4 fell silent and is gone" }).waitFor();
+  await page.locator("#events li", { hasText: "node-4 lost: its lease expired" }).waitFor();
   await page.locator("#verdict-text", { hasText: "node-4 fell silent and was given up" }).waitFor();
   await fits(page);
 }
@@ -111,9 +111,9 @@ async function login(page) {
 
   assert.deepEqual(seen.complaints, []);   // of what comes now a browser complains: nobody is there
   process.kill(how.sidecar, "SIGTERM");
-  await page.locator("#banner", { hasText: "What you see is from" }).waitFor();
+  await page.locator("#banner", { hasText: "Showing the state of" }).waitFor();
   assert.equal(await page.textContent("#live-word"), "not connected");
-  assert.match(await page.textContent("#verdict-text"), /^Not known/);
+  assert.match(await page.textContent("#verdict-text"), /^Unknown/);
   seen.complaints = [];
 }
 

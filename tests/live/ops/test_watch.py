@@ -207,7 +207,7 @@ def test_top_in_a_pipe_is_text_or_json(fleet: Fleet) -> None:
 
 
 def test_top_outlives_a_sidecar_that_is_restarted(fleet: Fleet) -> None:
-    """Meanwhile it says that what it shows is old, and why."""
+    """Meanwhile it shows the last snapshot, and why it is disconnected."""
     fleet.add_discovery()
     fleet.node("node-0")
     door = f"127.0.0.1:{free_port('127.0.0.1')}"
@@ -215,10 +215,10 @@ def test_top_outlives_a_sidecar_that_is_restarted(fleet: Fleet) -> None:
     with open_terminal(*top(sidecar)) as terminal:
         terminal.shows("ready  one")
         assert sidecar.stop() == 0
-        terminal.shows("old: ")
+        terminal.shows("disconnected: ")
         fleet.sidecar("two", "--admin", door)
         terminal.shows("ready  two")
-        assert not any("old: " in line for line in terminal.picture())
+        assert not any("disconnected: " in line for line in terminal.picture())
 
 
 def test_top_speaks_tls(fleet: Fleet, tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_top_speaks_tls(fleet: Fleet, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("door", "words"),
-    [("resp", "does not speak HTTP"), ("ws", "refused with status"), ("none", "refused")],
+    [("resp", "not an HTTP server"), ("ws", "refused with status"), ("none", "refused")],
 )
 def test_top_says_why_there_is_nothing_to_show(fleet: Fleet, door: str, words: str) -> None:
     """One line, with the way out, and exit code 1."""

@@ -214,24 +214,24 @@ async def test_who_comes_again_is_told_what_it_missed(autojump_clock: MockClock)
 async def test_nothing_is_counted_while_nobody_looks(autojump_clock: MockClock) -> None:
     """Looks go on for a while after the last reader, then they end, with all that they cost."""
     async with watched() as (fleet, reader):
-        hub = feed_of(fleet)._looks._hub
-        assert (hub.traffic, hub.dispatch.counting) == (None, False)
+        fanout = feed_of(fleet)._snapshots._shown.fanout
+        assert (fanout.traffic, fanout._dispatch.counting) == (None, False)
         reading = reader()
         await until(lambda: bool(reading.found("snapshot")))
-        assert hub.traffic is not None
-        assert hub.dispatch.counting
+        assert fanout.traffic is not None
+        assert fanout._dispatch.counting
         await trio.sleep(2 * LINGER_SECONDS)
-        assert hub.traffic is not None
+        assert fanout.traffic is not None
         reading.gone.set()
         await reading.ended.wait()
         await trio.sleep(2)
-        assert (hub.traffic, hub.dispatch.counting) == (None, False)
+        assert (fanout.traffic, fanout._dispatch.counting) == (None, False)
 
         assert (await look(fleet))["seconds"] is None
         await trio.sleep(LINGER_SECONDS / 2)
         assert (await look(fleet))["seconds"] == 1
         await trio.sleep(LINGER_SECONDS + 2)
-        assert hub.traffic is None
+        assert fanout.traffic is None
 
 
 def feed_of(fleet: MemoryFleet) -> Any:

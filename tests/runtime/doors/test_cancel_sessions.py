@@ -2,14 +2,15 @@
 
 import contextlib
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import trio
 from trio.lowlevel import Task
 from trio.testing import MockClock
 
-from fanout.runtime.doors import resp_listener, ws_connection
-from fanout.runtime.doors.consumer import Consumer
+from fanout.runtime.doors import resp_connection, ws_connection
+from fanout.runtime.doors.local_client import LocalClient
 from fanout.testing.network import MemoryNetwork
 from fanout.testing.stream import MemoryTransport
 from fanout.values.names import Endpoint
@@ -101,18 +102,18 @@ def session(task: Task) -> trio.Nursery | None:
     return task.child_nurseries[0] if is_one and task.child_nurseries else None
 
 
-def cancel(nursery: trio.Nursery, _consumer: Consumer) -> None:
+def cancel(nursery: trio.Nursery, _consumer: LocalClient) -> None:
     """End it as a sidecar does that is told to stop at once."""
     nursery.cancel_scope.cancel()
 
 
-def cut(_nursery: trio.Nursery, consumer: Consumer) -> None:
+def cut(_nursery: trio.Nursery, consumer: LocalClient) -> None:
     """End it as when the user has lost a right."""
     if consumer.subscribed:  # nobody is cut off before the handshake
         consumer.cut("revoked", "a right is lost")
 
 
-def feed(_nursery: trio.Nursery, consumer: Consumer) -> None:
+def feed(_nursery: trio.Nursery, consumer: LocalClient) -> None:
     """Do not end it: have a delivery come, more than is on its way at once."""
     if consumer.subscribed:
         consumer.send(DELIVERY[consumer.encoding])
@@ -136,16 +137,16 @@ async def test_whatever_happens_at_any_step_of_a_session(
     port: int,
     requests: Callable[[bytes], bytes],
     is_whole: Callable[[bytes], bool],
-    what: Callable[[trio.Nursery, Consumer], None],
+    what: Callable[[trio.Nursery, LocalClient], None],
     autojump_clock: MockClock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It says nothing by halves, and its neighbours hear what they should and no more."""
-    consumers: list[Consumer] = []
+    consumers: list[LocalClient] = []
 
-    class Noted(Consumer):
-        def __init__(self, *arguments: object) -> None:
-            super().__init__(*arguments)  # type: ignore[arg-type]
+    class Noted(LocalClient):
+        def __init__(self, *arguments: Any, **others: Any) -> None:
+            super().__init__(*arguments, **others)
             consumers.append(self)
 
     network = MemoryNetwork(buffer_bytes_max=BUFFER_BYTES, receive_bytes_max=BUFFER_BYTES // 4)
@@ -155,8 +156,8 @@ async def test_whatever_happens_at_any_step_of_a_session(
         await trio.sleep(LEASE)
         subscribed = [each.subscriptions for each in fleet.redis.values()]
         before = alive()
-        for module in (resp_listener, ws_connection):
-            monkeypatch.setattr(module, "Consumer", Noted)
+        for module in (resp_connection, ws_connection):
+            monkeypatch.setattr(module, "LocalClient", Noted)
 
         async def attempt(number: int) -> bool:
             tag = b"%d:" % number

@@ -6,9 +6,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from fanout.runtime.doors.consumer import TURNS_MAX
+from fanout.runtime.doors.local_client import UNANSWERED_MAX
 from fanout.runtime.doors.ws_connection import HANDSHAKE_SECONDS, LOCKED_BYTES_MAX
-from fanout.runtime.sidecar.gate import LOCKED_OUTBOX_BYTES_MAX, LOGIN_SECONDS
+from fanout.runtime.sidecar.authenticator import LOCKED_OUTBOX_BYTES_MAX, LOGIN_SECONDS
 from fanout.runtime.sidecar.publisher import PARKED_BYTES_MAX
 from fanout.testing.network import MemoryNetwork
 from fanout.values.names import Endpoint
@@ -98,7 +98,7 @@ async def test_fragments(autojump_clock: MockClock) -> None:
 
 async def test_requests_that_wait_for_their_answers(autojump_clock: MockClock) -> None:
     """Past so many, what a client says is left unread; once they are answered, all of it is done."""
-    count = TURNS_MAX + 20_000
+    count = UNANSWERED_MAX + 20_000
     async with memory_fleet(nodes=1, sidecars=1) as fleet:
         greedy, neighbour = await fleet.client("sidecar-1"), await fleet.client("sidecar-1")
         fleet.network.freeze(fleet.redis["node-1"].endpoint)

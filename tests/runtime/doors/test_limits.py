@@ -22,7 +22,7 @@ from fanout.values.names import Endpoint
 from fanout.wire.redis.client import pack
 from fanout.wire.resp.replies import messages2
 from tests.support.runtime.fleet import Client, MemoryFleet, memory_fleet, until
-from tests.support.runtime.ws_client import WebSocketClient, open_websocket
+from tests.support.runtime.ws_client import WsConnection, open_websocket
 from tests.support.wire.rfc6455 import BINARY, HANDSHAKE, TEXT, frame, header, sent_frames
 
 RESP, WS = 6380, 7380
@@ -182,7 +182,7 @@ def names(count: int, prefix: str = "") -> list[bytes]:
     return [f"{prefix}{number}*".encode() for number in range(count)]
 
 
-async def ask_names(client: WebSocketClient, op: str, field: str, names: list[bytes]) -> Any:
+async def ask_names(client: WsConnection, op: str, field: str, names: list[bytes]) -> Any:
     """Subscribe by one request and return the answer."""
     await say(client.transport, frame(TEXT, request_text(op, field, names)))
     return await client.next()
@@ -289,7 +289,7 @@ async def test_payload_bytes_max(autojump_clock: MockClock) -> None:
         assert await websocket.end() == 1009
 
 
-async def publish(client: WebSocketClient, payload: bytes) -> Any:
+async def publish(client: WsConnection, payload: bytes) -> Any:
     """Publish by a binary frame of any size and return the answer."""
     await say(client.transport, frame(BINARY, b"\x02\0\0\0\1\0\1c" + payload))
     return await client.next()

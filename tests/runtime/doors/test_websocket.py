@@ -14,7 +14,7 @@ from fanout.runtime.doors.ws_listener import CLOSING_SECONDS, GAP_SECONDS
 from fanout.testing.network import MemoryNetwork
 from fanout.values.names import Endpoint
 from tests.support.runtime.fleet import LEASE, TIMINGS, MemoryFleet, memory_fleet
-from tests.support.runtime.ws_client import WebSocketClient, open_websocket
+from tests.support.runtime.ws_client import WsConnection, open_websocket
 from tests.support.wire.rfc6455 import BINARY, HANDSHAKE, PING, TEXT, close, frame, header
 
 NOTICE = 2 * (TIMINGS.probe_interval_seconds + TIMINGS.probe_timeout_seconds)
@@ -31,7 +31,7 @@ def gap(node: str, reason: str) -> Any:
     return {"type": "gap", "node": node, "reason": reason}
 
 
-async def subscriber(fleet: MemoryFleet, sidecar: str = "sidecar-1") -> WebSocketClient:
+async def subscriber(fleet: MemoryFleet, sidecar: str = "sidecar-1") -> WsConnection:
     """Return a client that is subscribed to channel `c`."""
     client = await open_websocket(fleet.network, sidecar)
     assert await client.ask(op="subscribe", channels=["c"], id=1) == ok(1)
@@ -62,7 +62,7 @@ async def test_clients_reach_each_other_through_two_sidecars(
 async def test_all_in_one_read_is_answered_in_order(autojump_clock: MockClock) -> None:
     """The handshake, the hello, the answer, and the Close frame at the end."""
     async with memory_fleet(nodes=1, sidecars=1) as fleet:
-        client = WebSocketClient(await fleet.network.connect(Endpoint("sidecar-1", 7380)))
+        client = WsConnection(await fleet.network.connect(Endpoint("sidecar-1", 7380)))
         client.send(HANDSHAKE + frame(TEXT, b'{"op":"ping","id":1}') + frame(TEXT, b"\xff"))
         head = b""
         while not head.endswith(b"\r\n\r\n"):
@@ -287,7 +287,7 @@ async def test_a_silent_client_is_pinged_and_then_closed(autojump_clock: MockClo
         assert client.closed == 4009
 
 
-async def _seconds_until_closed(client: WebSocketClient) -> float:
+async def _seconds_until_closed(client: WsConnection) -> float:
     began = trio.current_time()
     await client.end()
     return trio.current_time() - began

@@ -8,8 +8,8 @@ from trio.testing import MockClock
 from fanout.config import DiscoveryAddress, RedisAddress, SidecarConfig, Timings
 from fanout.runtime.discovery.registry import Registry
 from fanout.runtime.redis.link import connect
-from fanout.runtime.sidecar.gate import Gate
-from fanout.runtime.sidecar.hub import Hub
+from fanout.runtime.sidecar.fleet import Fleet
+from fanout.runtime.sidecar.machines import Machines
 from fanout.testing.network import MemoryNetwork
 from fanout.values.names import Kind, SidecarId
 from fanout.values.records import SidecarRecord, Snapshot
@@ -32,16 +32,6 @@ def record(name: str) -> SidecarRecord:
     )  # fmt: skip
 
 
-class QuietHub(Hub):
-    """One that does not tell the others which nodes it cannot hear.
-
-    After a crash each sidecar says so to each other one: in one process that takes a minute.
-    """
-
-    def _say_deaf(self) -> None:
-        """Say nothing."""
-
-
 def reads(registries: list[Registry]) -> int:
     """Return how often they have read, all together."""
     return sum(each.statistics()[0].reads for each in registries)
@@ -56,39 +46,49 @@ class Crowd:
 
     def __init__(self, fleet: MemoryFleet, nursery: trio.Nursery, count: int) -> None:
         discovery = (DiscoveryAddress(RedisAddress(fleet.discovery[0].endpoint)),)
-        self.hubs = []
+        self.all: list[Machines] = []
         for number in range(count):
             config = SidecarConfig(id=f"crowd-{number}", discovery=discovery, timings=TIMINGS)
-            hub = QuietHub(config, fleet.network.host(config.id), fleet.rng, nursery, Gate())
-            hub.subscriptions.acquire(Kind.CHANNEL, (CHANNEL,), lambda: None)
-            nursery.start_soon(hub.keep_time)
-            self.hubs.append(hub)
-        self._records = tuple(record(hub.config.id) for hub in self.hubs)
+            network = fleet.network.host(config.id)
+            machines = Machines.build(config, network, fleet.rng, nursery)
+            machines.fanout.subscribe(Kind.CHANNEL, (CHANNEL,), lambda: None)
+            machines.start(nursery)
+            self.all.append(machines)
+        self._records = tuple(record(f"crowd-{number}") for number in range(count))
         self._told: object = None
         registry = Registry(
             fleet.network.host("crowd"), discovery, "default", timings=TIMINGS, rng=fleet.rng,
-            on_snapshot=self._tell, on_unreachable=lambda _instance: None,
+            readers=(self,),
         )  # fmt: skip
         nursery.start_soon(registry.run)
 
-    def _tell(self, instance: int, snapshot: Snapshot) -> None:
+    def on_snapshot(self, instance: int, snapshot: Snapshot) -> None:
         """Tell all at the same moment what is new of the nodes; in between discovery is silent."""
         news = tuple((each.node, each.incarnation, each.state) for each in snapshot.nodes)
         if news == self._told:
             return
         self._told = news
-        for hub in self.hubs:
-            hub.on_snapshot(instance, attrs.evolve(snapshot, sidecars=self._records))
-            hub.on_unreachable(instance)
+        for each in self.all:
+            each.fleet.on_snapshot(instance, attrs.evolve(snapshot, sidecars=self._records))
+            each.fleet.on_unreachable(instance)
+
+    def on_unreachable(self, instance: int) -> None:
+        """Say nothing."""
 
     async def settled(self, nodes: int) -> None:
         """Wait until all cover, and can publish on, so many active nodes."""
-        await until(lambda: all(len(h.active) == nodes and not h.unready() for h in self.hubs))
+        await until(
+            lambda: all(len(m.nodes.active) == nodes and not m.fleet.unready() for m in self.all)
+        )
 
 
 @pytest.mark.timeout(300)
-async def test_no_event_makes_all_sidecars_connect_at_once(autojump_clock: MockClock) -> None:
+async def test_no_event_makes_all_sidecars_connect_at_once(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """I16: a node joins, loses all connections, is killed and comes back; then all is well."""
+    # After a crash each sidecar tells each other one that it is deaf: in one process a minute.
+    monkeypatch.setattr(Fleet, "_publish_deaf", lambda _fleet: None)
     async with memory_fleet(nodes=1) as fleet, trio.open_nursery() as nursery:
         connects = fleet.connects["node-2"]
         crowd = Crowd(fleet, nursery, SIDECARS - 2)
@@ -140,8 +140,7 @@ async def test_a_large_fleet_does_not_all_turn_to_discovery_at_once(
         registries = [
             Registry(
                 fleet.network, (address,), "default", timings=TIMINGS, rng=fleet.rng,
-                on_snapshot=lambda _instance, _snapshot: None,
-                on_unreachable=lambda _instance: None,
+                readers=(),
             )
             for _ in range(readers)
         ]  # fmt: skip

@@ -2,9 +2,9 @@
 
 import gc
 
+from fanout.core.reply_queue import ReplySlot
 from fanout.core.subscriptions import Ticket
-from fanout.core.turns import Turn
-from fanout.runtime.doors.consumer import Consumer
+from fanout.runtime.doors.local_client import LocalClient
 from fanout.runtime.redis.link import Link
 from fanout.runtime.sidecar.node_link import NodeLink
 from fanout.wire.resp.requests import RequestDecoder
@@ -13,7 +13,7 @@ from fanout.wire.ws.bridge import BridgeSession
 from fanout.wire.ws.websocket import WebSocketServer
 
 COUNTED = (
-    *(Consumer, Session, BridgeSession, RequestDecoder, WebSocketServer, Turn, Ticket),
+    *(LocalClient, Session, BridgeSession, RequestDecoder, WebSocketServer, ReplySlot, Ticket),
     *(NodeLink, Link),
 )
 

@@ -26,7 +26,7 @@ from fanout.config import (
 )
 from fanout.core.in_flight import Answer
 from fanout.runtime.agent.node_service import run_node
-from fanout.runtime.net.http import Readiness
+from fanout.runtime.net.http import AdminDoor, Readiness
 from fanout.runtime.net.world import World
 from fanout.runtime.process.signals import Stop
 from fanout.runtime.redis.link import Link, connect, greet
@@ -155,15 +155,10 @@ class MemoryFleet:
         )
 
     async def _serve_admin(
-        self,
-        endpoint: Endpoint,
-        readiness: Callable[[], Readiness],
-        *,
-        routes: Sequence[BaseRoute] = (),
-        task_status: trio.TaskStatus[Endpoint],
-        **_: object,
+        self, door: AdminDoor, *, task_status: trio.TaskStatus[Endpoint]
     ) -> None:
-        admin = self.admin[endpoint.host] = Admin(readiness, routes)
+        endpoint = door.endpoint
+        admin = self.admin[endpoint.host] = Admin(door.readiness, door.routes)
         task_status.started(endpoint)
         try:
             await trio.sleep_forever()

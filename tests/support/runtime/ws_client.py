@@ -20,7 +20,7 @@ from tests.support.wire.rfc6455 import (
 )
 
 
-class WebSocketClient:
+class WsConnection:
     """Sends requests and gathers what comes."""
 
     def __init__(self, transport: Transport) -> None:
@@ -113,8 +113,8 @@ def _frame_bytes(data: bytes) -> int:
     return head + (int.from_bytes(data[2:head]) if head > 2 else data[1])
 
 
-async def open_websocket(network: Network, sidecar: str) -> WebSocketClient:
+async def open_websocket(network: Network, sidecar: str) -> WsConnection:
     """Connect to a sidecar."""
-    client = WebSocketClient(await network.connect(Endpoint(sidecar, 7380)))
+    client = WsConnection(await network.connect(Endpoint(sidecar, 7380)))
     await client.handshake()
     return client

@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fanout.wire.redis.client import NOT_YET, ReplyReader
-from fanout.wire.redis.runs import RUN_BYTES_MIN, Run, RunReader, leading_run
+from fanout.wire.redis.runs import RUN_BYTES_MIN, DeliveryRun, RunReader, leading_run
 from fanout.wire.resp.replies import messages3, pmessages3
 
 NAMES = st.sampled_from([b"c", b"d", b"", b"message", b"\r\n$1\r\n", b"c\r\n$1\r\n"])
@@ -51,7 +51,7 @@ def test_a_run_is_what_the_parser_finds(stream: bytes, cut: int, skipped: int) -
 def test_equal_messages_in_a_row_are_a_run(times: int, payload: bytes) -> None:
     """All of them, up to the first that is other or not whole."""
     one = messages3(b"c", [payload])
-    run = Run(b"c", [payload] * times, one[: len(one) - len(payload) - 2], len(one) * times)
+    run = DeliveryRun(b"c", [payload] * times, one[: len(one) - len(payload) - 2], len(one) * times)
     assert leading_run(one * times, 0) == run
     for other in (messages3(b"d", [payload]), one[:-1], b"+OK\r\n"):
         assert leading_run(one * times + other, 0) == run

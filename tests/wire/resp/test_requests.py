@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fanout.errors import RemoteProtocolError
 from fanout.values.requests import Publish, PublishRun
 from fanout.wire.redis.client import pack
-from fanout.wire.resp.heads import Heads
+from fanout.wire.resp.heads import PublishHeadCache
 from fanout.wire.resp.requests import RequestDecoder, RequestLimits
 from fanout.wire.resp.session import Session
 from tests.support.wire.cuts import cut
@@ -208,7 +208,7 @@ def test_messages_in_a_row_mean_what_they_mean_one_by_one(
 
 def test_a_known_channel_makes_a_run() -> None:
     """From its second message on, whole messages only, for every client of the door."""
-    heads = Heads()
+    heads = PublishHeadCache()
     one, two = (Session(number, LoneSidecar(), heads=heads) for number in (1, 2))
     decoder = RequestDecoder(RequestLimits())
     message = pack("PUBLISH", "c", "x")
@@ -231,7 +231,7 @@ def test_a_known_channel_makes_a_run() -> None:
 
 def test_what_one_user_may_publish_another_may_not() -> None:
     """What is known of a command does not say who may send it."""
-    heads, decoder = Heads(), RequestDecoder(RequestLimits())
+    heads, decoder = PublishHeadCache(), RequestDecoder(RequestLimits())
     one, two = (Session(number, LoneSidecar(users=USERS), heads=heads) for number in (1, 2))
     one.handle([b"AUTH", b"d"])
     two.handle([b"AUTH", b"u", b"s"])
@@ -250,7 +250,7 @@ def test_what_one_user_may_publish_another_may_not() -> None:
 def test_what_is_known_of_commands_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forgetting costs only decoding one again."""
     monkeypatch.setattr("fanout.wire.resp.heads.HEADS_MAX", 10)
-    heads = Heads()
+    heads = PublishHeadCache()
     for number in range(100):
         heads.learn(b"PUBLISH", b"c%d" % number, number)
 
@@ -270,7 +270,7 @@ def test_what_is_known_of_commands_is_bounded(monkeypatch: pytest.MonkeyPatch) -
 )
 def test_only_what_is_in_order_goes_to_a_node_as_it_came(command: bytes) -> None:
     """What differs by a byte from what is known is decoded like anything else."""
-    heads, decoder = Heads(), RequestDecoder(RequestLimits())
+    heads, decoder = PublishHeadCache(), RequestDecoder(RequestLimits())
     session = Session(1, LoneSidecar(), heads=heads)
     for verb in (b"PUBLISH", b"SPUBLISH"):
         session.handle([verb, b"c", b"x"])

@@ -3,11 +3,11 @@
 import pytest
 
 from fanout.values.names import Endpoint
-from fanout.wire.ws.origins import Callers
+from fanout.wire.ws.origins import OriginPolicy
 from fanout.wire.ws.websocket import Opened, Rejected, WebSocketServer
 from tests.support.wire.rfc6455 import HANDSHAKE
 
-CALLERS = Callers.of(
+CALLERS = OriginPolicy.of(
     Endpoint("127.0.0.1", 7380), ["https://App.example", "null"], ["door.example", "fe80::1"]
 )
 
@@ -61,7 +61,7 @@ def test_a_page_that_is_not_listed_gets_no_websocket(
     opened: bool,  # noqa: FBT001
 ) -> None:
     """It gets 403 and the end of the connection; the reason does not repeat what it sent."""
-    server = WebSocketServer(subprotocols=(), message_bytes_max=100, callers=CALLERS)
+    server = WebSocketServer(subprotocols=(), message_bytes_max=100, policy=CALLERS)
     request = HANDSHAKE.replace(b"Host: h\r\n", b"Host: %b\r\n%b" % (host, origin))
     (event,) = server.receive(request)
 
@@ -94,9 +94,9 @@ def test_a_page_that_is_not_listed_gets_no_websocket(
 )
 def test_the_page_of_the_admin_door_is_let_in(page: str, origin: str, allowed: bool) -> None:  # noqa: FBT001
     """Under each of that door's names, at its own port and scheme, and nobody else beside it."""
-    callers = Callers.with_page(
+    policy = OriginPolicy.with_page(
         Endpoint("127.0.0.1", 7380), ["https://app.example"], ["door.example"], page
     )
 
-    assert (callers.refusal("127.0.0.1:7380", [origin]) == "") is allowed
-    assert callers.refusal("evil.example:7380", [origin])
+    assert (policy.refusal("127.0.0.1:7380", [origin]) == "") is allowed
+    assert policy.refusal("evil.example:7380", [origin])

@@ -7,6 +7,7 @@ see `fanout.runtime.net.http`.
 """
 
 import json
+import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,10 +19,10 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from fanout.core.live import problems
-from fanout.runtime.admin.live_look import Looks
+from fanout.notice import Notice
+from fanout.runtime.admin.live_snapshot import Snapshots
 from fanout.runtime.sidecar.adjuncts import Adjunct, Sidecar
-from fanout.runtime.sidecar.hub import Hub
-from fanout.runtime.sidecar.member_log import Happening
+from fanout.runtime.sidecar.member_log import FleetEvent, MemberLog
 
 INTERVAL_SECONDS = 1.0
 """Between two looks."""
@@ -47,17 +48,17 @@ class LiveFeed(Adjunct):
 
     name = "live"
 
-    def __init__(self, hub: Hub, looks: Looks) -> None:
-        self._looks = looks
-        self._member_log = hub.member_log
-        # Numbers of events are unique within one life of the sidecar.
-        self._life = f"{hub.rng.getrandbits(64):016x}"
+    def __init__(self, snapshots: Snapshots, member_log: MemberLog, rng: random.Random) -> None:
+        self._snapshots = snapshots
+        self._member_log = member_log
+        # Numbers of events are unique within one run of the sidecar.
+        self._run = f"{rng.getrandbits(64):016x}"
         self._readers = 0
-        self._wanted = trio.Event()
+        self._wanted = Notice()
         self._wanted_until = 0.0
         self._latest = b""  # the last look, while looks are taken
         self._number = 0  # of the last look
-        self._changed = trio.Event()
+        self._news = member_log.noted  # set for a new snapshot as well
         self._leaving = False
 
     def routes(self, sidecar: Sidecar) -> Sequence[BaseRoute]:  # noqa: ARG002 - the same for each
@@ -65,35 +66,34 @@ class LiveFeed(Adjunct):
         events = _Application(self._events)
         return Route("/live", self._live), Route("/events", events, methods=["GET"])
 
-    async def run(self, sidecar: Sidecar) -> None:  # noqa: ARG002 - it has its own hub
+    async def run(self, sidecar: Sidecar) -> None:  # noqa: ARG002 - the same for each
         """Take looks until cancelled."""
         while True:
-            await self._wanted.wait()
-            self._looks.begin()
+            while not self._is_wanted():
+                await self._wanted.wait(self._wanted.count)
+            self._snapshots.begin()
             try:
-                while self._readers or trio.current_time() < self._wanted_until:
-                    self._take()
+                while self._is_wanted():
+                    self._capture()
                     await trio.sleep(INTERVAL_SECONDS)
             finally:
-                self._looks.end()
+                self._snapshots.end()
                 self._latest = b""
-            self._wanted = trio.Event()
 
     async def drain(self, sidecar: Sidecar) -> None:  # noqa: ARG002 - as above
         """Tell the readers that the sidecar leaves, and let them go."""
         self._leaving = True
-        self._wake()
+        self._news.set()
 
-    def _take(self) -> None:
-        look = self._looks.take()
-        body = {"problems": [attrs.asdict(each) for each in problems(look)], **attrs.asdict(look)}
+    def _is_wanted(self) -> bool:
+        return bool(self._readers) or trio.current_time() < self._wanted_until
+
+    def _capture(self) -> None:
+        live = self._snapshots.capture()
+        body = {"problems": [attrs.asdict(each) for each in problems(live)], **attrs.asdict(live)}
         self._latest = json.dumps(body, separators=(",", ":")).encode()
-        self._number = look.number
-        self._wake()
-
-    def _wake(self) -> None:
-        self._changed.set()
-        self._changed = trio.Event()
+        self._number = live.number
+        self._news.set()
 
     def _want(self) -> None:
         self._wanted_until = trio.current_time() + LINGER_SECONDS
@@ -102,7 +102,7 @@ class LiveFeed(Adjunct):
     async def _live(self, _request: Request) -> Response:
         self._want()
         while not self._latest:
-            await self._changed.wait()
+            await self._news.wait(self._news.count)
         return Response(
             self._latest, media_type="application/json", headers={"cache-control": "no-store"}
         )
@@ -129,39 +129,39 @@ class LiveFeed(Adjunct):
         text = f"retry: {RETRY_MILLISECONDS}\n\n".encode()
         number = 0
         while True:
-            for happening in self._member_log.since(seen):
-                text += self._membership(happening)
-                seen = happening.number
+            for fleet_event in self._member_log.since(seen):
+                text += self._membership(fleet_event)
+                seen = fleet_event.number
             if self._latest and number != self._number:
                 number = self._number
                 text += b"event: snapshot\ndata: " + self._latest + b"\n\n"
             if self._leaving:
                 text += b'event: closing\ndata: {"reason":"shutdown"}\n\n'
             # Taken before the wait to send: what happens meanwhile is noticed behind it.
-            changed, kept, leaving = self._changed, self._member_log.kept, self._leaving
+            news, leaving = self._news.count, self._leaving
             if text:
                 body = {"type": "http.response.body", "body": text, "more_body": not leaving}
                 await send(body)
             if leaving:
                 return
             text = b""
-            await _either(changed, kept)
+            await self._news.wait(news)
 
-    def _membership(self, happening: Happening) -> bytes:
+    def _membership(self, fleet_event: FleetEvent) -> bytes:
         body: dict[str, Any] = {
-            "number": happening.number,
-            "at": round(self._looks.wall_seconds(happening.at), 3),
-            "level": happening.level,
-            "event": happening.event,
-            **happening.facts,
+            "number": fleet_event.number,
+            "at": round(self._snapshots.wall_seconds(fleet_event.at), 3),
+            "level": fleet_event.level,
+            "event": fleet_event.event,
+            **fleet_event.facts,
         }
         data = json.dumps(body, separators=(",", ":"))
-        return f"id: {self._life}-{happening.number}\nevent: membership\ndata: {data}\n\n".encode()
+        return f"id: {self._run}-{fleet_event.number}\nevent: membership\ndata: {data}\n\n".encode()
 
     def _seen(self, last: str) -> int:
-        """Return the number of the last event that a reader has got, in this life of the sidecar."""
-        life, _, number = last.rpartition("-")
-        return int(number) if life == self._life and number.isdecimal() else 0
+        """Return the number of the last event that a reader has got, in this run of the sidecar."""
+        run, _, number = last.rpartition("-")
+        return int(number) if run == self._run and number.isdecimal() else 0
 
 
 class _Application:
@@ -179,15 +179,3 @@ async def _until_gone(receive: Receive, scope: trio.CancelScope) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     scope.cancel()
-
-
-async def _either(one: trio.Event, other: trio.Event) -> None:
-    """Wait for the first of two events."""
-    async with trio.open_nursery() as nursery:
-
-        async def end(event: trio.Event) -> None:
-            await event.wait()
-            nursery.cancel_scope.cancel()
-
-        nursery.start_soon(end, one)
-        await end(other)

@@ -12,53 +12,55 @@ from fanout.core.users import CTL_USER, DATA_USER
 from fanout.runtime.discovery.registry import InstanceStatistics
 from fanout.runtime.metrics.common_metrics import COMMON_METRICS, states
 from fanout.runtime.metrics.metrics import Family, Samples, Table, Value, one, words
-from fanout.runtime.sidecar.consumers import ConsumersStatistics
-from fanout.runtime.sidecar.hub import HubStatistics
+from fanout.runtime.sidecar.clients import ClientsStatistics
+from fanout.runtime.sidecar.fanout import FanoutStatistics
+from fanout.runtime.sidecar.fleet import FleetStatistics
 from fanout.runtime.sidecar.node_link import NodeStatistics
 from fanout.values.requests import Encoding
 from fanout.wire.ws.bridge import CLOSE_CODES, GAP_REASONS
 
 CUTS = (*(code for code in CLOSE_CODES if code != "shutdown"), "killed")
-"""Why a consumer is disconnected."""
+"""Reasons for which a client is disconnected."""
 
 FAULTS = ("protocol_error", "wrong_secret")
-"""What consumers do wrong."""
+"""Errors of clients."""
 
 FAILURES = ("unknown", "no_node", "publish_failed")
-"""What becomes of a publish that no node is known to have executed."""
+"""Outcomes of a publish that was not executed, or may not have been."""
 
 
 @attrs.frozen(kw_only=True)
 class SidecarStatistics:
-    """A sidecar."""
+    """Statistics of a sidecar."""
 
     labels: tuple[str, str, str, str]
-    hub: HubStatistics
+    fleet: FleetStatistics
+    fanout: FanoutStatistics
     discovery: tuple[InstanceStatistics, ...]
     loop_lag: HistogramStatistics
     unready: str
 
 
 def _node(read: Callable[[NodeStatistics], Value]) -> Callable[[SidecarStatistics], Samples]:
-    return lambda s: [((each.node,), read(each)) for each in s.hub.nodes]
+    return lambda s: [((each.node,), read(each)) for each in s.fleet.nodes]
 
 
 def _nodes(read: Callable[[NodeStatistics], Samples]) -> Callable[[SidecarStatistics], Samples]:
-    return lambda s: [sample for each in s.hub.nodes for sample in read(each)]
+    return lambda s: [sample for each in s.fleet.nodes for sample in read(each)]
 
 
-def _door(read: Callable[[ConsumersStatistics], Value]) -> Callable[[SidecarStatistics], Samples]:
-    return lambda s: [((each.door,), read(each)) for each in s.hub.consumers]
+def _door(read: Callable[[ClientsStatistics], Value]) -> Callable[[SidecarStatistics], Samples]:
+    return lambda s: [((each.door,), read(each)) for each in s.fanout.clients]
 
 
 def _doors(
-    read: Callable[[ConsumersStatistics], Samples],
+    read: Callable[[ClientsStatistics], Samples],
 ) -> Callable[[SidecarStatistics], Samples]:
-    return lambda s: [sample for each in s.hub.consumers for sample in read(each)]
+    return lambda s: [sample for each in s.fanout.clients for sample in read(each)]
 
 
 def _deliveries(statistics: SidecarStatistics) -> Samples:
-    found = statistics.hub.dispatch.deliveries
+    found = statistics.fanout.dispatch.deliveries
     ws = found[Encoding.JSON]
     return [(("resp",), sum(found.values()) - ws), (("ws",), ws)]
 
@@ -72,84 +74,84 @@ _NODES: Table[SidecarStatistics] = (
     Family(
         "fanout_node_state",
         "gauge",
-        "1 for the state that a node is in, 0 for the others.",
+        "1 for the current state of the node, 0 for the others.",
         _nodes(lambda each: states(each.state, each.node)),
         ("node", "state"),
     ),
     Family(
         "fanout_node_covered",
         "gauge",
-        "1 while all that local consumers want is subscribed on a node, else 0.",
+        "1 if everything that local clients subscribe to is subscribed on the node, else 0.",
         _node(lambda each: each.covered),
         _NODE,
     ),
     Family(
         "fanout_node_deaf",
         "gauge",
-        "1 while a node cannot be heard: what others publish there is missed.",
-        _node(lambda each: each.deaf),
+        "1 if this sidecar cannot hear the node and misses messages published there, else 0.",
+        _node(lambda each: each.unheard),
         _NODE,
     ),
     Family(
         "fanout_node_usable",
         "gauge",
-        "1 while messages can be sent to a node, else 0.",
+        "1 if messages can be sent to the node, else 0.",
         _node(lambda each: each.usable),
         _NODE,
     ),
     Family(
         "fanout_node_published_messages_total",
         "counter",
-        "Messages handed to a node.",
+        "Messages published to the node.",
         _node(lambda each: each.published),
         _NODE,
     ),
     Family(
         "fanout_node_received_messages_total",
         "counter",
-        "Messages that a node delivered to this sidecar.",
+        "Messages received from the node.",
         _node(lambda each: each.received),
         _NODE,
     ),
     Family(
         "fanout_node_sent_bytes_total",
         "counter",
-        "Bytes sent to a node, all of them.",
+        "Bytes sent to the node, on all connections.",
         _node(lambda each: each.bytes.sent_bytes),
         _NODE,
     ),
     Family(
         "fanout_node_received_bytes_total",
         "counter",
-        "Bytes read from a node, all of them.",
+        "Bytes received from the node, on all connections.",
         _node(lambda each: each.bytes.received_bytes),
         _NODE,
     ),
     Family(
         "fanout_node_outbox_bytes",
         "gauge",
-        "Bytes that wait for a node to read them.",
+        "Bytes queued for the node.",
         _node(lambda each: each.bytes.waiting_bytes),
         _NODE,
     ),
     Family(
         "fanout_node_connects_total",
         "counter",
-        "Connections on which a node has proved its identity, by the user they log in as.",
+        "Connections on which the node proved its identity, by ACL user.",
         _nodes(lambda each: words(each.connects, _USERS, each.node)),
         _NODE_LINK,
     ),
     Family(
         "fanout_node_link_failures_total",
         "counter",
-        "Connections to a node that were lost, and attempts that failed.",
+        "Connections to the node that were lost or failed, by ACL user.",
         _nodes(lambda each: words(each.link_failures, _USERS, each.node)),
         _NODE_LINK,
     ),
     Family(
         "fanout_node_probes_total",
         "counter",
-        "Probes published on a node.",
+        "Probes published on the node.",
         _node(lambda each: each.probes),
         _NODE,
     ),
@@ -163,34 +165,34 @@ _NODES: Table[SidecarStatistics] = (
     Family(
         "fanout_node_probe_seconds",
         "gauge",
-        "How long the last probe took that came back.",
+        "Round-trip time of the last probe that came back.",
         _node(lambda each: each.probe_seconds),
         _NODE,
     ),
     Family(
         "fanout_node_gaps_total",
         "counter",
-        "Times that messages of a node may have been missed: from `lost` until `heard` or `left`.",
+        "Gap events of the node, by reason: a gap begins with `lost` and ends with `heard` or `left`.",
         _nodes(lambda each: words(each.gaps, tuple(GAP_REASONS), each.node)),
         ("node", "reason"),
     ),
     Family(
         "fanout_node_join_seconds",
         "histogram",
-        "How long nodes were joining before they were active, as seen from here.",
-        one(lambda s: s.hub.joins),
+        "Time nodes spent joining before they became active, as seen by this sidecar.",
+        one(lambda s: s.fleet.joins),
     ),
     Family(
         "fanout_node_drain_seconds",
         "histogram",
-        "How long nodes drained before they were gone, as seen from here.",
-        one(lambda s: s.hub.drains),
+        "Time nodes spent draining before they left, as seen by this sidecar.",
+        one(lambda s: s.fleet.drains),
     ),
     Family(
         "fanout_node_conflicts_total",
         "counter",
-        "Agents that were noticed to use the id of a node that another one speaks for.",
-        one(lambda s: s.hub.conflicts),
+        "Agents found to use the node id of another agent.",
+        one(lambda s: s.fleet.conflicts),
     ),
 )
 
@@ -198,43 +200,45 @@ _PUBLISHING: Table[SidecarStatistics] = (
     Family(
         "fanout_publish_seconds",
         "histogram",
-        "Time from a client's publish to the node's answer, of every message that was executed.",
-        one(lambda s: s.hub.publisher.executed),
+        "Time from a client's publish to the node's reply, for executed messages.",
+        one(lambda s: s.fanout.publisher.executed),
     ),
     Family(
         "fanout_publishes_total",
         "counter",
-        "Messages of clients by what became of them: executed, unknown (the node was lost with "
-        "it), no_node (none could take it), publish_failed (all refused it).",
+        "Messages published by clients, by outcome: executed, unknown (the node was lost "
+        "before its reply), no_node (no node could take it), publish_failed (every node "
+        "refused it).",
         lambda s: [
-            (("executed",), s.hub.publisher.executed.count),
-            *words(s.hub.publisher.failed, FAILURES),
+            (("executed",), s.fanout.publisher.executed.count),
+            *words(s.fanout.publisher.failed, FAILURES),
         ],
         ("outcome",),
     ),
     Family(
         "fanout_publish_retries_total",
         "counter",
-        "Messages that a node refused and that were tried on another one.",
-        one(lambda s: s.hub.publisher.retries),
+        "Messages refused by a node and retried on another one.",
+        one(lambda s: s.fanout.publisher.retries),
     ),
     Family(
         "fanout_publishes_waiting",
         "gauge",
-        "Messages that wait because no node can take them now.",
-        one(lambda s: s.hub.publisher.waiting),
+        "Messages that wait because no node can take them.",
+        one(lambda s: s.fanout.publisher.waiting),
     ),
     Family(
         "fanout_publishes_waiting_bytes",
         "gauge",
-        "Their size.",
-        one(lambda s: s.hub.publisher.waiting_bytes),
+        "Size of the messages that wait because no node can take them.",
+        one(lambda s: s.fanout.publisher.waiting_bytes),
     ),
     Family(
         "fanout_fence_timeouts_total",
         "counter",
-        "Fences that some sidecar did not answer in time: order may be lost on channels that moved.",
-        one(lambda s: s.hub.publisher.fence_timeouts),
+        "Order barriers not answered in time by every sidecar; channels that moved to another "
+        "node may be out of order.",
+        one(lambda s: s.fanout.publisher.barrier_timeouts),
     ),
 )
 
@@ -242,102 +246,102 @@ _CONSUMERS: Table[SidecarStatistics] = (
     Family(
         "fanout_consumers",
         "gauge",
-        "Consumers connected to a door.",
+        "Clients connected to the door.",
         _door(lambda each: each.present),
         _DOOR,
     ),
     Family(
         "fanout_consumer_connections_total",
         "counter",
-        "Connections that a door has taken.",
+        "Connections accepted by the door.",
         _door(lambda each: each.connections),
         _DOOR,
     ),
     Family(
         "fanout_consumers_refused_total",
         "counter",
-        "Connections refused because the door was full.",
+        "Connections refused because the client limit of the door was reached.",
         _door(lambda each: each.refused),
         _DOOR,
     ),
     Family(
         "fanout_consumers_cut_total",
         "counter",
-        "Consumers disconnected by the sidecar, by reason.",
+        "Clients disconnected by the sidecar, by reason.",
         _doors(lambda each: words(each.cut, CUTS, each.door)),
         ("door", "code"),
     ),
     Family(
         "fanout_consumer_faults_total",
         "counter",
-        "What consumers did wrong: protocol_error, or wrong_secret for a failed login.",
+        "Client errors: protocol_error, or wrong_secret for a failed login.",
         _doors(lambda each: words(each.faults, FAULTS, each.door)),
         ("door", "code"),
     ),
     Family(
         "fanout_consumer_subscriptions",
         "gauge",
-        "Subscriptions of all consumers of a door.",
+        "Subscriptions of all clients of the door.",
         _door(lambda each: each.subscriptions),
         _DOOR,
     ),
     Family(
         "fanout_consumer_published_messages_total",
         "counter",
-        "Messages that the consumers of a door published.",
+        "Messages published by the clients of the door.",
         _door(lambda each: each.published),
         _DOOR,
     ),
     Family(
         "fanout_deliveries_total",
         "counter",
-        "Messages delivered to consumers of a door: one for each consumer that gets it.",
+        "Messages delivered to the clients of the door, counted once for each client.",
         _deliveries,
         _DOOR,
     ),
     Family(
         "fanout_consumer_received_bytes_total",
         "counter",
-        "Bytes read from the consumers of a door.",
+        "Bytes received from the clients of the door.",
         _door(lambda each: each.received_bytes),
         _DOOR,
     ),
     Family(
         "fanout_consumer_sent_bytes_total",
         "counter",
-        "Bytes sent to the consumers of a door.",
+        "Bytes sent to the clients of the door.",
         _door(lambda each: each.sent_bytes),
         _DOOR,
     ),
     Family(
         "fanout_consumer_outbox_bytes",
         "gauge",
-        "Bytes that wait for the consumers of a door to read them.",
+        "Bytes queued for the clients of the door.",
         _door(lambda each: each.outbox_bytes),
         _DOOR,
     ),
     Family(
         "fanout_consumer_outbox_largest_bytes",
         "gauge",
-        "Bytes that wait for the slowest consumer of a door.",
+        "Bytes queued for the slowest client of the door.",
         _door(lambda each: each.outbox_largest_bytes),
         _DOOR,
     ),
     Family(
         "fanout_names",
         "gauge",
-        "Different channels and patterns that local consumers are subscribed to.",
+        "Distinct channels and patterns that local clients subscribe to.",
         lambda s: [
-            (("channel",), s.hub.dispatch.channels),
-            (("pattern",), s.hub.dispatch.patterns),
+            (("channel",), s.fanout.dispatch.channels),
+            (("pattern",), s.fanout.dispatch.patterns),
         ],
         ("kind",),
     ),
     Family(
         "fanout_names_unconfirmed",
         "gauge",
-        "Names that wait for the confirmation of a node before a client hears of it.",
-        one(lambda s: s.hub.unconfirmed),
+        "Channels and patterns whose subscription a node has yet to confirm.",
+        one(lambda s: s.fanout.unconfirmed),
     ),
 )
 
@@ -345,14 +349,14 @@ _FLEET: Table[SidecarStatistics] = (
     Family(
         "fanout_sidecars",
         "gauge",
-        "Sidecars that discovery knows, this one included.",
-        one(lambda s: s.hub.sidecars),
+        "Sidecars in discovery, including this one.",
+        one(lambda s: s.fleet.sidecars),
     ),
     Family(
         "fanout_membership_frozen",
         "gauge",
-        "1 while no discovery instance can be read: the fleet stays as it was last seen.",
-        one(lambda s: s.hub.frozen),
+        "1 if no discovery instance can be read and membership stays as last seen, else 0.",
+        one(lambda s: s.fleet.frozen),
     ),
 )
 

@@ -15,7 +15,7 @@ DEADLINES = ("join", "publishers", "subscribers")
 
 @attrs.frozen(kw_only=True)
 class NodeServiceStatistics:
-    """A node's agent with its Redis."""
+    """Statistics of an agent and its Redis."""
 
     labels: tuple[str, str, str, str]
     agent: AgentStatistics
@@ -30,33 +30,34 @@ AGENT_METRICS: Table[NodeServiceStatistics] = (
     Family(
         "fanout_agent_state",
         "gauge",
-        "1 for the state that the node is in, 0 for the others.",
+        "1 for the current state of the node, 0 for the others.",
         lambda s: states(s.agent.state),
         ("state",),
     ),
     Family(
         "fanout_agent_state_seconds",
         "gauge",
-        "How long the node has been in it; infinite before its Redis was first up.",
+        "Seconds since the last state change; infinite before the Redis was first up.",
         one(lambda s: trio.current_time() - s.agent.state_since),
     ),
     Family(
         "fanout_agent_redis_up",
         "gauge",
-        "1 while the node's Redis returns what is published on it, else 0.",
+        "1 if the node's Redis returns what is published on it, else 0.",
         one(lambda s: s.agent.vouched),
     ),
     Family(
         "fanout_agent_cooperative",
         "gauge",
-        "1 when the agent may not fence the node, so that a drain rests on sidecars that answer.",
+        "1 if the agent may not fence the node, so that a drain relies on the answers of "
+        "sidecars, else 0.",
         one(lambda s: bool(s.redis.cooperative)),
     ),
     Family(
         "fanout_agent_lives_total",
         "counter",
-        "Lives of the node that began: at the start, and with each restart of its Redis.",
-        one(lambda s: s.agent.lives),
+        "Incarnations of the node: one at the start, and one for each restart of its Redis.",
+        one(lambda s: s.agent.incarnations),
     ),
     Family(
         "fanout_agent_heartbeats_total",
@@ -67,13 +68,13 @@ AGENT_METRICS: Table[NodeServiceStatistics] = (
     Family(
         "fanout_agent_heartbeat_age_seconds",
         "gauge",
-        "Time since the last of them; infinite before the first.",
+        "Seconds since the last record was written to discovery; infinite before the first.",
         one(lambda s: trio.current_time() - s.agent.heartbeat_at),
     ),
     Family(
         "fanout_agent_redis_failures_total",
         "counter",
-        "Connections to the node's Redis that were lost, and attempts that failed.",
+        "Connections to the node's Redis that were lost or failed.",
         one(lambda s: s.redis.link_failures),
     ),
     Family(
@@ -91,37 +92,37 @@ AGENT_METRICS: Table[NodeServiceStatistics] = (
     Family(
         "fanout_agent_probe_seconds",
         "gauge",
-        "How long the last probe took that came back.",
+        "Round-trip time of the last probe that came back.",
         one(lambda s: s.redis.probe_seconds),
     ),
     Family(
         "fanout_agent_sidecars",
         "gauge",
-        "Live sidecars that discovery knows.",
+        "Live sidecars in discovery.",
         one(lambda s: s.agent.sidecars),
     ),
     Family(
         "fanout_agent_missing_sidecars",
         "gauge",
-        "Sidecars that a join or a drain waits for now.",
+        "Sidecars that the current join or drain waits for.",
         one(lambda s: len(s.agent.missing)),
     ),
     Family(
         "fanout_agent_join_seconds",
         "histogram",
-        "How long joins took, until the node was active.",
+        "Time joins took until the node was active.",
         one(lambda s: s.agent.joins),
     ),
     Family(
         "fanout_agent_drain_seconds",
         "histogram",
-        "How long drains took, until the node was gone.",
+        "Time drains took until the node left.",
         one(lambda s: s.agent.drains),
     ),
     Family(
         "fanout_agent_deadlines_missed_total",
         "counter",
-        "Waits for sidecars that the deadline ended: join (activated without some), publishers "
+        "Waits for sidecars ended by the deadline: join (activated without some), publishers "
         "(closed while some may still publish), subscribers (left while some were subscribed).",
         lambda s: words(s.agent.deadlines_missed, DEADLINES),
         ("deadline",),

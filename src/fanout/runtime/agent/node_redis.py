@@ -12,6 +12,7 @@ from fanout.core import users
 from fanout.core.agent import Redis
 from fanout.core.backoff import Backoff
 from fanout.errors import CommandFailed, LinkLost
+from fanout.notice import Notice
 from fanout.runtime.net.world import World
 from fanout.runtime.redis.link import Link, use_link
 from fanout.runtime.redis.login import node_address
@@ -63,7 +64,7 @@ class NodeRedis:
         self._identified: tuple[Link | None, bytes] = (None, b"")
         self._cooperative_because = ""
         self._probe_channel = RESERVED_PREFIX + b"probe:node:" + config.id.encode()
-        self._probe_back = trio.Event()
+        self._probe_back = Notice()
         self._link_failures = self._probes = self._probe_failures = 0
         self._probe_seconds = 0.0
 
@@ -113,7 +114,7 @@ class NodeRedis:
             return await link.call(*arguments)
         raise LinkLost("the node's Redis does not answer")
 
-    async def set_door(self, *, is_open: bool) -> None:
+    async def set_gate(self, *, is_open: bool) -> None:
         """Let sidecars publish for clients, or have Redis refuse them. Raises as `call`."""
         login = self._password(NodeId(self._config.id), users.DATA_USER)
         rules = users.data_rules(login, is_open=is_open)
@@ -213,7 +214,7 @@ class NodeRedis:
     ) -> FenceMode:
         """Make the user for subscriptions and control; say whether users can be made here at all.
 
-        The user for publishes is made by `set_door`.
+        The user for publishes is made by `set_gate`.
         """
         reason = ""
         login = self._password(NodeId(self._config.id), users.CTL_USER)
@@ -235,12 +236,12 @@ class NodeRedis:
         return users.password(self._config.secret, self._config.cluster, node, user)
 
     async def _probe(self, link: Link) -> None:
-        self._probe_back = trio.Event()
+        sent = self._probe_back.count
         self._probes += 1
         began = trio.current_time()
         with trio.move_on_after(self._timings.probe_timeout_seconds) as scope:
             await link.call("PUBLISH", self._probe_channel, b"")
-            await self._probe_back.wait()
+            await self._probe_back.wait(sent)
         if scope.cancelled_caught:
             self._probe_failures += 1
             raise LinkLost("a probe published on the node did not come back")

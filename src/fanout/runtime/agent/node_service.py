@@ -11,28 +11,29 @@ import structlog
 import trio
 
 from fanout.config import NodeConfig, TlsFiles
-from fanout.core.agent import (
+from fanout.core.agent import Agent, Redis
+from fanout.core.agent_effects import (
     Activated,
-    Agent,
+    CloseGate,
     CountSidecars,
     Effect,
     Left,
-    Outdone,
+    OpenGate,
     PublishEnd,
-    Redis,
-    SetDoor,
     SetIdentity,
+    Superseded,
     WriteRecord,
 )
 from fanout.core.membership import Membership
 from fanout.core.rival import owner_name
 from fanout.errors import CommandFailed, FanoutError, LinkLost
+from fanout.notice import Notice
 from fanout.runtime.agent.agent_metrics import AGENT_METRICS, NodeServiceStatistics
 from fanout.runtime.agent.node_redis import NodeRedis
 from fanout.runtime.discovery.registry import Registry
 from fanout.runtime.metrics.monitoring import labels_of, start_admin
 from fanout.runtime.net.certificates import Contexts
-from fanout.runtime.net.http import Readiness
+from fanout.runtime.net.http import AdminDoor, Readiness
 from fanout.runtime.net.world import World, real_world
 from fanout.runtime.process.console import announce_ready
 from fanout.runtime.process.loop_watch import LoopWatch
@@ -102,8 +103,7 @@ class _NodeService:
             world.network,
             config.discovery,
             config.cluster,
-            on_snapshot=self._on_snapshot,
-            on_unreachable=self._on_unreachable,
+            readers=(self,),
             timings=timings,
             rng=world.rng,
             agent_of=NodeId(config.id),
@@ -122,7 +122,7 @@ class _NodeService:
             drain_timeout_seconds=timings.drain_timeout_seconds,
         )
         self._effects, self._todo = trio.open_memory_channel[Effect](1000)
-        self._moved = trio.Event()
+        self._moved = Notice()
         self._left = trio.Event()
         self._written: NodeRecord | None = None
         self._refused: DrainRequest | None = None
@@ -138,13 +138,15 @@ class _NodeService:
                 self._admin = await start_admin(
                     nursery,
                     self._world,
-                    self._config.admin,
-                    readiness=self._readiness,
-                    table=AGENT_METRICS,
-                    statistics=self.statistics,
-                    loop=self._loop,
-                    tls=self._contexts.server,
-                    hosts=self._config.host,
+                    AdminDoor(
+                        endpoint=self._config.admin,
+                        readiness=self._readiness,
+                        loop=self._loop,
+                        tls=self._contexts.server,
+                        hosts=self._config.host,
+                    ),
+                    AGENT_METRICS,
+                    self.statistics,
                 )
             nursery.start_soon(self._registry.run)
             nursery.start_soon(self._act)
@@ -219,7 +221,8 @@ class _NodeService:
 
     # Discovery and time.
 
-    def _on_snapshot(self, instance: int, snapshot: Snapshot) -> None:
+    def on_snapshot(self, instance: int, snapshot: Snapshot) -> None:
+        """Apply what one discovery instance holds."""
         now = trio.current_time()
         for record in snapshot.nodes:
             if record.node == self._config.id and record.cluster == self._config.cluster:
@@ -229,7 +232,8 @@ class _NodeService:
         if snapshot.drain is not None:
             self._asked_to_drain(snapshot.drain)
 
-    def _on_unreachable(self, instance: int) -> None:
+    def on_unreachable(self, instance: int) -> None:
+        """Record that one discovery instance cannot be read."""
         self._membership.unreachable(instance, trio.current_time())
 
     def _look(self, now: float) -> None:
@@ -250,10 +254,10 @@ class _NodeService:
 
     async def _keep_time(self) -> None:
         while True:
-            self._moved = trio.Event()
+            seen = self._moved.count
             deadline = min(self._agent.next_deadline(), self._membership.next_deadline())
             with trio.move_on_at(deadline):
-                await self._moved.wait()
+                await self._moved.wait(seen)
             now = trio.current_time()
             if self._membership.advance(now):
                 self._look(now)
@@ -277,8 +281,10 @@ class _NodeService:
 
     async def _carry_out(self, effect: Effect) -> None:
         match effect:
-            case SetDoor(is_open):
-                await self._redis.set_door(is_open=is_open)
+            case OpenGate():
+                await self._redis.set_gate(is_open=True)
+            case CloseGate():
+                await self._redis.set_gate(is_open=False)
             case SetIdentity(identity):
                 await self._redis.set_identity(identity)
             case WriteRecord(record):
@@ -305,7 +311,7 @@ class _NodeService:
                 await self._redis.call("PUBLISH", CONTROL_CHANNEL, end)
             case Left():
                 self._left.set()
-            case Outdone(rival):
+            case Superseded(rival):
                 raise NodeIdTaken(
                     f"another agent lives under the node id {rival.node}, at {rival.endpoint}; "
                     "give every node an id of its own, or end the other agent first"

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 import structlog
@@ -24,6 +24,7 @@ from fanout.config import DiscoveryAddress, RedisAddress, Timings
 from fanout.core.backoff import Backoff, jittered, spread_seconds
 from fanout.core.view import TOMBSTONE_SECONDS
 from fanout.errors import CommandFailed, LinkLost, RemoteProtocolError
+from fanout.notice import Notice
 from fanout.runtime.discovery.reading import BATCH_MAX, Indexed, Pipeline, read_indexed
 from fanout.runtime.net.transport import Network
 from fanout.runtime.redis.link import Link, use_link
@@ -66,7 +67,7 @@ class _Instance:
     address: DiscoveryAddress
     writer: Link | None = None
     connected: trio.Event = attrs.field(factory=trio.Event)  # to the writer, once
-    hinted: trio.Event = attrs.field(factory=trio.Event)
+    hinted: Notice = attrs.field(factory=Notice)
     readable: bool | None = None  # None: not known yet
     reads_from: str = ""
     read_at: float = float("-inf")
@@ -85,6 +86,16 @@ class _Instance:
         return len(self.decoded)
 
 
+class DiscoveryReader(Protocol):
+    """Takes what is read from discovery. Neither method may wait."""
+
+    def on_snapshot(self, instance: int, snapshot: Snapshot) -> None:
+        """Take what a read of the instance with this number returned."""
+
+    def on_unreachable(self, instance: int) -> None:
+        """Take that an instance can be read no longer, or not from the start."""
+
+
 class Registry:
     """Reads and writes the records of one fleet.
 
@@ -92,8 +103,7 @@ class Registry:
         network: where connections come from.
         instances: the discovery instances; each is read from a replica, if it has any.
         cluster: name of the fleet.
-        on_snapshot: called with the instance's number after each read of it; must not wait.
-        on_unreachable: called when an instance cannot be read any more, or not from the start.
+        readers: given what each read of an instance returned.
         timings: poll interval, reconnect delays; `connect_timeout_seconds` bounds every exchange.
         rng: for jitter and the choice of replicas.
         tombstone_seconds: how long a node's goodbye stays in discovery.
@@ -111,8 +121,7 @@ class Registry:
         instances: Sequence[DiscoveryAddress],
         cluster: str,
         *,
-        on_snapshot: Callable[[int, Snapshot], None],
-        on_unreachable: Callable[[int], None],
+        readers: Sequence[DiscoveryReader],
         timings: Timings,
         rng: random.Random,
         tombstone_seconds: float = TOMBSTONE_SECONDS,
@@ -121,8 +130,7 @@ class Registry:
     ) -> None:
         self._network = network
         self._cluster = cluster
-        self._on_snapshot = on_snapshot
-        self._on_unreachable = on_unreachable
+        self._readers = readers
         self._timings = timings
         self._rng = rng
         self._tombstone_seconds = tombstone_seconds
@@ -289,7 +297,8 @@ class Registry:
                 if instance.readable is not False:
                     instance.readable = False
                     instance.missing.clear()  # what happened meanwhile is not known
-                    self._on_unreachable(instance.number)
+                    for reader in self._readers:
+                        reader.on_unreachable(instance.number)
             attempt = await self._pause(instance, began, attempt)
 
     async def _follow(self, instance: _Instance, address: RedisAddress, link: Link) -> None:
@@ -304,12 +313,12 @@ class Registry:
         until = trio.current_time() + (FALLBACK_SECONDS if fallback else float("inf"))
         try:
             while trio.current_time() < until:
-                instance.hinted = trio.Event()
+                seen = instance.hinted.count
                 await self._read(instance, link, is_replica=is_replica)
                 instance.reads_from = str(address)
                 await trio.sleep(max(HINT_PAUSE_SECONDS, spread_seconds(instance.members)))
                 with trio.move_on_after(jittered(self._timings.poll_interval_seconds, self._rng)):
-                    await instance.hinted.wait()
+                    await instance.hinted.wait(seen)
         finally:
             instance.reads_from = ""
 
@@ -324,7 +333,8 @@ class Registry:
         instance.readable = True
         instance.read_at = trio.current_time()
         instance.reads += 1
-        self._on_snapshot(instance.number, snapshot)
+        for reader in self._readers:
+            reader.on_snapshot(instance.number, snapshot)
 
     async def _snapshot(self, instance: _Instance, link: Link, *, is_replica: bool) -> Snapshot:
         kinds = tuple(self._kinds.values())

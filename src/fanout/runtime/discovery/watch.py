@@ -11,6 +11,7 @@ from fanout.config import FleetConfig, Timings
 from fanout.core.ledger import FURTHER, Ledger
 from fanout.core.view import TOMBSTONE_SECONDS, View
 from fanout.errors import RegistryUnavailable, leaves
+from fanout.notice import Notice
 from fanout.runtime.discovery.registry import Registry
 from fanout.runtime.net.world import World, fleet_world
 from fanout.values.records import Record, Snapshot
@@ -26,7 +27,7 @@ class Watch:
     """The newest record of every member of some kinds; `run` has their leases run out.
 
     Attributes:
-        changed: an event that is set by the next change. Take it before you look, then wait.
+        changed: set at every change.
 
     """
 
@@ -38,9 +39,9 @@ class Watch:
         self._view: View[Record] = View(cluster, self._ledgers, instances=instances)
         self._readable_since = math.inf
         self._unheard = set(range(instances))
-        self._moved = trio.Event()
+        self._moved = Notice()
         self.settled = trio.Event()
-        self.changed = trio.Event()
+        self.changed = Notice()
 
     @property
     def frozen(self) -> bool:
@@ -80,9 +81,9 @@ class Watch:
     async def run(self) -> None:
         """Let leases run out until cancelled."""
         while True:
-            self._moved = trio.Event()
+            seen = self._moved.count
             with trio.move_on_at(self._view.next_deadline()):
-                await self._moved.wait()
+                await self._moved.wait(seen)
             self._note(self._view.advance(trio.current_time()))
 
     def _heard(self, instance: int) -> None:
@@ -94,8 +95,7 @@ class Watch:
 
     def _note(self, changes: tuple[Record, ...]) -> None:
         if changes:
-            event, self.changed = self.changed, trio.Event()
-            event.set()
+            self.changed.set()
 
 
 @asynccontextmanager
@@ -122,8 +122,7 @@ async def open_watch(
         world.network,
         config.discovery,
         config.cluster,
-        on_snapshot=watch.on_snapshot,
-        on_unreachable=watch.on_unreachable,
+        readers=(watch,),
         timings=Timings(connect_timeout_seconds=config.timeout_seconds),
         rng=world.rng,
         further=kinds,

@@ -1,13 +1,19 @@
 """How the two doors differ, as far as a local client is concerned."""
 
+import random
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import attrs
 
+from fanout.config import Limits
 from fanout.core.access import Access
-from fanout.values.names import NodeId
+from fanout.runtime.sidecar.authenticator import Authenticator
+from fanout.runtime.sidecar.clients import Clients
+from fanout.runtime.sidecar.fanout import Fanout
+from fanout.values.names import NodeId, SidecarId
 from fanout.values.requests import Outcome, Subscribe
+from fanout.wire.limits import ClientLimits
 
 
 @attrs.frozen(slots=True)
@@ -19,6 +25,19 @@ class Door:
     farewell: Callable[[str, str], bytes]  # (code, reason) -> last bytes before the close
     confirmed: Callable[[Subscribe, tuple[NodeId, ...]], bytes] = lambda action, _: action.reply
     """(subscribe, active nodes that are not heard) -> reply"""
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class DoorContext:
+    """What a door gives to the connection of each client."""
+
+    fanout: Fanout
+    clients: Clients  # of this door
+    authenticator: Authenticator
+    limits: Limits
+    client_limits: ClientLimits
+    sidecar: SidecarId
+    rng: random.Random
 
 
 class Authorized(Protocol):

@@ -6,17 +6,16 @@ import trio
 
 from fanout.core.access import Access
 from fanout.core.backoff import jittered
-from fanout.runtime.doors.consumer import Consumer
-from fanout.runtime.doors.door import Door
+from fanout.runtime.doors.door import Door, DoorContext
+from fanout.runtime.doors.local_client import LocalClient
 from fanout.runtime.net.transport import Transport
-from fanout.runtime.sidecar.consumers import Label
-from fanout.runtime.sidecar.gate import LOCKED_OUTBOX_BYTES_MAX, LOGIN_SECONDS
-from fanout.runtime.sidecar.hub import Hub
+from fanout.runtime.sidecar.authenticator import LOCKED_OUTBOX_BYTES_MAX, LOGIN_SECONDS
+from fanout.runtime.sidecar.clients import Label
 from fanout.values.names import NodeId
 from fanout.values.requests import Action, Encoding, NotPublished, Outcome, Publish, Subscribe
 from fanout.wire.ws import bridge, bridge_frames
 from fanout.wire.ws.frames import close_frame
-from fanout.wire.ws.origins import Callers
+from fanout.wire.ws.origins import OriginPolicy
 from fanout.wire.ws.websocket import Binary, Closed, Event, Opened, Rejected, Text, WebSocketServer
 
 RECEIVE_BYTES_MAX = 16_384
@@ -61,25 +60,38 @@ DOOR = Door(name="ws", outcome=_outcome, farewell=_farewell, confirmed=_confirme
 GOODBYE = _farewell("shutdown", "the sidecar leaves; connect again")
 
 
-class WebSocketClient:
+class WsConnection:
     """The loop of one websocket client."""
 
-    def __init__(self, hub: Hub, transport: Transport, number: int, callers: Callers) -> None:
-        limits = hub.config.limits
+    def __init__(
+        self, context: DoorContext, transport: Transport, number: int, policy: OriginPolicy
+    ) -> None:
+        limits = context.limits
         message_bytes_max = JSON_FACTOR * limits.payload_bytes_max + MESSAGE_MARGIN_BYTES
         label = Label(number, transport.peer)
         self.opened = False
-        self.consumer = Consumer(hub, transport, DOOR, Encoding.JSON, lambda: label)
-        self._hub = hub
+        self.client = LocalClient(
+            context.fanout,
+            context.clients,
+            limits,
+            transport,
+            door=DOOR,
+            encoding=Encoding.JSON,
+            label=lambda: label,
+        )
+        self._fanout = context.fanout
+        self._authenticator = context.authenticator
+        self._rng = context.rng
+        self._outbox_bytes_max = limits.outbox_bytes_max
         self._transport = transport
         self._server = WebSocketServer(
             subprotocols=(bridge.SUBPROTOCOL,),
             message_bytes_max=message_bytes_max,
-            callers=callers,
+            policy=policy,
         )
-        self.session = bridge.BridgeSession(hub.client_limits, self)
+        self.session = bridge.BridgeSession(context.client_limits, self)
         self._hello = bridge_frames.hello_frame(
-            hub.config.id,
+            context.sidecar,
             number,
             {
                 "payload_bytes": limits.payload_bytes_max,
@@ -98,19 +110,19 @@ class WebSocketClient:
     @property
     def has_users(self) -> bool:
         """Whether the client must log in."""
-        return self._hub.gate.has_users
+        return self._authenticator.has_users
 
     def log_in_by_token(self, token: bytes) -> Access | None:
-        """Return what the user may do whose secret this is; None when it is nobody's."""
-        access = self._hub.gate.log_in_by_token(token)
+        """Return the rights of the user with this secret; None when there is none."""
+        access = self._authenticator.log_in_by_token(token)
         if access is None and self.has_users:
-            self.consumer.complain("login_failed", "wrong_secret", "the token is nobody's")
+            self.client.complain("login_failed", "wrong_secret", "invalid token")
         return access
 
     async def serve(self) -> None:
         """Serve the client until it is gone."""
         try:
-            await self.consumer.serve(self._read, self._linger)
+            await self.client.serve(self._read, self._linger)
         finally:
             self.session.close()
 
@@ -125,10 +137,10 @@ class WebSocketClient:
             while going and self.opened and self.session.locked:
                 going = await self._turn()
         if login.cancelled_caught:
-            self.consumer.cut("login_timeout", f"no login within {LOGIN_SECONDS:g} seconds")
+            self.client.cut("login_timeout", f"no login within {LOGIN_SECONDS:g} seconds")
             return
         while going and self.opened:
-            with trio.move_on_after(jittered(IDLE_SECONDS, self._hub.rng)) as idle:
+            with trio.move_on_after(jittered(IDLE_SECONDS, self._rng)) as idle:
                 going = await self._turn()
             if idle.cancelled_caught:
                 going = await self._ping()
@@ -144,42 +156,41 @@ class WebSocketClient:
             self._closed_by_peer = ended or not data
 
     async def _ping(self) -> bool:
-        self.consumer.send(self._server.ping())
-        self._hub.flush()
+        self.client.send(self._server.ping())
+        self._fanout.flush()
         with trio.move_on_after(PONG_SECONDS) as silent:
             return await self._turn()
         assert silent.cancelled_caught  # noqa: S101 - the only way out of the block above
-        self.consumer.cut("no_pong", f"no answer to a ping within {PONG_SECONDS:g} seconds")
+        self.client.cut("no_pong", f"no answer to a ping within {PONG_SECONDS:g} seconds")
         return False
 
     async def _turn(self) -> bool:
         """Read and perform what has come; False when the client is done."""
         data = await self._transport.receive_some(RECEIVE_BYTES_MAX)
         if not data:
-            self.consumer.last = b""
+            self.client.last = b""
             return False
-        self.consumer.received_bytes += len(data)
+        self.client.received_bytes += len(data)
         for event in self._server.events(data):
             self._perform(event)
         self._publish()
         if self._closed:  # a Close frame is the last: behind the answers to what came before
-            self.consumer.last = self._server.outgoing()
+            self.client.last = self._server.outgoing()
         elif outgoing := self._server.outgoing():
-            self.consumer.send(outgoing)
-        self._hub.flush()
+            self.client.send(outgoing)
+        self._fanout.flush()
         # A cancelled wait here would lose nothing: what was read is performed.
-        await self.consumer.room()
-        return not (self._closed or self.consumer.closing)
+        await self.client.room()
+        return not (self._closed or self.client.closing)
 
     def _resize(self) -> None:
         """Take large messages, and let much wait, only of those who have logged in."""
         locked = self.session.locked
-        most = self._hub.config.limits.outbox_bytes_max
-        self.consumer.outbox.bytes_max = LOCKED_OUTBOX_BYTES_MAX if locked else most
+        self.client.outbox.bytes_max = LOCKED_OUTBOX_BYTES_MAX if locked else self._outbox_bytes_max
         self._server.limit(LOCKED_BYTES_MAX if locked else self._message_bytes_max)
 
     def _fail(self, reason: str) -> None:
-        self.consumer.complain("consumer_failed", "protocol_error", reason)
+        self.client.complain("consumer_failed", "protocol_error", reason)
 
     def _act(self, action: Action) -> None:
         """Do what a request asks; messages in a row are gathered, to be published together."""
@@ -187,13 +198,13 @@ class WebSocketClient:
             self._gathered.append(action)
             return
         self._publish()
-        self.consumer.perform(action)
+        self.client.perform(action)
 
     def _publish(self) -> None:
         """Publish what was gathered."""
         if self._gathered:
             gathered, self._gathered = self._gathered, []
-            self.consumer.publish(gathered)
+            self.client.publish(gathered)
 
     def _perform(self, event: Event) -> None:
         match event:
@@ -202,8 +213,8 @@ class WebSocketClient:
                 if token:
                     self.session.log_in(token)
                 self._resize()
-                self.consumer.send(response + self._hello)
-                self.consumer.last = GOODBYE
+                self.client.send(response + self._hello)
+                self.client.last = GOODBYE
             case Text(data):
                 was_locked = self.session.locked
                 self._act(self.session.handle(data))

@@ -4,13 +4,14 @@ import itertools
 
 import trio
 
-from fanout.runtime.doors.ws_connection import DOOR, WebSocketClient
+from fanout.notice import Notice
+from fanout.runtime.doors.door import DoorContext
+from fanout.runtime.doors.ws_connection import WsConnection
 from fanout.runtime.net.accept import accept_clients
 from fanout.runtime.net.transport import Listener, Transport
-from fanout.runtime.sidecar.hub import Hub
-from fanout.values.names import NodeId
+from fanout.runtime.sidecar.gaps import Gaps
 from fanout.wire.ws import bridge_frames
-from fanout.wire.ws.origins import Callers
+from fanout.wire.ws.origins import OriginPolicy
 
 GAP_SECONDS = 1.0
 """How long the news of gaps is gathered after some was sent: a link that flaps is no flood."""
@@ -19,29 +20,34 @@ CLOSING_SECONDS = 1.0
 """How long clients may go on after they were told that the sidecar leaves."""
 
 
-class WebSocketDoor:
+class WsListener:
     """Serves websocket clients and tells all of them what concerns all of them.
 
-    The page of the admin door, whose URL is `admin`, may be a client.
+    Args:
+        context: what the connections are given.
+        listener: where clients connect.
+        policy: which pages may connect.
+        gaps: the gaps to tell the clients of.
+
     """
 
-    def __init__(self, hub: Hub, listener: Listener, admin: str) -> None:
-        self._hub = hub
+    def __init__(
+        self, context: DoorContext, listener: Listener, policy: OriginPolicy, gaps: Gaps
+    ) -> None:
+        self._context = context
+        self._fanout = context.fanout
         self._listener = listener
-        self._callers = Callers.with_page(
-            listener.endpoint, hub.config.origin, hub.config.host, admin
-        )
-        self._clients: dict[WebSocketClient, None] = {}
-        hub.gate.on_change.append(self._users_changed)
+        self._policy = policy
+        self._gaps = gaps
+        self._connections: dict[WsConnection, None] = {}
         self._numbers = itertools.count(1)
-        self._gaps: dict[NodeId, str] = {}  # not yet told; of each node the latest
-        self._gap_noted = trio.Event()
-        self._emptied = trio.Event()
+        self._gone = Notice()
+        context.authenticator.on_change.append(self._users_changed)
 
     async def serve(self) -> None:
         """Serve until cancelled."""
-        self._hub.on_gap = self._note_gap
-        limits = self._hub.config.limits
+        limits = self._context.limits
+        self._gaps.forget()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tell_gaps)
             await accept_clients(
@@ -50,50 +56,43 @@ class WebSocketDoor:
                 clients_max=limits.clients_max,
                 connects_per_second_max=limits.connects_per_second_max,
                 refusal=b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n",
-                on_refused=self._hub.consumers[DOOR.name].refuse,
+                on_refused=self._context.clients.refuse,
             )
 
     def _users_changed(self) -> None:
-        """Cut off those who have lost a right that they use."""
-        for client in list(self._clients):
-            client.consumer.recheck(client.session)
+        """Cut off the clients that have lost a right that they use."""
+        for each in list(self._connections):
+            each.client.recheck(each.session, self._context.authenticator)
 
     async def leave(self) -> None:
-        """Tell the clients that the sidecar leaves; wait for them to go, but not for long."""
+        """Tell the clients that the sidecar shuts down; wait for them to go, for a short time."""
         frame = bridge_frames.closing_frame("shutdown")
-        for client in self._clients:
-            if client.opened:
-                client.consumer.send(frame)
-        self._hub.flush()
+        for each in self._connections:
+            if each.opened:
+                each.client.send(frame)
+        self._fanout.flush()
         with trio.move_on_after(CLOSING_SECONDS):
-            while self._clients:
-                self._emptied = trio.Event()
-                await self._emptied.wait()
+            while self._connections:
+                await self._gone.wait(self._gone.count)
 
     async def _serve_client(self, transport: Transport) -> None:
-        client = WebSocketClient(self._hub, transport, next(self._numbers), self._callers)
-        self._clients[client] = None
+        connection = WsConnection(self._context, transport, next(self._numbers), self._policy)
+        self._connections[connection] = None
         try:
-            await client.serve()
+            await connection.serve()
         finally:
-            del self._clients[client]
-            if not self._clients:
-                self._emptied.set()
-
-    def _note_gap(self, node: NodeId, reason: str) -> None:
-        self._gaps[node] = reason
-        self._gap_noted.set()
+            del self._connections[connection]
+            self._gone.set()
 
     async def _tell_gaps(self) -> None:
+        """Send the gaps to the clients that are subscribed to anything."""
         while True:
-            await self._gap_noted.wait()
-            self._gap_noted = trio.Event()
-            gaps, self._gaps = self._gaps, {}
+            gaps = await self._gaps.take()
             frames = b"".join(
                 bridge_frames.gap_frame(node, reason) for node, reason in gaps.items()
             )
-            for client in self._clients:
-                if client.consumer.subscribed:
-                    client.consumer.send(frames)
-            self._hub.flush()
+            for each in self._connections:
+                if each.client.subscribed:
+                    each.client.send(frames)
+            self._fanout.flush()
             await trio.sleep(GAP_SECONDS)

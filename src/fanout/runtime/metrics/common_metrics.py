@@ -1,4 +1,4 @@
-"""The metrics that both commands have: who it is, its event loop, and its view of discovery."""
+"""The metrics common to both commands: identity, event loop, and discovery."""
 
 from typing import Protocol
 
@@ -13,11 +13,11 @@ WRITE_ERRORS = (
     *("BUSY", "LOADING", "MASTERDOWN", "MISCONF", "NOAUTH", "NOPERM", "NOREPLICAS", "OOM"),
     *("READONLY", "WRONGPASS", "LINK_LOST", "TIMEOUT"),
 )
-"""What discovery refuses writes with; a Redis that says anything else adds to `other`."""
+"""Error codes of writes to discovery; all other codes are counted as `other`."""
 
 
 class ServiceStatistics(Protocol):
-    """What both commands tell of themselves."""
+    """Statistics of a sidecar or an agent."""
 
     @property
     def labels(self) -> tuple[str, str, str, str]:
@@ -25,7 +25,7 @@ class ServiceStatistics(Protocol):
 
     @property
     def unready(self) -> str:
-        """Why it is not ready; empty when it is."""
+        """Why it is not ready; empty if it is."""
 
     @property
     def discovery(self) -> tuple[InstanceStatistics, ...]:
@@ -33,14 +33,14 @@ class ServiceStatistics(Protocol):
 
     @property
     def loop_lag(self) -> HistogramStatistics:
-        """How late the loop runs what is due."""
+        """Scheduling delay of the event loop."""
 
 
 STATES = tuple(state.value for state in NodeState)
 
 
 def states(state: NodeState | None, *before: str) -> Samples:
-    """Return a series for each state of a node: 1 for the present one, 0 for the others."""
+    """Return a series for each state of a node: 1 for the current state, 0 for the others."""
     found = {} if state is None else {state.value: 1.0}
     return words(found, STATES, *before)
 
@@ -51,54 +51,54 @@ COMMON_METRICS: Table[ServiceStatistics] = (
     Family(
         "fanout_info",
         "info",
-        "Which command this is, its version, its fleet and its id.",
+        "Command, version, cluster and id of this process.",
         lambda s: [(s.labels, 1.0)],
         ("command", "version", "cluster", "id"),
     ),
     Family(
         "fanout_ready",
         "gauge",
-        "1 when /readyz says ready, else 0.",
+        "1 if /readyz returns 200, else 0.",
         one(lambda s: not s.unready),
     ),
     Family(
         "fanout_loop_lag_seconds",
         "histogram",
-        "How late the event loop runs what is due, seen four times a second.",
+        "Scheduling delay of the event loop, sampled four times a second.",
         one(lambda s: s.loop_lag),
     ),
     Family(
         "fanout_discovery_readable",
         "gauge",
-        "1 while a discovery instance can be read, else 0.",
+        "1 if the discovery instance can be read, else 0.",
         lambda s: [((each.instance,), each.readable) for each in s.discovery],
         _INSTANCE,
     ),
     Family(
         "fanout_discovery_writable",
         "gauge",
-        "1 while a discovery instance is connected and takes writes, else 0.",
+        "1 if the discovery instance is connected and accepts writes, else 0.",
         lambda s: [((each.instance,), each.writable) for each in s.discovery],
         _INSTANCE,
     ),
     Family(
         "fanout_discovery_read_age_seconds",
         "gauge",
-        "Time since a discovery instance was last read; infinite before the first time.",
+        "Seconds since the discovery instance was last read; infinite before the first read.",
         lambda s: [((each.instance,), trio.current_time() - each.read_at) for each in s.discovery],
         _INSTANCE,
     ),
     Family(
         "fanout_discovery_reads_total",
         "counter",
-        "Reads of all records of a discovery instance.",
+        "Full reads of the records of a discovery instance.",
         lambda s: [((each.instance,), each.reads) for each in s.discovery],
         _INSTANCE,
     ),
     Family(
         "fanout_discovery_write_errors_total",
         "counter",
-        "Writes that a discovery instance did not take, by Redis' code, LINK_LOST or TIMEOUT.",
+        "Failed writes to a discovery instance, by Redis error code, LINK_LOST or TIMEOUT.",
         lambda s: [
             sample
             for each in s.discovery
@@ -109,7 +109,7 @@ COMMON_METRICS: Table[ServiceStatistics] = (
     Family(
         "fanout_discovery_records_ignored_total",
         "counter",
-        "Records in a discovery instance that could not be understood.",
+        "Invalid records found in a discovery instance.",
         lambda s: [((each.instance,), each.records_ignored) for each in s.discovery],
         _INSTANCE,
     ),

@@ -1,8 +1,8 @@
-"""Metrics: a table of families, each of which reads one frozen value, and the page that shows them.
+"""Metric families, each read from a frozen statistics value, and the route /metrics.
 
-Nothing is counted here. What a command offers is its table; docs/ops/metrics.md lists both. Labels
-are nodes, discovery instances, doors and words of the code, of which there are few; never what a
-client chooses, such as a channel.
+Nothing is counted here. Each command exports one table of families; docs/ops/metrics.md lists
+them. Label values are nodes, discovery instances, doors and constants, so their number is bounded;
+never values chosen by clients, such as channels.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -33,10 +33,10 @@ class Family(Generic[S_contra]):
     """One family of metrics.
 
     Attributes:
-        name: as Prometheus shows it; a counter's ends with `_total`, an info's with `_info`.
-        kind: what sort of figure it is.
-        help: what it tells, and in which unit if the name does not.
-        read: from the statistics to the series.
+        name: as in Prometheus; a counter ends with `_total`, an info with `_info`.
+        kind: type of the metric.
+        help: the HELP text, with the unit if the name has none.
+        read: returns the series from the statistics.
         labels: names of the labels.
 
     """
@@ -48,7 +48,7 @@ class Family(Generic[S_contra]):
     labels: tuple[str, ...] = ()
 
     def collect(self, statistics: S_contra) -> Metric:
-        """Return the family with its present series."""
+        """Return the family with its current series."""
         if self.kind == "histogram":
             histogram = HistogramMetricFamily(self.name, self.help, labels=self.labels)
             for values, value in self.read(statistics):
@@ -59,7 +59,7 @@ class Family(Generic[S_contra]):
                 ]
                 histogram.add_metric(values, steps, value.seconds)
             return histogram
-        # A family is called without the suffix that its samples have.
+        # The name of a family lacks the suffix of its samples.
         base = self.name.removesuffix("_total").removesuffix("_info")
         family = Metric(base, self.help, self.kind)
         for values, value in self.read(statistics):
@@ -72,12 +72,12 @@ Table = tuple[Family[S], ...]
 
 
 def one(read: Callable[[S], Value]) -> Callable[[S], Samples]:
-    """Return the reader of a family without labels."""
+    """Return a `read` function for a family without labels."""
     return lambda statistics: [((), read(statistics))]
 
 
 def words(counts: Mapping[str, float], known: Sequence[str], *before: str) -> Samples:
-    """Return a series for each word: every `known` one, `other` for all the rest together."""
+    """Return a series for each known word, and `other` for the sum of the rest."""
     found = dict.fromkeys(known, 0.0)
     for word, count in counts.items():
         name = word if word in found else "other"
@@ -86,14 +86,14 @@ def words(counts: Mapping[str, float], known: Sequence[str], *before: str) -> Sa
 
 
 class _Collector(Collector, Generic[S]):
-    """Reads the statistics once for each scrape."""
+    """A collector that reads the statistics once per scrape."""
 
     def __init__(self, table: Table[S], statistics: Callable[[], S]) -> None:
         self._table = table
         self._statistics = statistics
 
     def describe(self) -> Iterable[Metric]:
-        """Return nothing: names that clash are found by the tests."""
+        """Return nothing: the tests check for duplicate names."""
         return ()
 
     def collect(self) -> Iterable[Metric]:
@@ -103,9 +103,9 @@ class _Collector(Collector, Generic[S]):
 
 
 def metrics_route(table: Table[S], statistics: Callable[[], S]) -> Route:
-    """Return /metrics: those of a table, of the process and of Python's collector of garbage.
+    """Return the route /metrics: metrics of a table, of the process and of the garbage collector.
 
-    In OpenMetrics for who asks for it, otherwise in the older format of Prometheus.
+    The format is OpenMetrics if the client accepts it, otherwise Prometheus' text format.
     """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(table, statistics))

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fanout.runtime.process.loop_watch import LoopWatch
 from fanout.values.names import Endpoint
-from fanout.wire.ws.origins import Callers
+from fanout.wire.ws.origins import OriginPolicy
 
 STALL_SECONDS = 5.0
 """How long a reader may take no bytes before its connection is ended."""
@@ -38,6 +38,30 @@ class Readiness:
     unready: str  # why not; empty when it can
     facts: Mapping[str, Any]
     """What that rests on, for people: texts, numbers, and lists and tables of them."""
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class AdminDoor:
+    """What an admin door serves, and to whom.
+
+    Attributes:
+        endpoint: where it listens.
+        readiness: returns whether the service can do its work now.
+        loop: watches the event loop as long as the door is served.
+        routes: beside /healthz and /readyz.
+        tls: what it speaks TLS with, if it does.
+        hosts: names in the Host header beside its own; a request to another one gets 403.
+        origins: pages that may ask; one of another origin gets 403.
+
+    """
+
+    endpoint: Endpoint
+    readiness: Callable[[], Readiness]
+    loop: LoopWatch
+    routes: Sequence[BaseRoute] = ()
+    tls: ssl.SSLContext | None = None
+    hosts: Sequence[str] = ()
+    origins: Sequence[str] = ()
 
 
 class _Config(Config):
@@ -71,57 +95,46 @@ class _Config(Config):
 
 
 async def serve_admin(
-    endpoint: Endpoint,
-    readiness: Callable[[], Readiness],
-    *,
-    loop: LoopWatch,
-    origins: Sequence[str] = (),
-    tls: ssl.SSLContext | None = None,
-    hosts: Sequence[str] = (),
-    routes: Sequence[BaseRoute] = (),
-    task_status: trio.TaskStatus[Endpoint] = trio.TASK_STATUS_IGNORED,
+    door: AdminDoor, *, task_status: trio.TaskStatus[Endpoint] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """Serve /healthz, /readyz and `routes` until cancelled; reports the bound address as started.
-
-    A request of a page that is not in `origins`, or to a name that is not this door's or in
-    `hosts`, gets 403. `loop` watches the event loop as long.
+    """Serve an admin door until cancelled; reports the bound address as started.
 
     Raises:
         OSError: the address cannot be bound; in a group, as from any nursery.
 
     """
-    callers = Callers(frozenset(), frozenset())
+    policy = OriginPolicy(frozenset(), frozenset())
 
     async def healthz(_request: Request) -> JSONResponse:
-        lag = loop.last_seconds
+        lag = door.loop.last_seconds
         reason = f"the event loop runs; it was {lag:.3f} s late when last looked at"
         return JSONResponse({"status": "alive", "reason": reason, "loop_lag_seconds": lag})
 
     async def readyz(_request: Request) -> JSONResponse:
-        now = readiness()
+        now = door.readiness()
         status = "unready" if now.unready else "ready"
-        reason = now.unready or "nothing is missing"
+        reason = now.unready or "ready"
         body = {"status": status, "reason": reason, **now.facts}
         return JSONResponse(body, status_code=503 if now.unready else 200)
 
-    app = Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz), *routes])
+    app = Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz), *door.routes])
 
     async def known(scope: Scope, receive: Receive, send: Send) -> None:
         handler: ASGIApp = app
         if scope["type"] == "http":
             headers = Headers(scope=scope)
-            why = callers.refusal(headers.get("host"), headers.getlist("origin"))
+            why = policy.refusal(headers.get("host"), headers.getlist("origin"))
             handler = JSONResponse({"error": why}, status_code=403) if why else app
         await handler(scope, receive, send)
 
-    config = _Config(tls)
-    config.bind = [str(endpoint)]
+    config = _Config(door.tls)
+    config.bind = [str(door.endpoint)]
     config.errorlog = config.accesslog = None
     config.graceful_timeout = GRACE_SECONDS
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(loop.run)
+        nursery.start_soon(door.loop.run)
         binds = await nursery.start(partial(serve, cast("Any", known), config, mode="asgi"))
         port = int(binds[0].rpartition(":")[2])
-        bound = Endpoint(host=endpoint.host, port=port)
-        callers = Callers.of(bound, origins, hosts)
+        bound = Endpoint(host=door.endpoint.host, port=port)
+        policy = OriginPolicy.of(bound, door.origins, door.hosts)
         task_status.started(bound)

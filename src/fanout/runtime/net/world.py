@@ -1,40 +1,26 @@
 """What a service takes from outside; a simulated fleet brings another one."""
 
 import random
-import ssl
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import attrs
 import trio
-from starlette.routing import BaseRoute
 
 from fanout.config import FleetConfig, TlsFiles
 from fanout.runtime.net.certificates import Contexts
 from fanout.runtime.net.file_limit import raise_file_limit
-from fanout.runtime.net.http import Readiness, serve_admin
+from fanout.runtime.net.http import AdminDoor, serve_admin
 from fanout.runtime.net.tls import TlsNetwork
 from fanout.runtime.net.transport import Network, SocketNetwork
-from fanout.runtime.process.loop_watch import LoopWatch
 from fanout.values.names import Endpoint, IPNetwork
 
 
 class ServeAdmin(Protocol):
     """Serves the admin door until cancelled; see `fanout.runtime.net.http.serve_admin`."""
 
-    async def __call__(
-        self,
-        endpoint: Endpoint,
-        readiness: Callable[[], Readiness],
-        *,
-        loop: LoopWatch,
-        origins: Sequence[str],
-        tls: ssl.SSLContext | None,
-        hosts: Sequence[str],
-        routes: Sequence[BaseRoute],
-        task_status: trio.TaskStatus[Endpoint],
-    ) -> None:
+    async def __call__(self, door: AdminDoor, *, task_status: trio.TaskStatus[Endpoint]) -> None:
         """Report the bound address as started, then serve."""
 
 

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import attrs
 import trio
 
+from fanout.notice import Notice
 from fanout.runtime.process.supervisor import STOPPING, notify
 
 
@@ -16,16 +17,17 @@ class Stop:
 
     requested: trio.Event = attrs.field(factory=trio.Event)
     now: trio.Event = attrs.field(factory=trio.Event)
-    _reload: trio.Event = attrs.field(factory=trio.Event)
+    _reload: Notice = attrs.field(factory=Notice, init=False)
+    _reloads: int = attrs.field(default=0, init=False)  # that were waited for
 
     def reload(self) -> None:
         """Ask for files to be read again."""
         self._reload.set()
 
     async def wait_reload(self) -> None:
-        """Wait until somebody asks for files to be read again."""
-        await self._reload.wait()
-        self._reload = trio.Event()
+        """Wait until files are to be read again; once for all requests since the last wait."""
+        await self._reload.wait(self._reloads)
+        self._reloads = self._reload.count
 
 
 @asynccontextmanager

@@ -7,19 +7,16 @@ older build does not subscribe and is not waited for, nor is one that has crashe
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Protocol
 
 import trio
 
-from fanout.config import SidecarConfig
 from fanout.core.census import Questions, Table, count, pieces
 from fanout.core.in_flight import Answer
-from fanout.core.membership import Membership
 from fanout.core.placement import place
-from fanout.core.subscriptions import Line
-from fanout.runtime.redis.link import OnAnswer
+from fanout.runtime.sidecar.node_link import NodeLink
+from fanout.runtime.sidecar.nodes import Nodes
 from fanout.values.control import CensusQuestion
-from fanout.values.names import CENSUS_CHANNEL, CENSUS_INBOX_PREFIX, Kind, NodeId, SidecarId
+from fanout.values.names import CENSUS_CHANNEL, CENSUS_INBOX_PREFIX, Kind, SidecarId
 from fanout.values.requests import Question
 from fanout.wire.census import decode_answer, decode_question, encode_answer, encode_question
 from fanout.wire.redis.client import pack
@@ -28,49 +25,32 @@ TIMEOUT_SECONDS = 0.5
 """How long a sidecar that does not answer is waited for."""
 
 
-class CensusNode(Protocol):
-    """What is asked of a node."""
-
-    @property
-    def line(self) -> Line | None:
-        """What this sidecar is subscribed to there."""
-
-    def control(self, command: bytes, on_answer: OnAnswer = ...) -> None:
-        """Send a command on the control connection; nothing when there is none."""
-
-
-class Owner(Protocol):
-    """What is asked of the hub."""
-
-    config: SidecarConfig
-    membership: Membership
-
-    @property
-    def dispatch(self) -> Table:
-        """Who subscribes to what here."""
-
-    @property
-    def active(self) -> Mapping[NodeId, CensusNode]:
-        """The nodes that carry publishes."""
-
-    def deadline_moved(self) -> None:
-        """Have the deadlines looked at anew."""
-
-
 class Census:
-    """One sidecar's part in counting the clients of all."""
+    """One sidecar's part in counting the clients of all.
 
-    def __init__(self, hub: Owner) -> None:
-        self._hub = hub
-        self._sidecar = SidecarId(hub.config.id)
-        self._inbox = CENSUS_INBOX_PREFIX + hub.config.id.encode()
+    Args:
+        sidecar: the id of this sidecar.
+        table: who subscribes to what here.
+        nodes: the links to ask by.
+        on_deadline: called when `next_deadline` may be sooner than it was.
+
+    """
+
+    def __init__(
+        self, sidecar: SidecarId, table: Table, nodes: Nodes, *, on_deadline: Callable[[], None]
+    ) -> None:
+        self._sidecar = sidecar
+        self._table = table
+        self._nodes = nodes
+        self._on_deadline = on_deadline
+        self._inbox = CENSUS_INBOX_PREFIX + sidecar.encode()
         self._questions = Questions(timeout_seconds=TIMEOUT_SECONDS)
         self.channels = (CENSUS_CHANNEL, self._inbox)
-        """What this sidecar subscribes to for it."""
+        """The channels to subscribe to for it."""
 
     def ask(self, question: Question, done: Callable[[Mapping[bytes, int]], None]) -> None:
         """Count clients in the whole fleet; `done` is called once, now or soon."""
-        own = count(self._hub.dispatch, question)
+        own = count(self._table, question)
         node = self._node()
         if node is None:
             done(own)
@@ -81,9 +61,9 @@ class Census:
             message = encode_question(CensusQuestion(self._sidecar, number, part))
             node.control(pack(b"PUBSUB", b"NUMSUB", CENSUS_CHANNEL), partial(self._heard, number))
             node.control(pack(b"PUBLISH", CENSUS_CHANNEL, message))
-        self._hub.deadline_moved()
+        self._on_deadline()
 
-    def on_message(self, node: CensusNode, channel: bytes, payload: bytes) -> None:
+    def on_message(self, node: NodeLink, channel: bytes, payload: bytes) -> None:
         """Take a question of another sidecar, or a part of an answer to ours."""
         if channel == self._inbox:
             answer = decode_answer(payload)
@@ -94,7 +74,7 @@ class Census:
         if asked is None or asked.sidecar == self._sidecar:
             return
         inbox = CENSUS_INBOX_PREFIX + asked.sidecar.encode()
-        counts = count(self._hub.dispatch, asked.question)
+        counts = count(self._table, asked.question)
         for part in encode_answer(self._sidecar, asked.number, counts):
             node.control(pack(b"PUBLISH", inbox, part))
 
@@ -111,20 +91,13 @@ class Census:
         known = isinstance(answer, list) and len(answer) == 2 and type(answer[1]) is int  # noqa: PLR2004
         self._questions.heard(number, answer[1] - 1 if known else 0)
 
-    def _node(self) -> CensusNode | None:
+    def _node(self) -> NodeLink | None:
         """Choose the node that most sidecars hear, among those that we hear."""
         heard = {
             name: node
-            for name, node in self._hub.active.items()
-            if node.line is not None and node.line.has(Kind.CHANNEL, CENSUS_CHANNEL)
+            for name, node in self._nodes.active.items()
+            if node.subscribed is not None and node.subscribed.has(Kind.CHANNEL, CENSUS_CHANNEL)
         }
-        if not heard:
-            return None
-        deaf = dict.fromkeys(heard, 0)
-        for record in self._hub.membership.sidecars.values():
-            for name in heard:
-                deaf[name] += name in record.deaf
-        least = min(deaf.values())
-        chosen = place(self._inbox, [name for name in heard if deaf[name] == least]).publish
-        assert chosen is not None  # noqa: S101 - there is at least one
-        return heard[chosen]
+        incarnations = {name: node.record.incarnation for name, node in heard.items()}
+        chosen = place(self._inbox, self._nodes.hearing.best(incarnations, ())).publish
+        return heard[chosen] if chosen is not None else None

@@ -8,6 +8,7 @@ import attrs
 import structlog
 import trio
 
+from fanout.notice import Notice
 from fanout.runtime.process.logs import shown
 
 log = structlog.get_logger()
@@ -17,7 +18,7 @@ KEPT = 100
 
 
 @attrs.frozen
-class Happening:
+class FleetEvent:
     """One fact; `facts` are texts and numbers, texts as a log shows them."""
 
     number: int  # from 1, in the life of the sidecar
@@ -31,11 +32,11 @@ class MemberLog:
     """Logs what happens to nodes, sidecars, discovery and slow consumers, and remembers it."""
 
     def __init__(self) -> None:
-        self._rare: deque[Happening] = deque(maxlen=KEPT)
-        self._often: deque[Happening] = deque(maxlen=KEPT)
+        self._rare: deque[FleetEvent] = deque(maxlen=KEPT)
+        self._often: deque[FleetEvent] = deque(maxlen=KEPT)
         self._number = 0
-        self.kept = trio.Event()
-        """Set when something more is remembered, and then replaced."""
+        self.noted = Notice()
+        """Set when one more event is remembered."""
 
     def debug(self, event: str, **facts: object) -> None:
         """Tell a fact that comes too often for a log that nobody asked to be long."""
@@ -62,11 +63,10 @@ class MemberLog:
         self._number += 1
         safe = {key: shown(fact) if isinstance(fact, str) else fact for key, fact in facts.items()}
         kept = self._often if level == "debug" else self._rare
-        kept.append(Happening(self._number, trio.current_time(), level, event, safe))
-        self.kept.set()
-        self.kept = trio.Event()
+        kept.append(FleetEvent(self._number, trio.current_time(), level, event, safe))
+        self.noted.set()
 
-    def since(self, number: int) -> Iterator[Happening]:
+    def since(self, number: int) -> Iterator[FleetEvent]:
         """Yield what is remembered of all that came behind a number, oldest first."""
         kept = sorted((*self._rare, *self._often), key=lambda each: each.number)
         return (each for each in kept if each.number > number)

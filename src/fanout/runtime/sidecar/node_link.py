@@ -23,22 +23,28 @@ import trio
 
 from fanout.config import SidecarConfig
 from fanout.core.backoff import Backoff, jittered, spread_seconds
-from fanout.core.histogram import Histogram
 from fanout.core.in_flight import Answer
-from fanout.core.membership import Membership
-from fanout.core.subscriptions import Batch, Line, Subscriptions
+from fanout.core.subscriptions import Batch, LinkSubscriptions
 from fanout.core.users import CTL_USER, DATA_USER
 from fanout.errors import CommandFailed, LinkLost
+from fanout.notice import Notice
 from fanout.runtime.net.transport import Network
 from fanout.runtime.redis.identity import WrongIdentity, check_identity, identify
 from fanout.runtime.redis.link import Link, LinkStatistics, OnAnswer, use_link
 from fanout.runtime.redis.login import node_address
 from fanout.runtime.sidecar.member_log import MemberLog
-from fanout.runtime.sidecar.publisher import Publisher
-from fanout.values.control import End, Fence, FenceReceived
-from fanout.values.names import IDENTITY_KEY, INBOX_PREFIX, Kind, NodeId
-from fanout.values.records import NodeRecord, NodeState
-from fanout.wire.records import encode_control
+from fanout.values.control import BarrierReached, Deaf, End, OrderBarrier
+from fanout.values.names import (
+    CONTROL_CHANNEL,
+    IDENTITY_KEY,
+    INBOX_PREFIX,
+    Kind,
+    NodeId,
+    SidecarId,
+    probe_channel,
+)
+from fanout.values.records import NodeRecord, NodeState, SidecarRecord
+from fanout.wire.records import decode_control, encode_control
 from fanout.wire.redis.client import pack
 from fanout.wire.redis.runs import RunReader
 
@@ -56,29 +62,48 @@ LATE_FACTOR = 2
 """How many times its time a probe may take while other messages come in front of it."""
 
 
-class Owner(Protocol):
-    """What a node's link needs of the hub."""
+class LinkFleet(Protocol):
+    """What a link needs of the fleet."""
 
-    config: SidecarConfig
-    network: Network
-    rng: random.Random
-    membership: Membership
-    member_log: MemberLog
-    subscriptions: Subscriptions
-    probe_channel: bytes
-    publisher: Publisher
-    on_gap: Callable[[NodeId, str], None]
-    joins: Histogram
-    drains: Histogram
-
-    def on_pushes(self, line: Line, pushes: list[list[Any]]) -> None:
-        """Take what the node has pushed."""
-
-    def on_run(self, line: Line, channel: bytes, payloads: list[bytes]) -> None:
-        """Take many messages of one channel that the node has pushed in a row."""
+    @property
+    def sidecars(self) -> Mapping[SidecarId, SidecarRecord]:
+        """The records of all live sidecars."""
 
     def links_changed(self) -> None:
         """Follow a change of a link or of a node's state."""
+
+    def take_deaf(self, deaf: Deaf) -> None:
+        """Record which nodes another sidecar cannot hear."""
+
+    def note_stay(self, state: NodeState, after: NodeRecord | None, seconds: float) -> None:
+        """Count how long a node was in a state."""
+
+
+class LinkFanout(Protocol):
+    """What a link needs of the fan-out."""
+
+    def open(self, node: NodeId) -> LinkSubscriptions:
+        """Begin to subscribe on a new connection to a node."""
+
+    def close(self, link: LinkSubscriptions) -> None:
+        """End the subscriptions of a lost connection."""
+
+    def take_pushes(
+        self, link: LinkSubscriptions, pushes: list[list[Any]]
+    ) -> tuple[int, list[tuple[bytes, bytes]]]:
+        """Fan out what the node has pushed; return the number of messages, and reserved ones."""
+
+    def take_run(self, channel: bytes, payloads: list[bytes]) -> bool:
+        """Fan out messages of one channel in a row; return False when no client wants them."""
+
+    def take_census(self, node: Any, channel: bytes, payload: bytes) -> None:
+        """Take a message on a channel of the census; ignore any other."""
+
+    def barrier_reached(self, number: int) -> None:
+        """Record that a sidecar has received an order barrier of this one."""
+
+    def has_barrier(self, node: NodeId) -> bool:
+        """Return whether sidecars have yet to receive an order barrier on a node."""
 
     def flush(self) -> None:
         """Send everything that has become due."""
@@ -91,7 +116,7 @@ class NodeStatistics:
     node: NodeId
     state: NodeState
     covered: bool
-    deaf: bool
+    unheard: bool
     usable: bool
     published: int  # messages handed to it
     received: int  # messages it delivered
@@ -107,29 +132,47 @@ class NodeStatistics:
 class NodeLink:
     """The connections of this sidecar to one node."""
 
-    def __init__(self, hub: Owner, record: NodeRecord) -> None:
-        timings = hub.config.timings
+    def __init__(
+        self,
+        record: NodeRecord,
+        *,
+        fleet: LinkFleet,
+        fanout: LinkFanout,
+        config: SidecarConfig,
+        network: Network,
+        rng: random.Random,
+        member_log: MemberLog,
+        on_gap: Callable[[NodeId, str], None],
+    ) -> None:
         self.record = record
         self.data: Link | None = None
         """The link to publish on, once the node has proved its identity."""
-        self.line: Line | None = None
+        self.subscribed: LinkSubscriptions | None = None
         """What is subscribed on the node by the present connection."""
-        self.deaf = False
+        self.unheard = False
         """Whether an attempt to hear this node has failed since it was last heard."""
-        self._hub = hub
-        self._timings = timings
+        self._fleet = fleet
+        self._fanout = fanout
+        self._config = config
+        self._network = network
+        self._rng = rng
+        self._member_log = member_log
+        self._on_gap = on_gap
+        self._timings = config.timings
+        self._probe_channel = probe_channel(SidecarId(config.id))
+        self._inbox = INBOX_PREFIX + config.id.encode()
         self._backoff = Backoff(
-            first_seconds=timings.reconnect_first_seconds,
-            max_seconds=timings.reconnect_max_seconds,
+            first_seconds=self._timings.reconnect_first_seconds,
+            max_seconds=self._timings.reconnect_max_seconds,
         )
         self._ctl: Link | None = None
         self._scope = trio.CancelScope()
-        self._probe_back = trio.Event()
+        self._probe_back = Notice()
         self._was_covered = False
         self._missed = False  # whether messages may be missed since the node was last heard
         self._heard = False  # whether the present or last connection could subscribe
         self._ended: int | None = None  # the incarnation whose END was read
-        self._renewed = trio.Event()
+        self._renewed = Notice()
         self.published = 0
         """Messages handed to the node since the start."""
         self.received = 0
@@ -145,7 +188,7 @@ class NodeLink:
     @property
     def covered(self) -> bool:
         """Whether everything local clients want is subscribed on the node."""
-        return self.line is not None and self.line.covered
+        return self.subscribed is not None and self.subscribed.covered
 
     @property
     def has_ended(self) -> bool:
@@ -163,7 +206,7 @@ class NodeLink:
         if self.record.state is not NodeState.DRAINING:
             return False
         in_flight = self.data is not None and self.data.in_flight
-        return not in_flight and not self._hub.publisher.fencing(self.record.node)
+        return not in_flight and not self._fanout.has_barrier(self.record.node)
 
     def observe(self, record: NodeRecord) -> None:
         """Follow news of discovery; a new life or address needs new connections."""
@@ -174,8 +217,7 @@ class NodeLink:
             for link in (self._ctl, self.data):
                 if link is not None:
                     link.close("the node began a new life")
-            self._renewed.set()  # replaced here only: both connections may wait for it
-            self._renewed = trio.Event()
+            self._renewed.set()
 
     def leave(self) -> None:
         """Give up both connections for good."""
@@ -189,7 +231,7 @@ class NodeLink:
             node=self.record.node,
             state=self.record.state,
             covered=self.covered,
-            deaf=self.deaf,
+            unheard=self.unheard,
             usable=self.usable,
             published=self.published,
             received=self.received,
@@ -204,14 +246,14 @@ class NodeLink:
 
     def subscribe(self, batch: Batch) -> None:
         """Send a batch of subscriptions, if it belongs to the present connection."""
-        if self._ctl is not None and batch.line is self.line:
+        if self._ctl is not None and batch.link is self.subscribed:
             self._ctl.submit_subscription(_VERBS[batch.subscribe, batch.kind], batch.names)
             self._ctl.flush()
 
-    def answer_fence(self, fence: Fence) -> None:
-        """Tell a sidecar that its fence on this node came, behind all it published there."""
-        inbox = INBOX_PREFIX + fence.sidecar.encode()
-        self.control(pack(b"PUBLISH", inbox, encode_control(FenceReceived(fence.number))))
+    def _answer(self, barrier: OrderBarrier) -> None:
+        """Tell a sidecar that its barrier on this node came, behind all it published there."""
+        inbox = INBOX_PREFIX + barrier.sidecar.encode()
+        self.control(pack(b"PUBLISH", inbox, encode_control(BarrierReached(barrier.number))))
 
     def control(self, command: bytes, on_answer: OnAnswer = lambda _answer: None) -> None:
         """Send a command on the control connection; nothing when there is none."""
@@ -219,11 +261,40 @@ class NodeLink:
             self._ctl.submit(command, on_answer)
             self._ctl.flush()
 
-    def probe_returned(self) -> None:
-        """Take a probe that came back."""
-        self._probe_back.set()
+    def _take_pushes(self, subscribed: LinkSubscriptions, pushes: list[list[Any]]) -> None:
+        """Fan out what the node has pushed, and act on what is meant for this sidecar."""
+        messages, reserved = self._fanout.take_pushes(subscribed, pushes)
+        self.received += messages
+        for channel, payload in reserved:
+            if channel == self._probe_channel:
+                self._probe_back.set()
+            elif channel in (CONTROL_CHANNEL, self._inbox):
+                self._take_control(payload)
+            else:
+                self._fanout.take_census(self, channel, payload)
 
-    def ended(self, end: End) -> None:
+    def _take_run(
+        self, subscribed: LinkSubscriptions, channel: bytes, payloads: list[bytes]
+    ) -> None:
+        """Fan out messages of one channel in a row."""
+        if self._fanout.take_run(channel, payloads):
+            self.received += len(payloads)
+        else:
+            pushes = [[b"message", channel, payload] for payload in payloads]
+            self._take_pushes(subscribed, pushes)
+
+    def _take_control(self, payload: bytes) -> None:
+        match decode_control(payload):
+            case End() as end:
+                self._end(end)
+            case OrderBarrier() as barrier:
+                self._answer(barrier)
+            case BarrierReached(number):
+                self._fanout.barrier_reached(number)
+            case Deaf() as deaf:
+                self._fleet.take_deaf(deaf)
+
+    def _end(self, end: End) -> None:
         """Leave after the node's last message: everything before it was received."""
         if (end.node, end.incarnation) != (self.record.node, self.record.incarnation):
             return
@@ -251,13 +322,13 @@ class NodeLink:
         await self._spread()
         while True:
             while self.has_ended:
-                await self._renewed.wait()
+                await self._renewed.wait(self._renewed.count)
                 await self._spread()
             began = trio.current_time()
             try:
                 await use_link(
-                    self._hub.network,
-                    node_address(self._hub.config, self.record, user),
+                    self._network,
+                    node_address(self._config, self.record, user),
                     session,
                     timeout_seconds=self._timings.connect_timeout_seconds,
                 )
@@ -268,51 +339,51 @@ class NodeLink:
                     self.data.close(lost.reason)  # nothing of clients goes there
             if user == CTL_USER:
                 # A connection that was lost may come right back; a failed attempt is deafness.
-                self._set_deaf(deaf=self.deaf or not self._heard)
+                self._set_unheard(unheard=self.unheard or not self._heard)
                 self._heard = False
             if trio.current_time() - began > self._backoff.max_seconds:
                 attempt = 0
-            members = len(self._hub.membership.sidecars)
-            await trio.sleep(self._backoff.delay_seconds(attempt, self._hub.rng, members=members))
+            members = len(self._fleet.sidecars)
+            await trio.sleep(self._backoff.delay_seconds(attempt, self._rng, members=members))
             attempt += 1
 
     async def _spread(self) -> None:
-        members = len(self._hub.membership.sidecars)
-        await trio.sleep(self._hub.rng.uniform(0, spread_seconds(members)))
+        members = len(self._fleet.sidecars)
+        await trio.sleep(self._rng.uniform(0, spread_seconds(members)))
 
     async def _control(self, link: Link) -> None:
         """Subscribe on the node, fan out what it delivers, and probe it."""
         await identify(link, self.record, self._timings.connect_timeout_seconds)
         self._heard = True
-        hub, incarnation = self._hub, self.record.incarnation
-        line = self.line = hub.subscriptions.open(self.record.node)
+        incarnation = self.record.incarnation
+        subscribed = self.subscribed = self._fanout.open(self.record.node)
         self._ctl = link
         self._connects[CTL_USER] += 1
         self._was_covered = False
-        link.on_pushes = partial(hub.on_pushes, line)
-        link.runs = RunReader(partial(hub.on_run, line))
+        link.on_pushes = partial(self._take_pushes, subscribed)
+        link.runs = RunReader(partial(self._take_run, subscribed))
         link.on_batch = self._batch_done
         try:
-            hub.links_changed()
-            hub.flush()
+            self._fleet.links_changed()
+            self._fanout.flush()
             await self._watch_ctl(link)
         finally:
-            hub.subscriptions.close(line)
-            self.line = self._ctl = None
+            self._fanout.close(subscribed)
+            self.subscribed = self._ctl = None
             self._retire(link)
             if self._was_covered and self._ended != incarnation:
                 self._gap("lost")
-            hub.links_changed()
-            hub.flush()
+            self._fleet.links_changed()
+            self._fanout.flush()
 
     def _batch_done(self) -> None:
         """End a batch of pushes: fan out, confirm, and notice that the node is covered."""
         if self.covered and not self._was_covered:
             self._was_covered = True
             self._gap("heard")
-            self._set_deaf(deaf=False)
-            self._hub.links_changed()
-        self._hub.flush()
+            self._set_unheard(unheard=False)
+            self._fleet.links_changed()
+        self._fanout.flush()
 
     async def _watch_ctl(self, link: Link) -> None:
         """Prove again and again that the node delivers, and that it still is the node.
@@ -320,16 +391,16 @@ class NodeLink:
         Traffic proves the first but not the second: a Redis that is made the replica of another
         keeps its clients, and takes the other's data.
         """
-        timings, hub = self._timings, self._hub
+        timings = self._timings
         while True:
-            await trio.sleep(jittered(timings.probe_interval_seconds, hub.rng))
-            self._probe_back = trio.Event()
+            await trio.sleep(jittered(timings.probe_interval_seconds, self._rng))
+            sent = self._probe_back.count
             answers: list[Answer] = []
             self.control(pack(b"GET", IDENTITY_KEY), answers.append)
-            self.control(pack(b"PUBLISH", hub.probe_channel, b""))
+            self.control(pack(b"PUBLISH", self._probe_channel, b""))
             self._probes += 1
             since = trio.current_time()
-            while not self._probe_back.is_set():
+            while self._probe_back.count == sent:
                 # What comes meanwhile was published before it, and may be much; yet it does not
                 # prove that anything of ours gets there.
                 limit = timings.probe_timeout_seconds
@@ -339,32 +410,31 @@ class NodeLink:
                     self._probe_failures += 1
                     raise LinkLost("a probe published on the node did not come back")
                 with trio.move_on_at(deadline):
-                    await self._probe_back.wait()
+                    await self._probe_back.wait(sent)
             self._probe_seconds = trio.current_time() - since
             check_identity(answers[0], self.record)  # it was asked for before
 
     async def _publishing(self, link: Link) -> None:
         """Offer the link to the publisher and notice when publishes are not answered."""
         await identify(link, self.record, self._timings.connect_timeout_seconds)
-        hub = self._hub
         self.data = link
         self._connects[DATA_USER] += 1
         link.on_batch = self._publishes_answered
         try:
-            hub.links_changed()
-            hub.flush()
+            self._fleet.links_changed()
+            self._fanout.flush()
             await self._watch_data(link)
         finally:
             self.data = None
             self._retire(link)
-            hub.links_changed()
-            hub.flush()
+            self._fleet.links_changed()
+            self._fanout.flush()
 
     def _publishes_answered(self) -> None:
         """End a batch of answers; the last one of a draining node is news for its agent."""
         if self.stopped:
-            self._hub.links_changed()
-        self._hub.flush()
+            self._fleet.links_changed()
+        self._fanout.flush()
 
     async def _watch_data(self, link: Link) -> None:
         """Give the link up when no publish is answered for the time a publish may take."""
@@ -385,8 +455,8 @@ class NodeLink:
 
     def _tell_gap(self, reason: str) -> None:
         self._gaps[reason] += 1
-        self._hub.member_log.debug("messages_missed", node=self.record.node, reason=reason)
-        self._hub.on_gap(self.record.node, reason)
+        self._member_log.debug("messages_missed", node=self.record.node, reason=reason)
+        self._on_gap(self.record.node, reason)
 
     def _retire(self, link: Link) -> None:
         """Keep what was counted of a connection that ends."""
@@ -395,19 +465,16 @@ class NodeLink:
     def _note_stay(self, state: NodeState, after: NodeRecord | None) -> None:
         """Count how long a join or a drain took that ends now: for `after`, or with the node."""
         now = trio.current_time()
-        if state is NodeState.DRAINING:
-            self._hub.drains.add(now - self._since)
-        elif state is NodeState.JOINING and after and after.state is NodeState.ACTIVE:
-            self._hub.joins.add(now - self._since)
+        self._fleet.note_stay(state, after, now - self._since)
         self._since = now
 
-    def _set_deaf(self, *, deaf: bool) -> None:
-        if deaf is not self.deaf:
-            self.deaf = deaf
-            self._hub.member_log.warning(
-                "node_deaf" if deaf else "node_heard",
+    def _set_unheard(self, *, unheard: bool) -> None:
+        if unheard is not self.unheard:
+            self.unheard = unheard
+            self._member_log.warning(
+                "node_deaf" if unheard else "node_heard",
                 node=self.record.node,
                 state=self.record.state.value,
             )
-            self._hub.links_changed()
-            self._hub.flush()
+            self._fleet.links_changed()
+            self._fanout.flush()

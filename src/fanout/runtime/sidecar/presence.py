@@ -1,14 +1,16 @@
-"""What this sidecar tells discovery about itself, at every heartbeat and at every change."""
+"""Writes the record of this sidecar to discovery, at every heartbeat and at every change."""
 
 import random
+from collections.abc import Callable
+from typing import Any
 
 import attrs
 import trio
 
-from fanout.config import Timings
+from fanout.config import SidecarConfig
 from fanout.core.backoff import jittered
+from fanout.notice import Notice
 from fanout.runtime.discovery.registry import Registry
-from fanout.runtime.sidecar.hub import Hub
 from fanout.values.names import SidecarId
 from fanout.values.records import SidecarRecord
 
@@ -17,31 +19,45 @@ INTRODUCE_PAUSE_SECONDS = 0.05
 
 
 class Presence:
-    """The writer of one sidecar's record."""
+    """The writer of one sidecar's record.
 
-    def __init__(self, hub: Hub, registry: Registry, incarnation: int, rng: random.Random) -> None:
-        self._hub = hub
+    Args:
+        config: of the sidecar.
+        registry: writes the record.
+        reports: returns what this sidecar reports of the nodes: fields of its record.
+        reports_changed: set when these may have changed.
+        incarnation: of this sidecar.
+        rng: for the jitter of heartbeats.
+
+    """
+
+    def __init__(
+        self,
+        config: SidecarConfig,
+        registry: Registry,
+        *,
+        reports: Callable[[], dict[str, Any]],
+        reports_changed: Notice,
+        incarnation: int,
+        rng: random.Random,
+    ) -> None:
         self._registry = registry
-        self._timings: Timings = hub.config.timings
+        self._timings = config.timings
+        self._reports = reports
+        self._reports_changed = reports_changed
         self._rng = rng
         self._record = SidecarRecord(
-            cluster=hub.config.cluster,
-            sidecar=SidecarId(hub.config.id),
+            cluster=config.cluster,
+            sidecar=SidecarId(config.id),
             incarnation=incarnation,
             version=0,
             lease_seconds=self._timings.lease_seconds,
         )
-        self._changed = trio.Event()
-        hub.on_change = self._look
 
     async def announce(self) -> int:
         """Write the record as it is now; return how many instances took it."""
-        if self._changed.is_set():  # else somebody may be waiting for this very event
-            self._changed = trio.Event()
         before = self._record
-        record = self._record = attrs.evolve(
-            before, version=before.version + 1, **self._hub.own_words()
-        )
+        record = self._record = attrs.evolve(before, version=before.version + 1, **self._reports())
         news = before.version == 0 or attrs.evolve(record, version=before.version) != before
         return await self._registry.write(record, news=news)
 
@@ -62,7 +78,8 @@ class Presence:
         """Write at every change and every heartbeat until cancelled."""
         while True:
             with trio.move_on_after(jittered(self._timings.heartbeat_interval_seconds, self._rng)):
-                await self._changed.wait()
+                while self._is_current():
+                    await self._reports_changed.wait(self._reports_changed.count)
             await self.announce()
 
     async def say_goodbye(self) -> None:
@@ -70,9 +87,8 @@ class Presence:
         record = attrs.evolve(self._record, version=self._record.version + 1, gone=True)
         await self._registry.write(record)
 
-    def _look(self) -> None:
-        """Notice whether what discovery should know has changed since the last write."""
+    def _is_current(self) -> bool:
+        """Return whether the record last written says what this sidecar reports now."""
         record = self._record
-        told = {"covered": record.covered, "stopped": record.stopped, "deaf": record.deaf}
-        if self._hub.own_words() != told:
-            self._changed.set()
+        written = {"covered": record.covered, "stopped": record.stopped, "deaf": record.deaf}
+        return self._reports() == written

@@ -17,18 +17,18 @@ from typing import Protocol
 import attrs
 import trio
 
-from fanout.core.barriers import Fences
+from fanout.core.barriers import OrderBarriers
 from fanout.core.choices import Choices
 from fanout.core.histogram import SHORT_SECONDS, Histogram, HistogramStatistics
 from fanout.core.in_flight import Answer
-from fanout.core.run import Run
-from fanout.core.subscriptions import Line
+from fanout.core.outcomes import Outcomes
 from fanout.errors import LinkLost
 from fanout.runtime.redis.link import Link
-from fanout.values.control import Fence
+from fanout.runtime.sidecar.node_link import NodeLink
+from fanout.values.control import OrderBarrier
 from fanout.values.names import CONTROL_CHANNEL, NodeId, SidecarId
-from fanout.values.records import FenceMode, NodeRecord
-from fanout.values.requests import NotPublished, Outcome, OutcomeUnknown
+from fanout.values.records import FenceMode
+from fanout.values.requests import NotPublished, Outcome, OutcomeUnknown, PublishRun
 from fanout.wire.records import encode_control
 from fanout.wire.redis.client import ReplyError, error_text, pack
 
@@ -36,11 +36,11 @@ PARKED_BYTES_MAX = 16 * 1024 * 1024
 """Publishes held back while no node can take them; past it they are refused at once."""
 
 
-FENCE_TIMEOUT_SECONDS = 1.0
+BARRIER_TIMEOUT_SECONDS = 1.0
 """How long messages of a channel that moved wait for the slowest sidecar; below any publish's time."""
 
-FENCE_RECENT_SECONDS = 10.0
-"""A node not published to for so long needs no fence: what it carried has arrived."""
+BARRIER_RECENT_SECONDS = 10.0
+"""A node not published to for so long needs no barrier: what it carried has arrived."""
 
 REFUSED_SECONDS = 10.0
 """How long a node that refused a publish counts as fenced, unless it executes one before."""
@@ -65,33 +65,14 @@ class PublisherStatistics:
     retries: int  # a node refused a message, and another one was asked
     waiting: int  # messages that no node can take now
     waiting_bytes: int
-    fence_timeouts: int
-
-
-class PublishNode(Protocol):
-    """What the publisher asks a node it may publish to."""
-
-    published: int
-    """Messages handed to the node since the start."""
-
-    @property
-    def record(self) -> NodeRecord:
-        """What discovery says of the node."""
-
-    @property
-    def data(self) -> Link | None:
-        """The link for publishes."""
-
-    @property
-    def line(self) -> Line | None:
-        """The subscriptions of this sidecar on the node."""
+    barrier_timeouts: int
 
 
 @attrs.define(eq=False, slots=True)
 class _Attempt:
     """One message that goes its own way: it is held, or has to be tried on another node."""
 
-    run: Run
+    outcomes: Outcomes
     index: int
     deadline: float
     tried: Mapping[NodeId, str] = _NONE  # nodes that refused it, and why
@@ -99,16 +80,16 @@ class _Attempt:
     @property
     def channel(self) -> bytes:
         """The channel of the message."""
-        return self.run.channels[self.index]
+        return self.outcomes.run.channels[self.index]
 
     @property
     def command(self) -> bytes:
         """The command that publishes it."""
-        return self.run.command(self.index)
+        return self.outcomes.run.command(self.index)
 
     def done(self, outcome: Outcome) -> None:
-        """Take what became of it."""
-        self.run.settle(self.index, outcome)
+        """Record the outcome."""
+        self.outcomes.settle(self.index, outcome)
 
 
 class Publisher:
@@ -126,11 +107,13 @@ class Publisher:
         self._receivers = receivers
         self._timeout_seconds = timeout_seconds
         self._on_deadline = on_deadline  # called when `next_deadline` may be sooner than it was
-        self._choices: Choices[PublishNode] = Choices()
+        self._choices: Choices[NodeLink] = Choices()
         self._parked: deque[_Attempt] = deque()
         self._parked_bytes = 0
         self._dirty: dict[Link, None] = {}
-        self._fences: Fences[_Attempt] = Fences(timeout_seconds=FENCE_TIMEOUT_SECONDS)
+        self._barriers: OrderBarriers[_Attempt] = OrderBarriers(
+            timeout_seconds=BARRIER_TIMEOUT_SECONDS
+        )
         self._used: dict[NodeId, float] = {}  # deadline of the last publish on each node
         self._deadline: float | None = None  # of what is published before the next flush
         self._executed = Histogram(SHORT_SECONDS)
@@ -138,26 +121,27 @@ class Publisher:
         self._retries = 0
         self._refused_at: dict[NodeId, float] = {}  # nodes whose fence is shut
 
-    def use(self, nodes: Mapping[NodeId, PublishNode]) -> None:
+    def use(self, nodes: Mapping[NodeId, NodeLink]) -> None:
         """Publish to these nodes from now on; each has a data link."""
         before = self._choices.nodes
         self._choices.use(nodes)
         if before and before.keys() != nodes.keys():
-            self._fence(before)
+            self._raise_barriers(before)
         if nodes:
             parked, self._parked = self._parked, deque()
             self._parked_bytes = 0
             for attempt in parked:
                 self._submit(attempt)
 
-    def publish(self, run: Run) -> None:
-        """Publish; each message of the run is settled exactly once, synchronously, now or later."""
+    def publish(self, run: PublishRun, done: Callable[[Sequence[Outcome]], None]) -> None:
+        """Publish; `done` is called once with the outcome of each message, now or later."""
+        outcomes = Outcomes(run, done)
         if self._deadline is None:
             self._deadline = trio.current_time() + self._timeout_seconds
         parts = self._parts(run.channels)
         if parts is None:
             for index in range(len(run.channels)):
-                self._submit(_Attempt(run, index, self._deadline))
+                self._submit(_Attempt(outcomes, index, self._deadline))
             return
         for node, indexes in parts.items():
             self._used[node.record.node] = self._deadline
@@ -165,7 +149,7 @@ class Publisher:
             assert link is not None  # noqa: S101 - `_parts` has just seen to it
             self._dirty[link] = None
             node.published += len(indexes)
-            on_answers = partial(self._answered, run, indexes, node, self._deadline)
+            on_answers = partial(self._answered, outcomes, indexes, node, self._deadline)
             if len(parts) == 1:
                 link.submit_all(run.data, run.ends, on_answers)
             else:
@@ -173,11 +157,11 @@ class Publisher:
                 ends = list(accumulate(map(len, commands)))
                 link.submit_all(b"".join(commands), ends, on_answers)
 
-    def _parts(self, channels: Sequence[bytes]) -> dict[PublishNode, list[int]] | None:
+    def _parts(self, channels: Sequence[bytes]) -> dict[NodeLink, list[int]] | None:
         """Return which messages each node gets; None when one of them has to wait."""
-        if self._parked or self._fences:
+        if self._parked or self._barriers:
             return None
-        parts: dict[PublishNode, list[int]] = {}
+        parts: dict[NodeLink, list[int]] = {}
         last, part = None, []
         for index, channel in enumerate(channels):
             if channel is not last:
@@ -190,34 +174,34 @@ class Publisher:
 
     def _answered(
         self,
-        run: Run,
+        outcomes: Outcomes,
         indexes: Sequence[int],
-        node: PublishNode,
+        node: NodeLink,
         deadline: float,
         answers: list[Answer],
     ) -> None:
         """Settle what a node was given of a run; what it did not execute goes its own way."""
-        outcomes: list[int] = []
+        channels, counts = outcomes.run.channels, list[int]()
         last, own, local = None, 0, 0
         for index, answer in zip(indexes, answers, strict=True):
-            channel = run.channels[index]
+            channel = channels[index]
             if channel is not last:  # the same for all neighbours
                 last, (own, local) = channel, self._receivers_of(channel, node)
             if type(answer) is not int:
                 break
-            outcomes.append(answer - own + local if answer > own else local)
-        executed = len(outcomes)
+            counts.append(answer - own + local if answer > own else local)
+        executed = len(counts)
         if executed < len(answers):
             executed = sum(type(each) is int for each in answers)
         if executed:
             self._note_executed(node, deadline, executed)
-        if len(outcomes) == len(run.channels):
-            run.settle_all(outcomes)
+        if len(counts) == len(channels):
+            outcomes.settle_all(counts)
             return
         for index, answer in zip(indexes, answers, strict=True):
-            self._attempted(_Attempt(run, index, deadline), node, answer)
+            self._attempted(_Attempt(outcomes, index, deadline), node, answer)
 
-    def _note_executed(self, node: PublishNode, deadline: float, executed: int) -> None:
+    def _note_executed(self, node: NodeLink, deadline: float, executed: int) -> None:
         """Count messages that a node has just executed."""
         link = node.data
         now = link.received_at if link is not None else trio.current_time()
@@ -238,12 +222,12 @@ class Publisher:
             attempt = self._parked.popleft()
             self._parked_bytes -= len(attempt.command)
             self._fail(attempt, self._failure(attempt))
-        self._resubmit(self._fences.expire(now))
+        self._resubmit(self._barriers.expire(now))
 
     def next_deadline(self) -> float:
         """Return when `expire` has something to do; infinity when idle."""
         parked = self._parked[0].deadline if self._parked else float("inf")
-        return min(parked, self._fences.next_deadline())
+        return min(parked, self._barriers.next_deadline())
 
     def refusing(self, now: float) -> frozenset[NodeId]:
         """Return the nodes that are fenced off, though they may be active: they refuse publishes."""
@@ -258,21 +242,21 @@ class Publisher:
             retries=self._retries,
             waiting=len(self._parked),
             waiting_bytes=self._parked_bytes,
-            fence_timeouts=self._fences.timeouts,
+            barrier_timeouts=self._barriers.timeouts,
         )
 
-    def fencing(self, node: NodeId) -> bool:
+    def has_barrier(self, node: NodeId) -> bool:
         """Return whether sidecars have yet to receive what was published on a node."""
-        return self._fences.pending(node)
+        return self._barriers.pending(node)
 
-    def fence_answered(self, number: int) -> None:
-        """Take that one sidecar has received a fence."""
-        self._resubmit(self._fences.answered(number))
+    def barrier_answered(self, number: int) -> None:
+        """Take that one sidecar has received a barrier."""
+        self._resubmit(self._barriers.answered(number))
 
-    def _fence(self, before: Mapping[NodeId, PublishNode]) -> None:
-        """Publish a fence on every node of `before` that was used lately and still runs."""
+    def _raise_barriers(self, before: Mapping[NodeId, NodeLink]) -> None:
+        """Publish a barrier on every node of `before` that was used lately and still runs."""
         now = trio.current_time()
-        recent = now + self._timeout_seconds - FENCE_RECENT_SECONDS
+        recent = now + self._timeout_seconds - BARRIER_RECENT_SECONDS
         links = {
             name: node.data
             for name, node in before.items()
@@ -280,21 +264,21 @@ class Publisher:
             and not node.data.lost
             and self._used.get(name, float("-inf")) >= recent
         }
-        numbers = self._fences.begin(frozenset(before), frozenset(links), now)
+        numbers = self._barriers.begin(frozenset(before), frozenset(links), now)
         self._used = {
             name: used for name, used in self._used.items() if name in self._choices.nodes
         }
         for name, number in numbers.items():
-            message = encode_control(Fence(self._sidecar, number))
+            message = encode_control(OrderBarrier(self._sidecar, number))
             links[name].submit(
-                pack(b"PUBLISH", CONTROL_CHANNEL, message), partial(self._fence_sent, number)
+                pack(b"PUBLISH", CONTROL_CHANNEL, message), partial(self._barrier_sent, number)
             )
             self._dirty[links[name]] = None
 
-    def _fence_sent(self, number: int, answer: Answer) -> None:
-        fences = self._fences
+    def _barrier_sent(self, number: int, answer: Answer) -> None:
+        barriers = self._barriers
         known = type(answer) is int
-        self._resubmit(fences.received(number, answer) if known else fences.lost(number))
+        self._resubmit(barriers.received(number, answer) if known else barriers.lost(number))
 
     def _resubmit(self, attempts: list[_Attempt]) -> None:
         for attempt in attempts:
@@ -310,10 +294,10 @@ class Publisher:
             self._park(attempt)
             return
         name = node.record.node
-        if self._fences and not attempt.tried:
-            fence = self._fences.blocking(attempt.channel, name)
-            if fence is not None:
-                self._fences.hold(fence, attempt.channel, attempt)
+        if self._barriers and not attempt.tried:
+            barrier = self._barriers.blocking(attempt.channel, name)
+            if barrier is not None:
+                self._barriers.hold(barrier, attempt.channel, attempt)
                 return
         self._used[name] = attempt.deadline
         node.published += 1
@@ -332,19 +316,19 @@ class Publisher:
         self._parked.append(attempt)
         self._parked_bytes += size
 
-    def _attempt_answered(self, attempt: _Attempt, node: PublishNode, answer: Answer) -> None:
+    def _attempt_answered(self, attempt: _Attempt, node: NodeLink, answer: Answer) -> None:
         if type(answer) is int:
             self._note_executed(node, attempt.deadline, 1)
         self._attempted(attempt, node, answer)
 
-    def _attempted(self, attempt: _Attempt, node: PublishNode, answer: Answer) -> None:
+    def _attempted(self, attempt: _Attempt, node: NodeLink, answer: Answer) -> None:
         if type(answer) is int:
             own, local = self._receivers_of(attempt.channel, node)
             attempt.done(max(0, answer - own) + local)
         else:
             self._failed(attempt, node, answer)
 
-    def _failed(self, attempt: _Attempt, node: PublishNode, answer: Answer) -> None:
+    def _failed(self, attempt: _Attempt, node: NodeLink, answer: Answer) -> None:
         if isinstance(answer, LinkLost) and answer.written:
             why = f"the node was lost with the message: {answer.reason}"
             self._fail(attempt, OutcomeUnknown(why))
@@ -359,7 +343,7 @@ class Publisher:
         self._failures[outcome.code if isinstance(outcome, NotPublished) else "unknown"] += 1
         attempt.done(outcome)
 
-    def _refused(self, attempt: _Attempt, node: PublishNode, why: str) -> None:
+    def _refused(self, attempt: _Attempt, node: NodeLink, why: str) -> None:
         """Try elsewhere what a node refused; fail when no node is left or the time is over."""
         now, name = trio.current_time(), node.record.node
         attempt.tried = {**attempt.tried, name: why}
@@ -379,11 +363,11 @@ class Publisher:
             return NotPublished("publish_failed", f"no node took the message ({reasons})")
         return NotPublished("no_node", "no node can be published to")
 
-    def _receivers_of(self, channel: bytes, node: PublishNode) -> tuple[int, int]:
+    def _receivers_of(self, channel: bytes, node: NodeLink) -> tuple[int, int]:
         """Return how often the node counts this sidecar, and what it should count instead.
 
         Where the node does not count it, because the connection was lost, its clients get nothing.
         """
-        line = node.line
-        own = line.counted(channel) if line is not None else 0
+        subscribed = node.subscribed
+        own = subscribed.counted(channel) if subscribed is not None else 0
         return own, self._receivers.receivers(channel) if own else 0

@@ -19,7 +19,7 @@ _MESSAGE = re.compile(rb">3\r\n\$7\r\nmessage\r\n\$(\d{1,9})\r\n")
 _SIZE = re.compile(rb"\r\n\$(\d{1,9})\r\n")
 
 
-class Run(NamedTuple):
+class DeliveryRun(NamedTuple):
     """Equal messages but for their payloads."""
 
     channel: bytes
@@ -33,7 +33,7 @@ class Run(NamedTuple):
         return 0 < len(data) < whole and data[: len(self.head)] == self.head[: len(data)]
 
 
-def leading_run(data: bytes, start: int) -> Run | None:
+def leading_run(data: bytes, start: int) -> DeliveryRun | None:
     """Return the run that begins at `start`.
 
     None when fewer than two whole messages are in it, or something else begins there.
@@ -64,7 +64,7 @@ def leading_run(data: bytes, start: int) -> Run | None:
         return None
     payloads = [each[: part - 2] for each in parts]
     end = start + len(parts) * length
-    return Run(data[begin.end() : channel_end], payloads, head, end)
+    return DeliveryRun(data[begin.end() : channel_end], payloads, head, end)
 
 
 class RunReader:

@@ -14,7 +14,7 @@ HEAD_BYTES_MAX = 2048
 HEAD_BYTES_MIN = len(b"*3\r\n$7\r\nPUBLISH\r\n$0\r\n")
 
 
-class Heads:
+class PublishHeadCache:
     """What is known of the commands of all clients of a door."""
 
     __slots__ = ("channels", "lengths")

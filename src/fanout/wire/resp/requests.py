@@ -84,7 +84,7 @@ class RequestDecoder:
     ) -> PublishRun | None:
         """Return the next whole requests that are PUBLISH commands of a known kind, if any.
 
-        `known` and `lengths` are as in `Heads`. What is not known, not whole or wrong is left to
+        `known` and `lengths` are as in `PublishHeadCache`. What is not known, not whole or wrong is left to
         `next_request`.
         """
         if self._expected or self._gathered:

@@ -18,7 +18,7 @@ from fanout.wire.resp import replies
 from fanout.wire.resp import server_commands as server
 from fanout.wire.resp.client_state import ClientState, Sidecar
 from fanout.wire.resp.command_table import COMMANDS, CONTAINERS, Command
-from fanout.wire.resp.heads import Heads
+from fanout.wire.resp.heads import PublishHeadCache
 
 _ERROR_ARGUMENTS_BYTES_MAX = 128
 _REQUEST_OVERHEAD_BYTES = 64
@@ -155,12 +155,12 @@ class Session:
         client_id: int,
         sidecar: Sidecar,
         limits: ClientLimits | None = None,
-        heads: Heads | None = None,
+        heads: PublishHeadCache | None = None,
     ) -> None:
         self.state = ClientState(client_id, sidecar, limits or ClientLimits())
         self.plain = not self.state.locked
         """Whether a PUBLISH is neither refused, queued nor unanswered."""
-        self._heads = heads or Heads()  # shared by the clients of a door
+        self._heads = heads or PublishHeadCache()  # shared by the clients of a door
 
     @property
     def encoding(self) -> Encoding:

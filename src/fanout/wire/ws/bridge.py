@@ -75,8 +75,8 @@ class _Refused(Exception):  # noqa: N818 - control flow within this module
         self.code = code
 
 
-class TokenGate(Protocol):
-    """Who decides whether a token lets a client in; see `fanout.runtime.sidecar.gate`."""
+class TokenAuthenticator(Protocol):
+    """Who decides whether a token lets a client in; see `fanout.runtime.sidecar.authenticator`."""
 
     @property
     def has_users(self) -> bool:
@@ -89,7 +89,9 @@ class TokenGate(Protocol):
 class BridgeSession:
     """The session of one websocket client."""
 
-    def __init__(self, limits: ClientLimits | None = None, gate: TokenGate | None = None) -> None:
+    def __init__(
+        self, limits: ClientLimits | None = None, gate: TokenAuthenticator | None = None
+    ) -> None:
         self._limits = limits or ClientLimits()
         self._gate = gate
         self.access: Access | None = None

@@ -18,14 +18,14 @@ _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 
 @attrs.frozen
-class Callers:
+class OriginPolicy:
     """The pages and names that one door knows."""
 
     origins: frozenset[str]
     hosts: frozenset[str]
 
     @classmethod
-    def of(cls, endpoint: Endpoint, origins: Iterable[str], hosts: Iterable[str]) -> "Callers":
+    def of(cls, endpoint: Endpoint, origins: Iterable[str], hosts: Iterable[str]) -> "OriginPolicy":
         """Return those of a door bound at `endpoint`: its own names, and what is configured."""
         own = (endpoint.host, "localhost", "127.0.0.1", "::1")
         return cls(
@@ -36,7 +36,7 @@ class Callers:
     @classmethod
     def with_page(
         cls, endpoint: Endpoint, origins: Iterable[str], hosts: Iterable[str], page: str
-    ) -> "Callers":
+    ) -> "OriginPolicy":
         """Return those of a door that serves the page of another door of ours as well.
 
         `page` is that door's URL. Its page is let in under every name that the door is known by,

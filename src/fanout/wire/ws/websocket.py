@@ -17,7 +17,7 @@ from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import RemoteProtocolError
 
 from fanout.wire.ws.frames import FrameMeter, close_frame, whole_text
-from fanout.wire.ws.origins import Callers
+from fanout.wire.ws.origins import OriginPolicy
 
 HEAD_BYTES_MAX = 16_384
 """The whole request head of a handshake."""
@@ -88,11 +88,11 @@ class WebSocketServer:
         subprotocols: tuple[str, ...],
         message_bytes_max: int,
         fragments_max: int = FRAGMENTS_MAX,
-        callers: Callers | None = None,
+        policy: OriginPolicy | None = None,
     ) -> None:
         self._connection = wsproto.WSConnection(wsproto.ConnectionType.SERVER)
         self._subprotocols = subprotocols
-        self._callers = callers
+        self._policy = policy
         self._meter = FrameMeter(message_bytes_max=message_bytes_max, fragments_max=fragments_max)
         self._opened = False
         self._over = False
@@ -179,7 +179,7 @@ class WebSocketServer:
         origins = [
             value.decode("latin-1") for name, value in request.extra_headers if name == b"origin"
         ]
-        if self._callers is not None and (why := self._callers.refusal(request.host, origins)):
+        if self._policy is not None and (why := self._policy.refusal(request.host, origins)):
             return self._reject(403, why)
         offered = list(request.subprotocols)
         chosen = next((name for name in self._subprotocols if name in offered), None)

@@ -17,7 +17,7 @@ LOCKED_OUTBOX_BYTES_MAX = 16_384
 """What may wait for a client that has yet to log in; the refusals it gets are short."""
 
 
-class Gate:
+class Authenticator:
     """The users of one sidecar; without a file anybody is let in.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Turns: replies in the order of requests."""
+"""ReplyQueue: replies in the sink of requests."""
 
 from functools import partial
 
@@ -6,63 +6,63 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanout.core.turns import Group, Turns
+from fanout.core.reply_queue import ReplyGroup, ReplyQueue
 
 
 @given(st.permutations(range(8)), st.sets(st.integers(0, 7)))
-def test_replies_keep_the_order_of_requests(order: list[int], lazy: set[int]) -> None:
-    """In whatever order replies become ready, they leave in the order of the turns."""
+def test_replies_keep_the_order_of_requests(sink: list[int], lazy: set[int]) -> None:
+    """In whatever sink replies become ready, they leave in the sink of the queue."""
     emitted: list[bytes] = []
-    turns = Turns(emitted.append)
-    reserved = [turns.reserve() for _ in range(8)]
-    for number in order:
+    queue = ReplyQueue(emitted.append)
+    reserved = [queue.reserve() for _ in range(8)]
+    for number in sink:
         data = b"%d" % number
-        turns.complete(reserved[number], partial(bytes, data) if number in lazy else data)
+        queue.complete(reserved[number], partial(bytes, data) if number in lazy else data)
 
     assert emitted == [b"%d" % number for number in range(8)]
-    assert len(turns) == 0
+    assert len(queue) == 0
 
 
 def test_a_function_is_called_only_in_its_turn() -> None:
     """What a reply does when it is written does not happen before the replies in front of it."""
     happened: list[str] = []
-    turns = Turns(lambda data: happened.append(data.decode()))
-    first = turns.reserve()
-    turns.reply(lambda: happened.append("begins") or b"second")  # type: ignore[func-returns-value]
+    queue = ReplyQueue(lambda data: happened.append(data.decode()))
+    first = queue.reserve()
+    queue.reply(lambda: happened.append("begins") or b"second")  # type: ignore[func-returns-value]
 
     assert happened == []
 
-    turns.complete(first, b"first")
+    queue.complete(first, b"first")
 
     assert happened == ["first", "begins", "second"]
 
 
 def test_completing_twice_is_an_error() -> None:
     """One request has one reply."""
-    turns = Turns(lambda _: None)
-    turns.reserve()
-    second = turns.reserve()
-    turns.complete(second, b"x")
+    queue = ReplyQueue(lambda _: None)
+    queue.reserve()
+    second = queue.reserve()
+    queue.complete(second, b"x")
 
     with pytest.raises(RuntimeError):
-        turns.complete(second, b"y")
+        queue.complete(second, b"y")
 
 
 def test_a_group_leaves_as_one_in_its_turn() -> None:
-    """Its parts wait for the last of them and for the turns before; functions run at the end."""
+    """Its parts wait for the last of them and for the queue before; functions run at the end."""
     emitted: list[bytes] = []
-    turns = Turns(emitted.append)
-    before = turns.reserve()
-    group = Group(turns)
+    queue = ReplyQueue(emitted.append)
+    before = queue.reserve()
+    group = ReplyGroup(queue)
     group.reply(b"*3")
     first, second = group.reserve(), group.reserve()
     group.reply(lambda: b"%d" % len(emitted))
     group.seal()
-    turns.reply(b"after")
+    queue.reply(b"after")
     group.complete(second, b"2")
     group.complete(first, b"1")
     assert emitted == []
-    turns.complete(before, b"before")
+    queue.complete(before, b"before")
 
     assert emitted == [b"before", b"*3121", b"after"]
     with pytest.raises(RuntimeError):
@@ -72,7 +72,7 @@ def test_a_group_leaves_as_one_in_its_turn() -> None:
 def test_an_unsealed_group_waits() -> None:
     """Parts that are all ready are not yet all the parts."""
     emitted: list[bytes] = []
-    group = Group(Turns(emitted.append))
+    group = ReplyGroup(ReplyQueue(emitted.append))
     group.reply(b"1")
     assert emitted == []
     group.seal()

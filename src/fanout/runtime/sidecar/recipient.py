@@ -1,10 +1,9 @@
-"""What the hub knows of local clients: how deliveries are written for them, and their limits."""
+"""How the fan-out writes to local clients, and the limits of each."""
 
 from typing import Protocol
 
 from fanout.config import Limits
-from fanout.core.dispatch import Encoders
-from fanout.core.outbox import Outbox
+from fanout.core.dispatch import Encoders, Recipient
 from fanout.values.requests import Encoding
 from fanout.wire.limits import ClientLimits, Patterns
 from fanout.wire.resp import replies
@@ -20,19 +19,8 @@ ENCODERS = {
 }
 
 
-class LocalClient(Protocol):
-    """What the hub does with a local client."""
-
-    @property
-    def encoding(self) -> Encoding:
-        """How the client reads deliveries."""
-
-    @property
-    def outbox(self) -> Outbox:
-        """Where its deliveries go."""
-
-    delivered: int
-    """Messages it was given while somebody looked."""
+class LocalRecipient(Recipient, Protocol):
+    """What the fan-out needs of a local client."""
 
     def flush(self) -> None:
         """Hand the outbox to the network."""

@@ -1,12 +1,12 @@
-"""Looks at a running sidecar for people: a `Live` at each look, with the rates since the last one.
+"""Snapshots of a running sidecar for people: a `Live` each, with the rates since the last one.
 
-A look goes through all clients, at about 2 us for each, and through what each sidecar says of each
-node, at about 0.1 us. While somebody looks, the busiest channels are counted as well, at about
-0.4 us for each message, and the deliveries of each client, at about 0.04 us each. While nobody
-does, this costs nothing.
+A snapshot goes through all clients, at about 2 us for each, and through what each sidecar reports
+of each node, at about 0.1 us. Between `begin` and `end` the busiest channels are counted as well,
+at about 0.4 us for each message, and the deliveries of each client, at about 0.04 us each. Outside
+of that, nothing is counted for it.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from heapq import nlargest, nsmallest
 from math import inf
 from typing import Any
@@ -15,10 +15,11 @@ import attrs
 import trio
 
 import fanout
+from fanout.config import SidecarConfig
 from fanout.core.live import (
     Live,
     LiveChannel,
-    LiveConsumer,
+    LiveClient,
     LiveDiscovery,
     LiveDoor,
     LiveLoss,
@@ -27,16 +28,18 @@ from fanout.core.live import (
     LiveSidecar,
 )
 from fanout.core.rates import Rates
-from fanout.runtime.discovery.registry import Registry
-from fanout.runtime.sidecar.consumers import ConsumersStatistics, Counted
-from fanout.runtime.sidecar.hub import Hub
+from fanout.runtime.discovery.registry import InstanceStatistics
+from fanout.runtime.sidecar.clients import ClientsStatistics, Counted
+from fanout.runtime.sidecar.fanout import Fanout
+from fanout.runtime.sidecar.fleet import Fleet
+from fanout.runtime.sidecar.member_log import MemberLog
 from fanout.runtime.sidecar.node_link import NodeLink
-from fanout.runtime.sidecar.traffic import Traffic
+from fanout.runtime.sidecar.nodes import Nodes
 from fanout.values.names import Endpoint, NodeId, SidecarId
 from fanout.values.records import NodeState, SidecarRecord
 from fanout.values.requests import Encoding
 
-CONSUMERS_SHOWN = 50
+CLIENTS_SHOWN = 50
 """Half of them the slowest, the others the busiest."""
 
 CHANNELS_SHOWN = 20
@@ -53,8 +56,15 @@ Key = tuple[Any, ...]
 
 @attrs.frozen(kw_only=True)
 class Shown:
-    """What the looks show besides the hub and the registry."""
+    """What the snapshots show."""
 
+    config: SidecarConfig
+    fleet: Fleet
+    fanout: Fanout
+    nodes: Nodes
+    member_log: MemberLog
+    has_users: bool  # whether clients must log in
+    discovery: Callable[[], Sequence[InstanceStatistics]]
     doors: Mapping[str, Endpoint]
     tls: bool
     unready: Callable[[], str]
@@ -62,13 +72,12 @@ class Shown:
     wall_milliseconds: Callable[[], int]
 
 
-class Looks:
-    """Takes looks at one sidecar."""
+class Snapshots:
+    """Captures the state of one sidecar, again and again."""
 
-    def __init__(self, hub: Hub, registry: Registry, shown: Shown) -> None:
-        self._hub = hub
-        self._registry = registry
+    def __init__(self, shown: Shown) -> None:
         self._shown = shown
+        self._fleet, self._fanout, self._nodes = shown.fleet, shown.fanout, shown.nodes
         self._rates: Rates[Key] = Rates()
         self._published: Rates[Counted] = Rates()  # by each client
         self._delivered: Rates[Counted] = Rates()
@@ -76,28 +85,26 @@ class Looks:
         self._began = trio.current_time()
 
     def begin(self) -> None:
-        """Count what is counted only while somebody looks."""
-        self._hub.traffic = Traffic()
-        self._hub.dispatch.counting = True
+        """Count what is counted only between `begin` and `end`."""
+        self._fanout.begin_counting()
         self._rates, self._published, self._delivered = Rates(), Rates(), Rates()
 
     def end(self) -> None:
         """Count it no more."""
-        self._hub.traffic = None
-        self._hub.dispatch.counting = False
+        self._fanout.end_counting()
         self._published, self._delivered = Rates(), Rates()  # which hold clients
 
     def wall_seconds(self, at: float) -> float:
         """Return the seconds since 1970 of a moment of trio's clock, as well as is known now."""
         return self._shown.wall_milliseconds() / 1000 - (trio.current_time() - at)
 
-    def take(self) -> Live:
-        """Look."""
-        hub, now = self._hub, trio.current_time()
+    def capture(self) -> Live:
+        """Return the state of the sidecar now."""
+        config, nodes, now = self._shown.config, self._nodes, trio.current_time()
         self._number += 1
         sidecars = self._sidecars()
-        statistics = hub.statistics()
-        consumers = [(door, each) for door, c in hub.consumers.items() for each in c.present]
+        fleet, statistics = self._fleet.statistics(), self._fanout.statistics()
+        clients = [(door, each) for door, c in self._fanout.clients.items() for each in c.present]
         publishes = statistics.publisher
         delivered = statistics.dispatch.deliveries
         json = delivered[Encoding.JSON]
@@ -106,38 +113,36 @@ class Looks:
             ("failed",): sum(publishes.failed.values()),
             ("delivered", "ws"): json,
             ("delivered", "resp"): sum(delivered.values()) - json,
-            **{("published", each.door): each.published for each in statistics.consumers},
-            **{("out", name): node.published for name, node in hub.nodes.items()},
-            **{("in", name): node.received for name, node in hub.nodes.items()},
+            **{("published", each.door): each.published for each in statistics.clients},
+            **{("out", name): node.published for name, node in nodes.items()},
+            **{("in", name): node.received for name, node in nodes.items()},
         }
         rates = self._rates
         rates.advance(counters, now)
-        self._published.advance({each: each.published for _, each in consumers}, now)
-        self._delivered.advance({each: each.delivered for _, each in consumers}, now)
+        self._published.advance({each: each.published for _, each in clients}, now)
+        self._delivered.advance({each: each.delivered for _, each in clients}, now)
         unready = self._shown.unready()
-        fenced = hub.publisher.refusing(now)
+        fenced = self._fanout.refusing()
         return Live(
             number=self._number,
             at=round(self._shown.wall_milliseconds() / 1000, 3),
             seconds=None if rates.seconds is None else round(rates.seconds, 3),
-            cluster=hub.config.cluster,
-            sidecar=hub.config.id,
+            cluster=config.cluster,
+            sidecar=config.id,
             version=fanout.__version__,
             uptime_seconds=round(now - self._began, 1),
             loop_lag_seconds=round(self._shown.loop_lag_seconds(), 4),
             ready=not unready,
             reason=unready,
-            frozen=statistics.frozen,
-            nodes=[
-                self._node(node, sidecars, rates, fenced) for _, node in sorted(hub.nodes.items())
-            ],
-            unknown=sorted(hub.unknown),
+            frozen=fleet.frozen,
+            nodes=[self._node(node, sidecars, rates, fenced) for _, node in sorted(nodes.items())],
+            unknown=sorted(self._fleet.unknown),
             lost=self._lost(now),
             sidecars=[_sidecar(each) for each in self._worst_first(sidecars)],
             sidecars_count=len(sidecars),
-            doors=[self._door(each, rates) for each in statistics.consumers],
-            consumers=[self._consumer(door, each) for door, each in self._chosen(consumers)],
-            consumers_count=len(consumers),
+            doors=[self._door(each, rates) for each in statistics.clients],
+            consumers=[self._client(door, each) for door, each in self._chosen(clients)],
+            consumers_count=len(clients),
             channels=self._channels(),
             publishes=LivePublishes(
                 executed=publishes.executed.count,
@@ -155,14 +160,14 @@ class Looks:
                     error=each.error,
                     read_age_seconds=None if each.read_at == -inf else round(now - each.read_at, 1),
                 )
-                for each in self._registry.statistics()
+                for each in self._shown.discovery()
             ],
         )
 
     def _lost(self, now: float) -> list[LiveLoss]:
         """Return the nodes that fell silent lately, as far as that is remembered."""
         lost: dict[str, float] = {}
-        for each in self._hub.member_log.since(0):
+        for each in self._shown.member_log.since(0):
             if each.event == "member_joined":
                 lost.pop(each.facts["node"], None)
             elif each.event == "member_left" and each.facts["reason"] == "expired":
@@ -175,20 +180,19 @@ class Looks:
 
     def _sidecars(self) -> Collection[SidecarRecord]:
         """Return what all sidecars say; of this one, what is so now."""
-        hub = self._hub
-        own = SidecarId(hub.config.id)
+        own = SidecarId(self._shown.config.id)
         record = SidecarRecord(
-            cluster=hub.config.cluster,
+            cluster=self._shown.config.cluster,
             sidecar=own,
             incarnation=0,
             version=0,
             lease_seconds=0,
-            **hub.own_words(),
+            **self._fleet.reports(),
         )
-        return {**hub.membership.sidecars, own: record}.values()
+        return {**self._fleet.sidecars, own: record}.values()
 
     def _worst_first(self, sidecars: Iterable[SidecarRecord]) -> list[SidecarRecord]:
-        own, carrying = self._hub.config.id, len(self._hub.carrying)
+        own, carrying = self._shown.config.id, len(self._nodes.carrying)
 
         def rank(record: SidecarRecord) -> tuple[bool, bool, bool, str]:
             covers_less = len(record.covered) < carrying
@@ -204,23 +208,23 @@ class Looks:
         fenced: Collection[NodeId],
     ) -> LiveNode:
         record, statistics = node.record, node.statistics()
-        name, life = record.node, record.incarnation
-        uncovered = [s.sidecar for s in sidecars if s.covered.get(name) != life]
-        deaf = [s.sidecar for s in sidecars if s.deaf and s.deaf.get(name) == life]
+        name, incarnation = record.node, record.incarnation
+        uncovered = [s.sidecar for s in sidecars if s.covered.get(name) != incarnation]
+        unheard = [s.sidecar for s in sidecars if s.deaf and s.deaf.get(name) == incarnation]
         return LiveNode(
             id=name,
             address=str(record.endpoint),
             state=record.state.value,
-            incarnation=life,
+            incarnation=incarnation,
             usable=node.usable,
             covered=node.covered,
-            deaf=node.deaf,
+            unheard=node.unheard,
             fenced=record.state is NodeState.ACTIVE and name in fenced,
             covered_by=len(sidecars) - len(uncovered),
             uncovered_by=nsmallest(NAMES_SHOWN, uncovered),
             uncovered_by_count=len(uncovered),
-            deaf_for=nsmallest(NAMES_SHOWN, deaf),
-            deaf_for_count=len(deaf),
+            unheard_by=nsmallest(NAMES_SHOWN, unheard),
+            unheard_by_count=len(unheard),
             published_messages=statistics.published,
             published_per_second=rates["out", name],
             received_messages=statistics.received,
@@ -230,12 +234,12 @@ class Looks:
             gaps=sum(statistics.gaps.values()),
         )
 
-    def _door(self, door: ConsumersStatistics, rates: Rates[Key]) -> LiveDoor:
+    def _door(self, door: ClientsStatistics, rates: Rates[Key]) -> LiveDoor:
         return LiveDoor(
             name=door.door,
             address=str(self._shown.doors[door.door]),
             tls=self._shown.tls,
-            has_users=self._hub.gate.has_users,
+            has_users=self._shown.has_users,
             clients=door.present,
             subscriptions=door.subscriptions,
             published_per_second=rates["published", door.door],
@@ -246,8 +250,8 @@ class Looks:
             refused=door.refused,
         )
 
-    def _chosen(self, consumers: list[tuple[str, Counted]]) -> list[tuple[str, Counted]]:
-        """Return the slowest consumers, then the busiest others."""
+    def _chosen(self, clients: list[tuple[str, Counted]]) -> list[tuple[str, Counted]]:
+        """Return the slowest clients, then the busiest others."""
         published, delivered = self._published.growth, self._delivered.growth
 
         def waiting(pair: tuple[str, Counted]) -> int:
@@ -256,25 +260,25 @@ class Looks:
         def traffic(pair: tuple[str, Counted]) -> int:
             return (published(pair[1]) or 0) + (delivered(pair[1]) or 0)
 
-        slowest = nlargest(CONSUMERS_SHOWN // 2, (p for p in consumers if waiting(p)), key=waiting)
-        busiest = nlargest(CONSUMERS_SHOWN, consumers, key=traffic)
-        return list(dict.fromkeys((*slowest, *busiest)))[:CONSUMERS_SHOWN]
+        slowest = nlargest(CLIENTS_SHOWN // 2, (p for p in clients if waiting(p)), key=waiting)
+        busiest = nlargest(CLIENTS_SHOWN, clients, key=traffic)
+        return list(dict.fromkeys((*slowest, *busiest)))[:CLIENTS_SHOWN]
 
-    def _consumer(self, door: str, consumer: Counted) -> LiveConsumer:
-        label = consumer.label()
-        return LiveConsumer(
+    def _client(self, door: str, client: Counted) -> LiveClient:
+        label = client.label()
+        return LiveClient(
             door=door,
             id=label.id,
             address=label.address,
             name=label.name,
-            published_per_second=self._published[consumer],
-            delivered_per_second=self._delivered[consumer],
-            outbox_bytes=consumer.outbox.size,
-            subscriptions=consumer.subscriptions,
+            published_per_second=self._published[client],
+            delivered_per_second=self._delivered[client],
+            outbox_bytes=client.outbox.size,
+            subscriptions=client.subscriptions,
         )
 
     def _channels(self) -> list[LiveChannel]:
-        traffic, seconds = self._hub.traffic, self._rates.seconds
+        traffic, seconds = self._fanout.traffic, self._rates.seconds
         if traffic is None or seconds is None:
             return []
         return traffic.busiest(seconds, CHANNELS_SHOWN)

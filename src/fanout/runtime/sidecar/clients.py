@@ -1,4 +1,4 @@
-"""The consumers of one door: who is there now, and what was counted of all that ever were."""
+"""The local clients of one door: those connected now, and the sums over all since the start."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Mapping
@@ -8,11 +8,13 @@ from typing import Protocol
 import attrs
 
 from fanout.core.outbox import Outbox
+from fanout.runtime.process.logs import FloodLog
+from fanout.runtime.sidecar.member_log import MemberLog
 
 
 @attrs.frozen
 class Label:
-    """How a consumer is called, for people. The texts are safe to show."""
+    """The name of a client, for people. The texts are safe to show."""
 
     id: int  # of the connection, in the life of the sidecar and at its door
     address: str
@@ -20,7 +22,7 @@ class Label:
 
 
 class Counted(Hashable, Protocol):
-    """What is counted of one consumer."""
+    """What is counted of one client."""
 
     outbox: Outbox
     received_bytes: int
@@ -34,15 +36,15 @@ class Counted(Hashable, Protocol):
 
 
 @attrs.frozen
-class ConsumersStatistics:
-    """The consumers of one door."""
+class ClientsStatistics:
+    """The clients of one door."""
 
     door: str
     present: int
     connections: int  # since the start, those that were refused not included
     refused: int  # because the door was full
-    cut: Mapping[str, int]  # code of the disconnect -> consumers
-    faults: Mapping[str, int]  # code of what they did wrong -> times
+    cut: Mapping[str, int]  # code of the disconnect -> clients
+    faults: Mapping[str, int]  # code of the fault -> times
     subscriptions: int
     received_bytes: int
     sent_bytes: int
@@ -51,11 +53,13 @@ class ConsumersStatistics:
     outbox_largest_bytes: int  # of the slowest now
 
 
-class Consumers:
-    """Counts what the consumers of one door do; the sums outlive them."""
+class Clients:
+    """Counts what the clients of one door do; the sums outlive the clients."""
 
-    def __init__(self, door: str) -> None:
+    def __init__(self, door: str, member_log: MemberLog, flood_log: FloodLog) -> None:
         self._door = door
+        self._member_log = member_log
+        self._flood_log = flood_log
         self._present: dict[Counted, None] = {}
         self._connections = 0
         self._refused = 0
@@ -68,37 +72,41 @@ class Consumers:
 
     @property
     def present(self) -> Collection[Counted]:
-        """Those who are there now; a live view."""
+        """The clients connected now; a live view."""
         return self._present.keys()
 
-    def add(self, consumer: Counted) -> None:
-        """Take that a consumer has connected."""
+    def add(self, client: Counted) -> None:
+        """Record a new connection."""
         self._connections += 1
-        self._present[consumer] = None
+        self._present[client] = None
 
-    def discard(self, consumer: Counted) -> None:
-        """Take that a consumer is gone; repeating it changes nothing."""
-        if consumer in self._present:
-            del self._present[consumer]
-            self._received_bytes += consumer.received_bytes
-            self._sent_bytes += consumer.outbox.handed
+    def discard(self, client: Counted) -> None:
+        """Record the end of a connection. Idempotent."""
+        if client in self._present:
+            del self._present[client]
+            self._received_bytes += client.received_bytes
+            self._sent_bytes += client.outbox.handed
 
     def refuse(self) -> None:
-        """Take that a connection was refused."""
+        """Record a refused connection."""
         self._refused += 1
 
-    def cut(self, code: str) -> None:
-        """Take that a consumer is disconnected by us; codes come from the code, never from outside."""
+    def cut(self, code: str, name: str, reason: str) -> None:
+        """Log and count a client that the sidecar disconnects; `code` is never a client's text."""
+        facts = {"code": code, "consumer": name, "reason": reason}
+        if self._flood_log.warning("consumer_disconnected", **facts):
+            self._member_log.keep("warning", "consumer_disconnected", facts)
         self._cut[code] += 1
 
-    def fault(self, code: str) -> None:
-        """Take that a consumer did something wrong; codes come from the code, never from outside."""
+    def complain(self, event: str, code: str, name: str, reason: str) -> None:
+        """Log and count a fault of a client; `event` and `code` are never a client's text."""
         self._faults[code] += 1
+        self._flood_log.warning(event, code=code, consumer=name, reason=reason)
 
-    def statistics(self) -> ConsumersStatistics:
-        """Return who is there, and the sums."""
+    def statistics(self) -> ClientsStatistics:
+        """Return the present numbers and the sums."""
         waiting = [each.outbox.size for each in self._present]
-        return ConsumersStatistics(
+        return ClientsStatistics(
             door=self._door,
             present=len(self._present),
             connections=self._connections,

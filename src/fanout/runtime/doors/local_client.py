@@ -13,16 +13,17 @@ from typing import Any
 
 import trio
 
+from fanout.config import Limits
 from fanout.core.outbox import Outbox
-from fanout.core.run import Run
+from fanout.core.reply_queue import ReplyGroup, ReplyQueue, ReplySink, ReplySlot
 from fanout.core.subscriptions import Name, Ticket
-from fanout.core.turns import Group, Order, Turn, Turns
+from fanout.notice import Notice
 from fanout.runtime.doors.door import Authorized, Door
 from fanout.runtime.net.sender import Sender
 from fanout.runtime.net.transport import CONNECTION_ERRORS, Transport
-from fanout.runtime.sidecar.consumers import Label
-from fanout.runtime.sidecar.hub import Hub
-from fanout.values.names import NodeId
+from fanout.runtime.sidecar.authenticator import Authenticator
+from fanout.runtime.sidecar.clients import Clients, Label
+from fanout.runtime.sidecar.fanout import Fanout
 from fanout.values.requests import (
     Action,
     Ask,
@@ -39,7 +40,7 @@ from fanout.values.requests import (
 )
 from fanout.wire.redis.client import publish_command
 
-TURNS_MAX = 16_384
+UNANSWERED_MAX = 16_384
 """Requests of one client that wait for their replies; past it, its requests are left unread."""
 
 FAREWELL_SECONDS = 1.0
@@ -50,18 +51,31 @@ async def _go() -> None:
     """Wait for nothing."""
 
 
-class Consumer:
-    """One local client of the sidecar."""
+class LocalClient:
+    """One local client of the sidecar.
+
+    Args:
+        fanout: subscribes, publishes and delivers.
+        clients: the clients of the door.
+        limits: of each client.
+        transport: the connection.
+        door: how its requests are answered.
+        encoding: how deliveries are written at first.
+        label: returns the name of the client, for people.
+
+    """
 
     def __init__(
         self,
-        hub: Hub,
+        fanout: Fanout,
+        clients: Clients,
+        limits: Limits,
         transport: Transport,
+        *,
         door: Door,
         encoding: Encoding,
         label: Callable[[], Label],
     ) -> None:
-        limits = hub.config.limits
         self.encoding = encoding
         self.outbox = Outbox(limits.outbox_bytes_max)
         self.name = f"{door.name} client {transport.peer}"
@@ -70,13 +84,14 @@ class Consumer:
         self.published = 0
         """Messages it published since the start."""
         self.delivered = 0
-        """Messages it was given while somebody looked, see `Dispatch.counting`."""
+        """Messages it was given while they were counted, see `Fanout.begin_counting`."""
         self.last = b""
         """What is sent last, unless the client is cut off."""
-        self._hub = hub
+        self._fanout = fanout
+        self._clients = clients
         self._transport = transport
         self._door = door
-        self._turns = Turns(self.send)
+        self._replies = ReplyQueue(self.send)
         self._sender = Sender(
             transport,
             self.outbox,
@@ -88,12 +103,11 @@ class Consumer:
             ),
         )
         self._active: dict[Name, None] = {}  # what the fan-out delivers to this client
-        self._tickets: dict[Turn, Ticket] = {}  # subscribes not yet confirmed to it
+        self._tickets: dict[ReplySlot, Ticket] = {}  # subscribes not yet confirmed to it
         self._scope = trio.CancelScope()
-        self._room = trio.Event()
+        self._room = Notice()
         self._closing = False  # no more requests are read
         self._gone = False
-        self._consumers = hub.consumers[door.name]
 
     @property
     def closing(self) -> bool:
@@ -117,7 +131,7 @@ class Consumer:
 
         `linger` waits for the client to have read the goodbye, before the connection is closed.
         """
-        self._consumers.add(self)
+        self._clients.add(self)
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
@@ -125,7 +139,7 @@ class Consumer:
                     gone = contextlib.suppress(*CONNECTION_ERRORS)
                     with self._sender.sending(nursery), gone:
                         await read()
-                        await self._until_turns(0)
+                        await self._until_unanswered(0)
                     nursery.cancel_scope.cancel()
         finally:
             self._forget()
@@ -135,42 +149,42 @@ class Consumer:
                     await self._sender.drain()
                     await linger()
             self._transport.close()
-            self._consumers.discard(self)
+            self._clients.discard(self)
 
     def perform(self, action: Action | PublishRun) -> None:
-        """Do what one request asks. Its reply is written in its turn, sooner or later."""
-        self._perform(action, self._turns)
+        """Do what one request asks. Its reply is written in its slot, sooner or later."""
+        self._perform(action, self._replies)
 
-    def _perform(self, action: Action | PublishRun, order: Order) -> None:
+    def _perform(self, action: Action | PublishRun, sink: ReplySink) -> None:
         if type(action) is PublishRun:  # sooner than matching: this is the hot path
-            self._publish(action, (None,) * len(action.channels), order)
+            self._publish(action, (None,) * len(action.channels), sink)
             return
         match action:
             case Reply(data):
-                order.reply(data)
+                sink.reply(data)
             case Publish():
-                self.publish((action,), order)
+                self.publish((action,), sink)
             case Subscribe():
-                self._subscribe(action, order)
+                self._subscribe(action, sink)
             case Unsubscribe():
-                order.reply(partial(self._unsubscribe, action))
+                sink.reply(partial(self._unsubscribe, action))
             case Reset():
-                order.reply(partial(self._reset, action))
+                sink.reply(partial(self._reset, action))
             case Ask():
-                self._ask(action, order)
+                self._ask(action, sink)
             case Exec(header, actions):
-                group = Group(self._turns)
+                group = ReplyGroup(self._replies)
                 group.reply(header)
                 for each in actions:
                     self._perform(each, group)
                 group.seal()
             case Close(reply):
                 self._closing = True
-                order.reply(reply)
+                sink.reply(reply)
 
     async def room(self) -> None:
         """Wait until the client's earlier requests are answered far enough to read more."""
-        await self._until_turns(TURNS_MAX)
+        await self._until_unanswered(UNANSWERED_MAX)
 
     def send(self, data: bytes) -> None:
         """Queue bytes for the client; they leave with the hub's next flush."""
@@ -179,8 +193,8 @@ class Consumer:
         if data:
             if not self.outbox.append(data):
                 self.overflow()
-            self._hub.touch(self)
-        if len(self._turns) <= TURNS_MAX:
+            self._fanout.touch(self)
+        if len(self._replies) <= UNANSWERED_MAX:
             self._room.set()
 
     def flush(self) -> None:
@@ -196,36 +210,31 @@ class Consumer:
         """Disconnect the client; it is told why if it still reads. Idempotent."""
         if self._gone or self._scope.cancel_called:
             return
-        facts = {"code": code, "consumer": self.name, "reason": reason}
-        if self._hub.flood_log.warning("consumer_disconnected", **facts):
-            self._hub.member_log.keep("warning", "consumer_disconnected", facts)
-        self._consumers.cut(code)
+        self._clients.cut(code, self.name, reason)
         self._forget()  # now: nothing may be delivered behind the farewell
         self.last = b""
         self.outbox.truncate(self._door.farewell(code, reason))
         self._scope.cancel()
 
     def complain(self, event: str, code: str, reason: str) -> None:
-        """Log and count what is wrong with the client."""
-        self._consumers.fault(code)
-        self._hub.flood_log.warning(event, code=code, consumer=self.name, reason=reason)
+        """Log and count a fault of the client."""
+        self._clients.complain(event, code, self.name, reason)
 
-    def recheck(self, session: Authorized) -> None:
+    def recheck(self, session: Authorized, authenticator: Authenticator) -> None:
         """Cut off the client if the users, which have changed, no longer allow what it holds."""
         if session.access is None:
             return
-        access = self._hub.gate.renew(session.access)
+        access = authenticator.renew(session.access)
         if access is None:
             self.cut("revoked", "the secret is no longer valid")
         elif not session.may_keep(access):
             self.cut("revoked", "a subscription is no longer allowed")
 
-    async def _until_turns(self, most: int) -> None:
-        while len(self._turns) > most:
-            self._room = trio.Event()
-            await self._room.wait()
+    async def _until_unanswered(self, most: int) -> None:
+        while len(self._replies) > most:
+            await self._room.wait(self._room.count)
 
-    def publish(self, publishes: Sequence[Publish], order: Order | None = None) -> None:
+    def publish(self, publishes: Sequence[Publish], sink: ReplySink | None = None) -> None:
         """Publish messages in a row."""
         commands = [publish_command(each.channel, each.payload) for each in publishes]
         run = PublishRun(
@@ -233,100 +242,94 @@ class Consumer:
             b"".join(commands),
             list(accumulate(map(len, commands))),
         )
-        self._publish(run, [each.tag for each in publishes], order or self._turns)
+        self._publish(run, [each.tag for each in publishes], sink or self._replies)
 
-    def _publish(self, run: PublishRun, tags: Sequence[Any], order: Order) -> None:
-        self._consumers.published += len(tags)
+    def _publish(self, run: PublishRun, tags: Sequence[Any], sink: ReplySink) -> None:
+        self._clients.published += len(tags)
         self.published += len(tags)
-        if (traffic := self._hub.traffic) is not None:
-            traffic.published.add(run.channels)
-        turn, reply = order.reserve(len(tags)), self._door.outcome
+        slot, reply = sink.reserve(len(tags)), self._door.outcome
 
         def done(outcomes: Sequence[Outcome]) -> None:
-            order.complete(turn, b"".join(map(reply, tags, outcomes)))
+            sink.complete(slot, b"".join(map(reply, tags, outcomes)))
 
-        self._hub.publisher.publish(Run(run.channels, run.data, run.ends, done))
+        self._fanout.publish(run, done)
 
-    def _ask(self, action: Ask, order: Order) -> None:
+    def _ask(self, action: Ask, sink: ReplySink) -> None:
         """Ask the fleet when everything before is answered: what it changed is counted then.
 
         Within a group, whose parts leave together, the question is asked at once.
         """
-        if order is not self._turns:
-            self._begin_asking(action, order, order.reserve())
+        if sink is not self._replies:
+            self._begin_asking(action, sink, sink.reserve())
             return
-        begin, turn = order.reserve(), order.reserve()
-        order.complete(begin, partial(self._begin_asking, action, order, turn))
+        begin, slot = sink.reserve(), sink.reserve()
+        sink.complete(begin, partial(self._begin_asking, action, sink, slot))
 
-    def _begin_asking(self, action: Ask, order: Order, turn: Turn) -> bytes:
+    def _begin_asking(self, action: Ask, sink: ReplySink, slot: ReplySlot) -> bytes:
         def answered(counts: Mapping[bytes, int]) -> None:
-            order.complete(turn, action.reply(counts))
+            sink.complete(slot, action.reply(counts))
 
         if not self._gone:
-            self._hub.census.ask(action.question, answered)
+            self._fanout.ask(action.question, answered)
         return b""
 
-    def _subscribe(self, action: Subscribe, order: Order) -> None:
+    def _subscribe(self, action: Subscribe, sink: ReplySink) -> None:
         if not action.names:
-            order.reply(partial(self._door.confirmed, action, self._unheard()))
+            sink.reply(partial(self._door.confirmed, action, self._fanout.unheard))
             return
-        turn = order.reserve()
-        self._tickets[turn] = self._hub.subscriptions.acquire(
-            action.kind, action.names, partial(self._confirmed, order, turn, action)
+        slot = sink.reserve()
+        self._tickets[slot] = self._fanout.subscribe(
+            action.kind, action.names, partial(self._confirmed, sink, slot, action)
         )
 
-    def _confirmed(self, order: Order, turn: Turn, action: Subscribe) -> None:
+    def _confirmed(self, sink: ReplySink, slot: ReplySlot, action: Subscribe) -> None:
         if not self._gone:
-            order.complete(turn, partial(self._begin, turn, action))
+            sink.complete(slot, partial(self._begin, slot, action))
 
-    def _begin(self, turn: Turn, action: Subscribe) -> bytes:
+    def _begin(self, slot: ReplySlot, action: Subscribe) -> bytes:
         """Start delivering: called when the confirmation is written, not a message earlier."""
         if self._gone:
             return b""
-        del self._tickets[turn]
+        del self._tickets[slot]
         for name in action.names:
-            self._hub.dispatch.add(action.kind, name, self)
+            self._fanout.deliver(action.kind, name, self)
             self._active[action.kind, name] = None
-        return self._door.confirmed(action, self._unheard())
-
-    def _unheard(self) -> tuple[NodeId, ...]:
-        """Return the nodes that carry publishes this sidecar does not hear."""
-        return tuple(sorted(name for name, node in self._hub.active.items() if node.deaf))
+        return self._door.confirmed(action, self._fanout.unheard)
 
     def _unsubscribe(self, action: Unsubscribe) -> bytes:
         if self._gone:
             return b""
         for name in action.names:
-            self._hub.dispatch.discard(action.kind, name, self)
+            self._fanout.stop_delivering(action.kind, name, self)
             del self._active[action.kind, name]
-        self._hub.release(action.kind, action.names)
+        self._fanout.release(action.kind, action.names)
         return action.reply
 
     def _reset(self, action: Reset) -> bytes:
         if self._gone:
             return b""
         for kind, name in self._active:
-            self._hub.dispatch.discard(kind, name, self)
+            self._fanout.stop_delivering(kind, name, self)
         self.encoding = action.encoding
         if action.unsubscribe:
             self._release_active()
         for kind, name in self._active:
-            self._hub.dispatch.add(kind, name, self)
+            self._fanout.deliver(kind, name, self)
         return action.reply
 
     def _release_active(self) -> None:
         active, self._active = self._active, {}
         for kind, name in active:
-            self._hub.release(kind, (name,))
+            self._fanout.release(kind, (name,))
 
     def _forget(self) -> None:
         """Give up everything this client wished for."""
         self._gone = True
         for kind, name in self._active:
-            self._hub.dispatch.discard(kind, name, self)
+            self._fanout.stop_delivering(kind, name, self)
         self._release_active()
         tickets, self._tickets = self._tickets, {}
         for ticket in tickets.values():
-            self._hub.subscriptions.abandon(ticket)
+            self._fanout.abandon(ticket)
             for kind, name in ticket.names:
-                self._hub.release(kind, (name,))
+                self._fanout.release(kind, (name,))

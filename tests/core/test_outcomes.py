@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanout.core.run import Run
-from fanout.values.requests import NotPublished, Outcome
+from fanout.core.outcomes import Outcomes
+from fanout.values.requests import NotPublished, Outcome, PublishRun
 
 
 @given(st.lists(st.binary(min_size=1, max_size=4), min_size=1, max_size=6), st.randoms())
@@ -16,12 +16,13 @@ def test_outcomes_are_told_in_order_once_all_are_known(commands: list[bytes], rn
     """In whatever order they become known."""
     told: list[Sequence[Outcome]] = []
     ends = list(accumulate(map(len, commands)))
-    run = Run([b"c"] * len(commands), b"".join(commands), ends, told.append)
+    run = PublishRun([b"c"] * len(commands), b"".join(commands), ends)
+    outcomes = Outcomes(run, told.append)
     order = list(range(len(commands)))
     rng.shuffle(order)  # type: ignore[attr-defined]
     for index in order:
         assert not told
-        run.settle(index, index)
+        outcomes.settle(index, index)
 
     assert told == [list(range(len(commands)))]
     assert [run.command(index) for index in range(len(commands))] == commands
@@ -29,7 +30,7 @@ def test_outcomes_are_told_in_order_once_all_are_known(commands: list[bytes], rn
 
 def test_a_message_is_settled_once() -> None:
     """A second outcome would be a lie about the first."""
-    run = Run([b"c", b"c"], b"xy", [1, 2], lambda _: None)
-    run.settle(0, 1)
+    outcomes = Outcomes(PublishRun([b"c", b"c"], b"xy", [1, 2]), lambda _: None)
+    outcomes.settle(0, 1)
     with pytest.raises(RuntimeError, match="twice"):
-        run.settle(0, NotPublished("x", "y"))
+        outcomes.settle(0, NotPublished("x", "y"))
