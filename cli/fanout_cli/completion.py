@@ -6,7 +6,7 @@ from click.shell_completion import get_completion_class
 
 from fanout.config import FleetConfig
 from fanout.errors import FanoutError
-from fanout_cli.options import gather
+from fanout_cli.sources import gather
 
 SHELLS = ("bash", "zsh", "fish")
 

@@ -13,10 +13,10 @@ from fanout_cli.options import AS_JSON, Configured, Service, configured, refuse,
 from fanout_cli.tables import say
 
 EVERY_SECONDS = 1.0
-"""From one look of a watch to the next."""
+"""Default refresh interval of `status --watch`."""
 
 EVERY_SECONDS_MIN = 0.1
-"""Each look is a connection to every discovery instance."""
+"""Lower bound of the refresh interval: each refresh connects to every discovery instance."""
 
 
 @click.command(
@@ -28,29 +28,29 @@ EVERY_SECONDS_MIN = 0.1
 @click.version_option(fanout.__version__)
 @click.pass_context
 def main(context: click.Context, /, config_file: str | None, **flags: Any) -> None:
-    """Speak for one Redis node: report it to discovery and take it through join and drain.
+    """Run the agent of one Redis node: register it in discovery, let it join and drain it.
 
-    A flag is stronger than the environment, which is stronger than the file. When the node is
-    active one line is printed: "ready node=... state=active". SIGTERM or Ctrl-C drains the node;
-    a second one ends at once.
+    Flags override the environment, which overrides the file. When the node is active the agent
+    prints "ready node=... state=active". SIGTERM or Ctrl-C drains the node; a second one exits at
+    once.
     """
     if context.invoked_subcommand is not None:
         return
     config = configured(NodeConfig, flags, config_file)
-    from fanout.runtime.agent.node_service import run_node  # noqa: PLC0415 - not needed for help
+    from fanout.runtime.agent.node_service import run_node  # noqa: PLC0415 - not needed for --help
 
     run(partial(run_node, config), config)
 
 
 @main.command("status", cls=Configured, config=FleetConfig)
-@click.option("--watch", is_flag=True, help="Look again and again, until q or Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Refresh until q or Ctrl-C.")
 @click.option(
     "--every-seconds",
     type=float,
     metavar="SECONDS",
-    help="Time from one look to the next. Raising it spares discovery. Needs --watch.  [default: 1]",
+    help="Refresh interval of --watch. Raising it lowers the load on discovery.  [default: 1]",
 )
-@click.option("--json", "as_json", is_flag=True, help=AS_JSON + " With --watch: one a line.")
+@click.option("--json", "as_json", is_flag=True, help=AS_JSON + " With --watch: one per line.")
 def status(
     *,
     config_file: str | None,
@@ -59,19 +59,19 @@ def status(
     as_json: bool,
     **flags: Any,
 ) -> None:
-    """Show the fleet as discovery tells it.
+    """Show the fleet as it is registered in discovery.
 
-    Ends with exit code 0 when the fleet is whole: every discovery instance answers, every node
-    is active, covered and heard by every sidecar. Otherwise with 1, and says what is wrong. With
-    --watch it is the last look that counts.
+    Exits with 0 when the fleet is healthy: every discovery instance answers, and every node is
+    active, covered and heard by every sidecar. Otherwise prints the problems and exits with 1.
+    With --watch the last refresh counts.
     """
     config = configured(FleetConfig, flags, config_file)
     if every_seconds is not None and not watch:
-        refuse("every-seconds: not allowed without --watch; give --watch too")
+        refuse("every-seconds: requires --watch")
     every = EVERY_SECONDS if every_seconds is None else every_seconds
-    if not every >= EVERY_SECONDS_MIN:  # not a number is over nothing
-        refuse(f"every-seconds: {every} is not allowed; give at least {EVERY_SECONDS_MIN}")
-    from fanout.terminal.status import show_fleet, watch_fleet  # noqa: PLC0415 - not for help
+    if not every >= EVERY_SECONDS_MIN:  # also refuses nan
+        refuse(f"every-seconds: invalid value {every}: expected at least {EVERY_SECONDS_MIN}")
+    from fanout.terminal.status import show_fleet, watch_fleet  # noqa: PLC0415 - not for --help
 
     if watch:
         run(partial(watch_fleet, config, every, as_json=as_json))
@@ -85,18 +85,18 @@ def status(
     required=True,
     metavar="NODE",
     shell_complete=node_ids,
-    help="The node that is to leave.",
+    help="Id of the node to drain.",
 )
-@click.option("--wait", is_flag=True, help="Wait until it is gone.")
+@click.option("--wait", is_flag=True, help="Wait until the node has left.")
 @click.option(
     "--wait-seconds",
     type=click.FloatRange(min=0, min_open=True),
     default=120.0,
     show_default=True,
     metavar="SECONDS",
-    help="The longest wait.",
+    help="Timeout of --wait.",
 )
-@click.option("--force", is_flag=True, help="Also when it is the last active node.")
+@click.option("--force", is_flag=True, help="Drain even the last active node.")
 @click.option("--json", "as_json", is_flag=True, help=AS_JSON)
 def drain(
     *,
@@ -108,13 +108,13 @@ def drain(
     as_json: bool,
     **flags: Any,
 ) -> None:
-    """Ask a node to drain, from anywhere: publishers leave first, subscribers last.
+    """Request a node to drain: publishers leave it first, subscribers last.
 
-    Its agent then ends, and so does the Redis that it started. Ends with exit code 1 when there
-    is no such node, when it is the last active one, or when it is not gone in time.
+    The agent of the node then exits, and so does a Redis that it started. Exits with 1 when the
+    node does not exist, is the last active one, or has not left within --wait-seconds.
     """
     config = configured(FleetConfig, flags, config_file)
-    from fanout.runtime.discovery.fleet import ask_to_drain  # noqa: PLC0415 - not needed for help
+    from fanout.runtime.discovery.fleet import ask_to_drain  # noqa: PLC0415 - not needed for --help
 
     async def ask() -> int:
         seconds = wait_seconds if wait else 0.0

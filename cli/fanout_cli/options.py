@@ -1,11 +1,11 @@
-"""Options of both commands: flag before environment before file before default.
+"""Commands with the options of a configuration, and the way they run and end.
 
-The table is `fanout.config`: a setting added there is a flag, a variable, a key and a line of help.
+The options are defined in `fanout.config`: one added there has a flag, an environment variable, a
+key of the file and a line of help.
 """
 
 import gc
 import os
-import re
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -16,64 +16,44 @@ from typing import Any, NoReturn, Protocol, TypeVar
 import click
 
 import fanout
-from fanout.config import (
-    BridgeConfig,
-    Configuration,
-    DnsConfig,
-    EdgeConfig,
-    FleetConfig,
-    NodeConfig,
-    PurgeConfig,
-    SidecarConfig,
-    TopConfig,
-    flag,
-    groups,
-    mask,
-    options,
-    secrets_of,
-    split_urls,
-)
-from fanout.errors import ConfigError, FanoutError, OutputFailed, SettingError, leaves
+from fanout.config import Configuration, flag, groups, mask, options, renamed, secrets_of
+from fanout.errors import ConfigError, FanoutError, OutputFailed, leaves
 from fanout.runtime.process.text import escape
-from fanout.runtime.process.toml_file import read_toml
+from fanout_cli.sources import gather, variable
 
 INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells count it: 128 and the signal's number."""
+"""Exit code after Ctrl-C, as in shells: 128 plus the number of the signal."""
 
 UNREAD = 141
-"""Exit code when the reader of standard output has left, as shells count what SIGPIPE ends."""
-
-HOST_CHARACTERS_MAX = 48
-"""How much of the host name goes into a default id: the process id must fit beside it."""
+"""Exit code when stdout is closed (broken pipe): 128 plus the number of SIGPIPE."""
 
 AS_JSON = "Print one JSON object."
 """Help of the flag --json."""
 
-_WHOLE = (NodeConfig, SidecarConfig)
-_ALL = (*_WHOLE, FleetConfig, DnsConfig, EdgeConfig, PurgeConfig, BridgeConfig, TopConfig)
-_KNOWN = frozenset(name for config in _ALL for name in options(config))
+_RENAMED_USED = "fanout.renamed"
+"""Key in the `meta` of click's context: former names that were used, each with its current name."""
 
 
 class Logged(Protocol):
-    """The settings of a service, as far as its log goes."""
+    """The logging options of a service."""
 
     @property
     def log_level(self) -> str:
-        """The least important that is logged."""
+        """The lowest level that is logged."""
 
     @property
     def log_format(self) -> str:
-        """How it is written."""
+        """The format of the log."""
 
 
 _FILE = click.Path()
-"""For the shell, which then completes names of files; whether there is one is checked by who reads it."""
+"""Makes the shell complete file names; the code that opens the file checks that it exists."""
 
 C = TypeVar("C", bound=Configuration)
 
 
 class Configured(click.Command):
-    """A command whose options are the settings of a configuration."""
+    """A command whose options are those of a configuration."""
 
     def __init__(self, config: type, params: list[click.Parameter], **attributes: Any) -> None:
         self._groups = groups(config)
@@ -87,20 +67,25 @@ class Configured(click.Command):
             )
             for name, field in options(config).items()
         ]
+        former = [
+            click.Option([f"--{flag(name)}", name], multiple=known["repeatable"], hidden=True)
+            for name, now in renamed(config).items()
+            for known in (options(config)[now].metadata,)
+        ]
         file = click.Option(
             ["--config", "config_file"],
             metavar="FILE",
             type=_FILE,
-            help="TOML file of these settings, underscores for dashes.  [env: FANOUT_CONFIG]",
+            help="TOML file of these options, with underscores for dashes.  [env: FANOUT_CONFIG]",
         )
         super().__init__(
-            params=[*settings, file, *params],
+            params=[*settings, *former, file, *params],
             context_settings={"max_content_width": 100},
             **attributes,
         )
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the options under their headings."""
+        """Write the options, each under its heading."""
         heading = {name: title for title, group in self._groups.items() for name in group}
         sections: dict[str, list[tuple[str, str]]] = {title: [] for title in self._groups}
         for parameter in self.get_params(ctx):
@@ -119,99 +104,86 @@ class Service(Configured, click.Group):
         super().__init__(invoke_without_command=True, **attributes)
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
-        """Speak of subcommands only where there are some."""
+        """Return the pieces of the usage line, without COMMAND if there are no subcommands."""
         return super().collect_usage_pieces(ctx) if self.commands else [self.options_metavar or ""]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the options under their headings, then the subcommands."""
+        """Write the options, each under its heading, then the subcommands."""
         super().format_options(ctx, formatter)
         self.format_commands(ctx, formatter)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find a subcommand; a URL in its place is not repeated with its password."""
+        """Return the subcommand. The error for an unknown one masks a password in it."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
             raise click.UsageError(mask(error.message)[1:-1], ctx) from None
 
 
-def variable(name: str) -> str:
-    """Return the environment's name of a setting."""
-    return f"FANOUT_{name.upper()}"
-
-
-def gather(config: type[C], flags: Mapping[str, Any], config_file: str | None) -> C:
-    """Build the configuration from all its sources. Raises ConfigError naming the source."""
-    given = {name: value for name, value in flags.items() if value not in (None, ())}
-    _refuse_secrets(config, {**given, "config": config_file or ""})
-    values: dict[str, object] = {}
-    sources: dict[str, str] = {}
-    if path := config_file or os.environ.get("FANOUT_CONFIG"):
-        for name, value in read_toml("config", path).items():
-            if config not in _WHOLE and name in _KNOWN and name not in options(config):
-                continue  # subcommands may share one file, also with the services
-            values[name], sources[name] = value, f"{name} in file {path}"
-    for name in options(config):
-        if (text := os.environ.get(variable(name))) is not None:
-            values[name], sources[name] = text, f"environment variable {variable(name)}"
-    for name, value in given.items():
-        values[name], sources[name] = value, f"flag --{flag(name)}"
-    try:
-        default = {"id": _default_id()} if "id" in options(config) else {}
-        return config.from_mapping({**default, **values})
-    except SettingError as error:
-        blamed = " and ".join(sources[name] for name in error.names if name in sources)
-        raise ConfigError(f"{error} (from {blamed})" if blamed else str(error)) from None
-
-
 def checked(read: Callable[[Any], Any]) -> Callable[..., Any]:
-    """Return a callback for an argument, or for each of several, that `fanout.config` reads."""
+    """Return a callback that parses an argument, or each of several, with `read`."""
 
     def convert(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
         try:
             return tuple(map(read, value)) if isinstance(value, tuple) else read(value)
         except ConfigError as error:
-            raise click.BadParameter(str(error), context, parameter) from None
+            why = str(error).removeprefix("invalid value ")  # click says so itself
+            raise click.BadParameter(why, context, parameter) from None
 
     return convert
 
 
 def configured(config: type[C], flags: Mapping[str, Any], config_file: str | None) -> C:
-    """Gather the configuration, or report what is wrong with it and end with exit code 2."""
+    """Return the configuration from all sources; print an error and exit with 2 if it is invalid.
+
+    An option that is given by its former name is accepted with a warning on stderr.
+    """
+    used = click.get_current_context().meta.setdefault(_RENAMED_USED, [])
+
+    def warn(former: str, now: str, source: str) -> None:
+        used.append((former, now))
+        click.echo(
+            f"Warning: {flag(former)} is now {flag(now)}; the former name will be removed in the "
+            f"next release (from {source})",
+            err=True,
+        )
+
     try:
-        return gather(config, flags, config_file)
+        return gather(config, flags, config_file, warn)
     except ConfigError as error:
         refuse(str(error))
 
 
 def refuse(why: str) -> NoReturn:
-    """Say what is wrong with how the command was called, and end with exit code 2."""
+    """Print an error about the arguments of the command and exit with 2."""
     click.echo(f"Error: {why}", err=True)
     sys.exit(2)
 
 
 GC_OBJECTS = 20_000
-"""New objects before the collector looks for cycles. Python's 700 cost an eighth of the CPU under
-load, for next to nothing: what is made for a message is in no cycle."""
+"""Threshold of the garbage collector. Python's default of 700 takes an eighth of the CPU under load
+and frees next to nothing: the objects made for a message form no reference cycles."""
 
 
 def run(main: Callable[[], Awaitable[int]], service: Logged | None = None) -> NoReturn:
-    """Run `main` and end the process with its exit code; errors become one line each.
+    """Run `main` and exit with its exit code; print one line for each error.
 
-    Only a `service`, which is named by its configuration, logs, reports to Sentry, and takes
-    SIGTERM by itself. Anything else is ended by it as by Ctrl-C, and so takes back what it began.
+    `service` is the configuration of a service: only a service logs, reports to Sentry and handles
+    SIGTERM itself. In any other command SIGTERM has the effect of Ctrl-C, so that it cleans up.
     """
-    import trio  # noqa: PLC0415 - a wrong setting is reported before the runtime is loaded
+    import trio  # noqa: PLC0415 - an invalid option is reported before the runtime is loaded
 
-    from fanout.runtime.process.logs import configure_logging  # noqa: PLC0415 - likewise
+    from fanout.runtime.process.logs import configure_logging, log  # noqa: PLC0415 - likewise
 
     if service is None:
         configure_logging("critical", "auto")
     else:
         configure_logging(service.log_level, service.log_format, *_reporters(service))
-    gc.freeze()  # what was imported lives as long as the process
+    for former, now in click.get_current_context().meta.get(_RENAMED_USED, ()):
+        log.warning("option_renamed", former=flag(former), now=flag(now))
+    gc.freeze()  # imported modules live as long as the process
     gc.set_threshold(GC_OBJECTS)
     try:
         code = trio.run(main if service else partial(_until_terminated, main))
@@ -247,7 +219,7 @@ async def _until_terminated(main: Callable[[], Awaitable[int]]) -> int:
 
 @contextmanager
 def needing(*modules: str, why: str, extra: str) -> Iterator[None]:
-    """Import in the block what an extra brings; without it say how to get it, and end with 2."""
+    """Import the modules of an extra in this block; if one is missing, print how to install it."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -257,14 +229,14 @@ def needing(*modules: str, why: str, extra: str) -> Iterator[None]:
 
 
 def _reporters(service: Logged) -> list[Any]:
-    """Start Sentry where the environment asks for it; return what reports to it."""
+    """Start Sentry if SENTRY_DSN is set; return the log processors that report to it."""
     dsn = os.environ.get("SENTRY_DSN")
     if not dsn:
         return []
     with needing(
-        "sentry_sdk", "structlog_sentry", why="SENTRY_DSN needs Sentry's SDK", extra="sentry"
+        "sentry_sdk", "structlog_sentry", why="SENTRY_DSN requires Sentry's SDK", extra="sentry"
     ):
-        from fanout.runtime.process.sentry import start_sentry  # noqa: PLC0415 - seldom there
+        from fanout.runtime.process.sentry import start_sentry  # noqa: PLC0415 - an extra
     try:
         return [start_sentry(dsn, secrets_of(service), release=fanout.__version__)]
     except ConfigError as error:
@@ -275,23 +247,6 @@ def _help(name: str, field: Any) -> str:
     shown = f"{field.default:g}" if isinstance(field.default, float) else str(field.default)
     default = "" if field.default in (None, "", ()) else f"; default: {shown}"
     only = ", not as a flag" if field.metadata["secret"] else ""
-    return f"{field.metadata['help']}  [env: {variable(name)}{only}{default}]"
-
-
-def _refuse_secrets(config: type, given: Mapping[str, str | tuple[str, ...]]) -> None:
-    """Refuse passwords in any flag: also in one that would not take a URL."""
-    known = options(config)
-    for name, value in given.items():
-        secret = name in known and known[name].metadata["secret"]
-        for text in (value,) if isinstance(value, str) else value:
-            if secret or any(re.search(r"//[^@]*:.*@", url, re.DOTALL) for url in split_urls(text)):
-                raise ConfigError(
-                    f"{flag(name)}: a password on the command line can be read by every user of "
-                    f"this machine; give it in {variable(name)} or in a file by --config "
-                    f"(from flag --{flag(name)})"
-                )
-
-
-def _default_id() -> str:
-    host = re.sub(r"[^A-Za-z0-9]+", "-", os.uname().nodename)[:HOST_CHARACTERS_MAX].strip("-")
-    return f"{host or 'host'}-{os.getpid()}"
+    former = field.metadata["formerly"]
+    note = f"; formerly --{flag(former)}" if former else ""
+    return f"{field.metadata['help']}  [env: {variable(name)}{only}{default}{note}]"

@@ -16,7 +16,7 @@ from fanout_cli.purge import edge, purge
 from fanout_cli.replicas import replicas
 from fanout_cli.top import top
 
-if TYPE_CHECKING:  # the runtime is loaded only when it is needed
+if TYPE_CHECKING:  # the runtime is imported only when it runs
     from fanout.runtime.sidecar.adjuncts import Adjunct
 
 
@@ -29,16 +29,16 @@ if TYPE_CHECKING:  # the runtime is loaded only when it is needed
 @click.version_option(fanout.__version__)
 @click.pass_context
 def main(context: click.Context, /, config_file: str | None, **flags: Any) -> None:
-    """Serve Redis and websocket clients with the pub/sub of a whole fleet of Redis nodes.
+    """Serve Redis and websocket clients with the pub/sub of a fleet of Redis nodes.
 
-    A flag is stronger than the environment, which is stronger than the file. When everything is
-    up one line is printed: "ready resp=... ws=... admin=...". SIGTERM or Ctrl-C leaves in order;
-    a second one ends at once.
+    Flags override the environment, which overrides the file. When it serves clients the sidecar
+    prints "ready resp=... ws=... admin=...". SIGTERM or Ctrl-C shuts down gracefully; a second one
+    exits at once.
     """
     if context.invoked_subcommand is not None:
         return
     config = configured(SidecarConfig, flags, config_file)
-    from fanout.runtime.local import run_local  # noqa: PLC0415 - not needed for help
+    from fanout.runtime.local import run_local  # noqa: PLC0415 - not needed for --help
     from fanout.runtime.sidecar_service import run_sidecar  # noqa: PLC0415 - likewise
 
     main = run_local if config.local else run_sidecar
@@ -46,12 +46,12 @@ def main(context: click.Context, /, config_file: str | None, **flags: Any) -> No
 
 
 def _adjuncts(config: SidecarConfig) -> "list[Adjunct]":
-    """Return what the settings ask for beside fan-out."""
+    """Return the adjuncts that the options turn on."""
     adjuncts: list[Adjunct] = []
     if config.gateway.gateway_pool or config.gateway.gateway_serve == "yes":
-        why = "gateway-pool and gateway-serve need itsdangerous"
+        why = "gateway-pool and gateway-serve require itsdangerous"
         with needing("itsdangerous", why=why, extra="gateway"):
-            from fanout.adjunct.gateway import Gateway  # noqa: PLC0415 - seldom needed
+            from fanout.adjunct.gateway import Gateway  # noqa: PLC0415 - an extra
         adjuncts.append(Gateway())
     return adjuncts
 
@@ -62,15 +62,15 @@ main.add_command(dns)
 
 @main.command("digest")
 def digest() -> None:
-    """Read a secret from standard input and print it as a file of users has it.
+    """Read a secret from standard input and print its digest for the file of --users.
 
-    One line; its end is not part of the secret. Secrets should be long and random:
-    "openssl rand -base64 32" makes one.
+    The secret is one line, without the newline. Use long random secrets, such as those of
+    "openssl rand -base64 32".
     """
     secret = sys.stdin.readline().rstrip("\n")
     if not secret:
-        refuse("no secret on standard input; write one line")
-    from fanout.runtime.sidecar.authenticator import digest_of  # noqa: PLC0415 - not needed for help
+        refuse("standard input: no secret; write it on one line")
+    from fanout.runtime.sidecar.authenticator import digest_of  # noqa: PLC0415 - not needed for --help
 
     click.echo(digest_of(secret.encode()))
 

@@ -1,15 +1,15 @@
-"""Every exception fanout raises on purpose; all derive from `FanoutError`."""
+"""The exceptions of fanout; all derive from `FanoutError`."""
 
 
 def leaves(error: BaseException) -> list[BaseException]:
-    """Return the exceptions that a group consists of, however deep; of any other, itself."""
+    """Return the exceptions in a group and its nested groups, or else `error` itself."""
     if not isinstance(error, BaseExceptionGroup):
         return [error]
     return [leaf for each in error.exceptions for leaf in leaves(each)]
 
 
 def root_of(error: BaseException) -> str:
-    """Return what the system, or TLS, said of an error that others wrapped."""
+    """Return the message of the root cause of an error, such as that of the system or of TLS."""
     while error.__cause__ is not None:
         error = leaves(error.__cause__)[0]
     return getattr(error, "strerror", None) or str(error) or repr(error)
@@ -20,7 +20,7 @@ class FanoutError(Exception):
 
 
 class CodedError(FanoutError):
-    """An error with a stable `code` beside its message; each kind says where its codes are listed."""
+    """An error with a stable `code`; each subclass documents where its codes are listed."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -28,21 +28,17 @@ class CodedError(FanoutError):
 
 
 class ConfigError(FanoutError):
-    """A setting is wrong. The message names the setting, the value and what is allowed.
+    """An option is invalid. The message names the option, the value and what is expected.
 
-    Raised while configuration is read, before anything is started. The commands print the
-    message and exit with code 2.
+    Raised while the configuration is read, before anything is started. The commands print the
+    message and exit with 2.
     """
 
 
-class LocalProtocolError(FanoutError):
-    """This process used a protocol machine wrongly; a bug on our side of the wire."""
-
-
 class RemoteProtocolError(FanoutError):
-    """A peer broke its protocol.
+    """A peer violated the protocol.
 
-    `reply` holds the bytes to send it before the connection is closed; it may be empty.
+    `reply` holds the bytes to send before the connection is closed; it may be empty.
     """
 
     def __init__(self, message: str, reply: bytes = b"") -> None:
@@ -51,11 +47,10 @@ class RemoteProtocolError(FanoutError):
 
 
 class LinkLost(FanoutError):  # noqa: N818 - a fact of the network, named like the log event
-    """A connection to a Redis ended.
+    """A connection to a Redis or a sidecar was lost.
 
-    Handed to every command that was still unanswered. `written` tells whether any byte that
-    completes the command may have reached Redis: False means it was certainly not executed,
-    True means nobody can know.
+    Raised for every command without a reply. `written` tells whether the whole command may have
+    been sent: if False it was not executed, if True the outcome is unknown.
     """
 
     def __init__(self, reason: str, *, written: bool = False) -> None:
@@ -65,7 +60,7 @@ class LinkLost(FanoutError):  # noqa: N818 - a fact of the network, named like t
 
 
 class CommandFailed(FanoutError):  # noqa: N818 - Redis answered; the failure is the answer
-    """Redis answered a command with an error. `code` is its first word, such as `NOPERM`."""
+    """Redis replied with an error. `code` is its first word, such as `NOPERM`."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -73,11 +68,11 @@ class CommandFailed(FanoutError):  # noqa: N818 - Redis answered; the failure is
 
 
 class RegistryUnavailable(FanoutError):  # noqa: N818 - a state of discovery, not a bug
-    """No discovery Redis could be reached for the operation."""
+    """No discovery Redis was reachable for an operation."""
 
 
 class SettingError(ConfigError):
-    """A wrong setting, by name: `names` are the settings the message is about, underscored."""
+    """An invalid option. `names` are the options that the message is about, underscored."""
 
     def __init__(self, message: str, *names: str) -> None:
         super().__init__(message)
@@ -85,7 +80,7 @@ class SettingError(ConfigError):
 
 
 class RequestFailed(FanoutError):  # noqa: N818 - the sidecar answered; the failure is the answer
-    """A sidecar refused a request of `fanout.client`, or what became of it is not known.
+    """A sidecar refused a request of `fanout.client`, or the outcome is unknown.
 
     `code` is stable; docs/websocket.md lists the codes.
     """
@@ -96,7 +91,7 @@ class RequestFailed(FanoutError):  # noqa: N818 - the sidecar answered; the fail
 
 
 class OutputFailed(FanoutError):  # noqa: N818 - a fact
-    """Standard output takes nothing any more. `closed` tells that its reader has only left."""
+    """Writing to stdout failed. `closed` tells that the reader closed it (broken pipe)."""
 
     def __init__(self, message: str, *, closed: bool = False) -> None:
         super().__init__(message)
@@ -104,4 +99,4 @@ class OutputFailed(FanoutError):  # noqa: N818 - a fact
 
 
 class FeedLost(FanoutError):  # noqa: N818 - a fact
-    """The live feed of a sidecar's admin door did not come about, or ended."""
+    """The live feed of a sidecar's admin door could not be opened, or ended."""

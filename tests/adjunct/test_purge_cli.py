@@ -15,8 +15,8 @@ from click.testing import CliRunner, Result
 from fanout.adjunct.purge import Answers, Kind, Outcome, Purge, Report, Target, by_key, by_url
 from fanout.client import Client
 from fanout.config import EdgeConfig, PurgeConfig, options
-from fanout_cli.options import gather, variable
 from fanout_cli.sidecar import main
+from fanout_cli.sources import gather, variable
 from tests.support.adjunct.sidecar import FakeClient
 
 VARNISH = ("--cache", "varnish", "--cache-url", "http://127.0.0.1:1")
@@ -41,24 +41,30 @@ def invoke(*arguments: str) -> Result:
         (("edge",), "cache: missing; give --cache varnish, nginx or http"),
         (
             ("edge", "--cache", "squid"),
-            "cache: 'squid' is not allowed; choose varnish, nginx, http",
+            "cache: invalid value 'squid': expected one of varnish, nginx, http",
         ),
-        (("edge", "--cache", "varnish"), "cache-url: missing; --cache varnish needs it"),
-        (("edge", "--cache", "http"), "all-request: missing; --cache http needs it"),
-        (("edge", *API, "--cache-url", "http://h"), "cache-url: not allowed; --cache http"),
-        (("edge", *VARNISH, "--all-request", "POST http://h"), "all-request: not allowed"),
-        (("edge", "--cache-url", "h:80"), "cache-url: 'h:80' is not allowed; write http://"),
-        (("edge", "--cache-url", "http://h:99999"), "cache-url: 'http://h:99999' is not allowed"),
-        (("edge", "--sidecar", "http://h"), "sidecar: 'http://h' is not allowed; write ws://"),
+        (("edge", "--cache", "varnish"), "cache-url: missing; --cache varnish requires it"),
+        (("edge", "--cache", "http"), "all-request: missing; --cache http requires it"),
+        (("edge", *API, "--cache-url", "http://h"), "cache-url: not supported by --cache http"),
+        (
+            ("edge", *VARNISH, "--all-request", "POST http://h"),
+            "all-request: not supported by --cache varnish",
+        ),
+        (("edge", "--cache-url", "h:80"), "cache-url: invalid value 'h:80': expected http://"),
+        (("edge", "--cache-url", "http://h:99999"), "cache-url: invalid value 'http://h:99999'"),
+        (("edge", "--sidecar", "http://h"), "sidecar: invalid value 'http://h': expected ws://"),
         (
             ("edge", "--url-request", "POST https://a"),
-            "write METHOD URL or METHOD URL BODY with {u",
+            "expected METHOD URL or METHOD URL BODY with {u",
         ),
         (("edge", "--key-request", "POST https://a/{url}"), "with {key} or {key_quoted}"),
-        (("edge", "--url-request", "PURGE {url}"), "url-request: 'PURGE {url}' is not allowed"),
-        (("edge", "--url-request", "PURGE http://{url}/"), "is not allowed; write METHOD URL"),
-        (("edge", "--all-request", "post https://a"), "all-request: 'post https://a' is not"),
-        (("edge", "--settle-seconds", "-1"), "settle-seconds: '-1' is not allowed"),
+        (("edge", "--url-request", "PURGE {url}"), "url-request: invalid value 'PURGE {url}'"),
+        (("edge", "--url-request", "PURGE http://{url}/"), "expected METHOD URL"),
+        (
+            ("edge", "--all-request", "post https://a"),
+            "all-request: invalid value 'post https://a'",
+        ),
+        (("edge", "--settle-seconds", "-1"), "settle-seconds: invalid value '-1'"),
         (("edge", *VARNISH, "--tls-ca", "/nowhere"), "tls-ca: cannot be read: No such file"),
         (("purge", "key"), "key: 0 names, expected 1 to 64 names"),
         (("purge", "key", "a b"), "key: invalid value 'a b': expected 1 to 256 letters"),
@@ -67,12 +73,12 @@ def invoke(*arguments: str) -> Result:
         (("purge", "key", "a", "--expect", "e"), "expect: requires --wait"),
         (
             ("purge", "key", "a", "--wait", "1", "--expect", "b c"),
-            "'--expect': 'b c' is not allowed",
+            "'--expect': 'b c': expected 1 to 64",
         ),
         (("purge", "tag", "a"), "'tag' is not one of"),
         (("purge", "key", "a", "--wait", "0"), "0.0 is not in the range x>0"),
-        (("purge", "key", "a", "--sidecar", "h"), "sidecar: 'h' is not allowed; write ws://"),
-        (("purge", "key", "a", "--pool", "a b"), "pool: 'a b' is not allowed"),
+        (("purge", "key", "a", "--sidecar", "h"), "sidecar: invalid value 'h': expected ws://"),
+        (("purge", "key", "a", "--pool", "a b"), "pool: invalid value 'a b'"),
     ],
 )
 def test_wrong_options_end_with_exit_code_2(arguments: tuple[str, ...], words: str) -> None:
@@ -114,7 +120,7 @@ def test_secrets_are_no_flags_and_are_not_repeated(
     monkeypatch.setenv("FANOUT_REQUEST_HEADERS", "X-Key=canary")
     wrong = invoke("edge", *API)
     assert wrong.exit_code == 2
-    assert "write NAME: VALUE" in wrong.stderr
+    assert "expected NAME: VALUE" in wrong.stderr
     assert "canary" not in wrong.output
 
     monkeypatch.delenv("FANOUT_REQUEST_HEADERS")

@@ -64,7 +64,7 @@ GOOD: dict[str, Any] = {
         ({"version": True}, "whole number"),
         ({"version": 2**70}, "whole number"),
         ({"primary": "unix:/x"}, "HOST:PORT"),
-        ({"primary": "h:0"}, "port 0"),
+        ({"primary": "h:0"}, "port other than 0"),
         ({"primary": ""}, "HOST:PORT"),
         ({"primary": "a b:1"}, "HOST:PORT"),
         ({"primary": "h:65536"}, "65535"),

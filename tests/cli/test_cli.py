@@ -1,4 +1,4 @@
-"""The commands: sources of settings and their strength, wrong values, secrets, help, exit codes."""
+"""The commands: sources of options and their precedence, errors, secrets, help, exit codes."""
 
 import hashlib
 import json
@@ -23,11 +23,13 @@ from fanout.config import (
     flag,
     groups,
     options,
+    renamed,
 )
 from fanout.errors import ConfigError, FanoutError, OutputFailed, RegistryUnavailable
 from fanout_cli.node import main as node_main
-from fanout_cli.options import Service, gather, variable
+from fanout_cli.options import Service
 from fanout_cli.sidecar import main as sidecar_main
+from fanout_cli.sources import gather, variable
 
 URL = "redis://127.0.0.1:1"
 BASE = ("--discovery", URL)
@@ -36,8 +38,9 @@ COMMANDS: list[tuple[Service, Any]] = [(sidecar_main, SidecarConfig), (node_main
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No setting of the machine that runs the tests plays a part."""
-    for name in {"config", *options(SidecarConfig), *options(NodeConfig)}:
+    """Unset all environment variables of the options."""
+    former = {*renamed(SidecarConfig), *renamed(NodeConfig)}
+    for name in {"config", *former, *options(SidecarConfig), *options(NodeConfig)}:
         monkeypatch.delenv(variable(name), raising=False)
 
 
@@ -76,7 +79,7 @@ def test_flag_beats_environment_beats_file_beats_default(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Each source wins over all weaker ones, also when those are present."""
+    """Each source overrides all that come after it in this order."""
     base: dict[str, Any] = {} if name == "discovery" else {"discovery": (URL,)}
     in_file, in_environment, on_line = texts
     bare = {**base, "discovery": (URL,)}
@@ -99,7 +102,7 @@ def test_flag_beats_environment_beats_file_beats_default(
 def test_the_file_may_be_named_by_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """FANOUT_CONFIG names it; --config is stronger."""
+    """FANOUT_CONFIG names the file; --config overrides it."""
     monkeypatch.setenv("FANOUT_CONFIG", toml(tmp_path, 'cluster = "by-environment"\n'))
     flags = {"discovery": (URL,)}
     (tmp_path / "other").mkdir()
@@ -112,7 +115,7 @@ def test_the_file_may_be_named_by_the_environment(
 def test_every_source_can_name_several_discoveries(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A repeated flag, white space in the environment, a list in a file."""
+    """A repeated flag, white space in the environment, an array in a file."""
     wanted = ["a:1", "b:2"]
     urls = ("redis://a:1", "redis://b:2")
 
@@ -128,10 +131,10 @@ def test_every_source_can_name_several_discoveries(
 @pytest.mark.parametrize(
     "wrong",
     [
-        ("clients_max", "none", ["clients-max: 'none'", "1 to 1000000"]),
+        ("clients_max", "none", ["clients-max: invalid value 'none'", "1 to 1000000"]),
         ("lease_seconds", "1", ["lease-seconds: 1", "twice heartbeat-interval-seconds"]),
         ("heartbeat_interval_seconds", "9", ["heartbeat-interval-seconds (9)", "twice"]),
-        ("cluster", "a b", ["cluster: 'a b'", "letters"]),
+        ("cluster", "a b", ["cluster: invalid value 'a b'", "letters"]),
         ("resp", "nowhere", ["resp: 'nowhere'", "HOST:PORT"]),
         ("local", "2", ["local: 2", "--discovery"]),
     ],
@@ -140,7 +143,7 @@ def test_every_source_can_name_several_discoveries(
 def test_a_wrong_value_says_which_whence_why_and_what_is_allowed(
     wrong: tuple[str, str, list[str]], source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Exit code 2, one line on stderr, no traceback; whatever the source."""
+    """Exit code 2 and one line on stderr, for every source."""
     name, value, words = wrong
     arguments = list(BASE)
     if source == "flag":
@@ -164,16 +167,16 @@ def test_a_wrong_value_says_which_whence_why_and_what_is_allowed(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (b"lease_second = 3\n", ["lease_second: no such setting", "lease_seconds?"]),
-        (b"[timings]\nlease_seconds = 3\n", ["timings: no such setting"]),
-        (b"discovery = 5\n", ["discovery: 5", "list of URLs"]),
+        (b"lease_second = 3\n", ["lease_second: unknown option", "lease_seconds?"]),
+        (b"[timings]\nlease_seconds = 3\n", ["timings: unknown option"]),
+        (b"discovery = 5\n", ["discovery: invalid value 5", "list of URLs"]),
         (b"lease_seconds = \n", ["config", "is not TOML", "line 1"]),
         (b'cluster = "\xff"\n', ["config", "is not UTF-8 at byte 11"]),
         (None, ["config", "cannot read", "No such file"]),
     ],
 )
 def test_a_wrong_file_is_explained(text: bytes | None, words: list[str], tmp_path: Path) -> None:
-    """Its name and what is wrong in it, on one line."""
+    """The error is one line with the path and the fault."""
     file = tmp_path / "f.toml"
     if text is not None:
         file.write_bytes(text)
@@ -200,7 +203,7 @@ def test_a_wrong_file_is_explained(text: bytes | None, words: list[str], tmp_pat
 def test_a_password_on_the_command_line_is_refused(
     main: click.Command, arguments: tuple[str, ...]
 ) -> None:
-    """It stands in the process list; and it is not repeated in the message either."""
+    """It is visible in the process list; the error does not repeat it."""
     result = invoke(main, *arguments)
 
     assert result.exit_code == 2
@@ -221,7 +224,7 @@ def test_a_password_on_the_command_line_is_refused(
 def test_a_misplaced_password_is_not_repeated(
     main: click.Command, arguments: tuple[str, ...]
 ) -> None:
-    """A typing error that hits a secret is refused without spreading it."""
+    """The error for a mistyped argument does not contain the password in it."""
     result = invoke(main, *arguments)
 
     assert result.exit_code == 2
@@ -231,7 +234,7 @@ def test_a_misplaced_password_is_not_repeated(
 def test_a_password_in_environment_or_file_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There other users cannot read it. A user name alone is no secret."""
+    """Other users cannot read it there. A user name alone is not a secret."""
     monkeypatch.setenv("FANOUT_DISCOVERY", "redis://u:canary@h:1")
     file = toml(tmp_path, 'redis = "redis://u:canary@h:2"\n')
     config = gather(NodeConfig, {}, file)
@@ -249,7 +252,7 @@ def test_a_password_in_environment_or_file_is_taken(
 def test_the_default_id_is_allowed_and_unique_to_the_process(
     node_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the host is called, the process id stands in full at the end."""
+    """For any host name, the whole process id is at the end."""
     uname = type("uname", (), {"nodename": node_name})
     monkeypatch.setattr("os.uname", lambda: uname)
     monkeypatch.setattr("os.getpid", lambda: 4194304)
@@ -259,7 +262,7 @@ def test_the_default_id_is_allowed_and_unique_to_the_process(
 
 @pytest.mark.parametrize(("main", "config"), COMMANDS)
 def test_help_lists_every_option_under_its_heading(main: click.Command, config: Any) -> None:
-    """With its environment name and default; and the page says how to start."""
+    """With environment variable, metavar and description; and the page has an example."""
     text = invoke(main, "--help").output
     sections = re.split(r"^(\w+):$", text, flags=re.MULTILINE)[1:]
     found = dict(zip(sections[::2], sections[1::2], strict=True))
@@ -277,7 +280,7 @@ def test_help_lists_every_option_under_its_heading(main: click.Command, config: 
 
 
 def test_help_shows_defaults_as_they_are_written() -> None:
-    """A default of the help can be pasted behind its flag."""
+    """A default in the help has the form that its flag takes."""
     flat = " ".join(invoke(sidecar_main, "--help").output.split())
 
     assert "FANOUT_LEASE_SECONDS; default: 10]" in flat
@@ -291,7 +294,7 @@ def test_help_shows_defaults_as_they_are_written() -> None:
 def test_the_usage_line_promises_no_subcommand_that_is_not_there(
     main: click.Command, config: Any
 ) -> None:
-    """The first line is what can be typed."""
+    """COMMAND is in the usage line only if there are subcommands."""
     del config
     assert isinstance(main, click.Group)
     rest = " [COMMAND] [ARGS]..." if main.commands else ""
@@ -302,27 +305,27 @@ def test_the_usage_line_promises_no_subcommand_that_is_not_there(
 def test_a_look_at_the_fleet_needs_only_its_own_settings(
     arguments: tuple[str, ...], tmp_path: Path
 ) -> None:
-    """It may share the file of the services; what it needs and lacks it names."""
+    """It may share the file of the services; the error names a missing option."""
     shared = toml(tmp_path, 'spawn = "127.0.0.1:0"\nresp = "127.0.0.1:1"\ncluster = "c"\n')
     lacking = invoke(node_main, *arguments, "--config", shared)
     wrong = invoke(node_main, *arguments, "--discovery", "redis://h:1", "--timeout-seconds", "0")
 
     assert (lacking.exit_code, wrong.exit_code) == (2, 2)
     assert "discovery: missing" in lacking.output
-    assert "timeout-seconds: '0' is not allowed" in wrong.output
+    assert "timeout-seconds: invalid value '0'" in wrong.output
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--every-seconds", "1"), "every-seconds: not allowed without --watch"),
-        (("--watch", "--every-seconds", "nan"), "every-seconds: nan is not allowed"),
-        (("--watch", "--every-seconds", "0"), "every-seconds: 0.0 is not allowed"),
+        (("--every-seconds", "1"), "every-seconds: requires --watch"),
+        (("--watch", "--every-seconds", "nan"), "every-seconds: invalid value nan"),
+        (("--watch", "--every-seconds", "0"), "every-seconds: invalid value 0.0"),
         (("--watch", "--every-seconds", "soon"), "'soon' is not a valid float"),
     ],
 )
 def test_a_wrong_time_between_looks_is_refused(arguments: tuple[str, ...], words: str) -> None:
-    """Before anything is asked."""
+    """Before discovery is read."""
     refused = invoke(node_main, "status", *BASE, *arguments)
 
     assert refused.exit_code == 2
@@ -334,16 +337,16 @@ def test_a_wrong_time_between_looks_is_refused(arguments: tuple[str, ...], words
     [
         (("sub",), "CHANNEL: missing"),
         (("sub", "c", "--count", "0"), "--count"),
-        (("sub", "c", "--sidecar", "http://h"), "sidecar: 'http://h' is not allowed"),
+        (("sub", "c", "--sidecar", "http://h"), "sidecar: invalid value 'http://h'"),
         (("sub", "c", "--sidecar", "ws://u:canary@h"), "sidecar: a password on the command line"),
         (("pub", "c"), "MESSAGE"),
-        (("pub", "c", "m", "--timeout-seconds", "0"), "timeout-seconds: '0'"),
-        (("top", "--admin-url", "ws://h"), "admin-url: 'ws://h' is not allowed"),
+        (("pub", "c", "m", "--timeout-seconds", "0"), "timeout-seconds: invalid value '0'"),
+        (("top", "--admin-url", "ws://h"), "admin-url: invalid value 'ws://h'"),
         (("completion", "tcsh"), "'tcsh' is not one of"),
     ],
 )
 def test_a_wrong_call_is_refused(arguments: tuple[str, ...], words: str) -> None:
-    """With exit code 2, and without repeating a password."""
+    """With exit code 2; the error does not repeat a password."""
     refused = invoke(sidecar_main, *arguments)
 
     assert refused.exit_code == 2
@@ -352,13 +355,13 @@ def test_a_wrong_call_is_refused(arguments: tuple[str, ...], words: str) -> None
 
 
 def test_commands_may_share_a_file(tmp_path: Path) -> None:
-    """What another command knows is passed over; what none knows is an error."""
+    """Options of another command are ignored; an option of no command is an error."""
     shared = 'token = "t"\nadmin_url = "http://h:1/"\npool = "p"\nzone = "z"\nresp = "h:1"\n'
     file = toml(tmp_path, shared)
     assert gather(TopConfig, {}, file).admin_url == "http://h:1/"
     assert gather(BridgeConfig, {}, file).token == "t"
 
-    with pytest.raises(ConfigError, match="tokn: no such setting"):
+    with pytest.raises(ConfigError, match="tokn: unknown option"):
         gather(TopConfig, {}, toml(tmp_path, 'tokn = "t"\n'))
 
 
@@ -391,7 +394,7 @@ def test_a_change_is_told_as_json(
     values: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """One object, with what was changed."""
+    """One object that describes the change."""
 
     async def fake(*_arguments: object, **_named: object) -> Any:
         return found
@@ -404,7 +407,7 @@ def test_a_change_is_told_as_json(
 
 @pytest.mark.parametrize("name", ["secret", "node-password"])
 def test_a_secret_is_no_flag(name: str) -> None:
-    """The answer says where else to give it, and does not repeat it."""
+    """The error says where to give it, and does not repeat it."""
     result = invoke(sidecar_main, f"--{name}", "canary", "--discovery", URL)
 
     assert result.exit_code == 2
@@ -415,7 +418,7 @@ def test_a_secret_is_no_flag(name: str) -> None:
 def test_secrets_come_from_environment_and_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And are in no printed form of the configuration."""
+    """Neither str() nor repr() of the configuration shows them."""
     monkeypatch.setenv("FANOUT_SECRET", "canary-1")
     file = toml(tmp_path, 'node_password = "canary-2"\n')
     config = gather(SidecarConfig, {"discovery": (URL,)}, file)
@@ -424,8 +427,8 @@ def test_secrets_come_from_environment_and_file(
     assert "canary" not in f"{config} {config!r}"
 
 
-def test_a_node_that_anybody_reaches_needs_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Redis without passwords is spawned on loopback only."""
+def test_a_node_that_others_reach_needs_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without one a Redis is spawned on loopback only."""
     flags = ("--spawn", "10.0.0.1:6379", "--discovery", URL)
     refused = invoke(node_main, *flags)
     assert refused.exit_code == 2
@@ -445,7 +448,7 @@ def test_version(main: click.Command) -> None:
 
 
 def test_help_does_not_load_the_runtime() -> None:
-    """A page of help, or an error in a setting, waits for no library it does not need."""
+    """Help and errors in options do not wait for the import of the runtime."""
     code = "import sys, fanout_cli.node, fanout_cli.sidecar; print('trio' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
@@ -453,7 +456,7 @@ def test_help_does_not_load_the_runtime() -> None:
 
 
 def test_a_subcommand_does_not_start_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the bare command runs the agent: `fanout-node status` needs no settings of it."""
+    """Only the bare command runs the agent."""
     monkeypatch.setattr(node_main, "commands", {})
     node_main.add_command(click.Command("status", callback=lambda: click.echo("fine")))
     result = invoke(node_main, "status")
@@ -474,7 +477,7 @@ def run_fake(
     service: tuple[click.Command, str, tuple[str, ...]],
     outcome: int | BaseException,
 ) -> tuple[Result, list[Any]]:
-    """Run a command whose service ends with `outcome`; return its result and what it was given."""
+    """Run a command whose service ends with `outcome`; return the result and the arguments."""
     main, path, arguments = service
     calls: list[Any] = []
 
@@ -526,7 +529,7 @@ def test_the_bare_command_runs_its_service(
 def test_expected_ends_give_a_line_and_no_traceback(
     outcome: BaseException, code: int, stderr: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Errors of ours, also inside groups, and Ctrl-C."""
+    """Errors of fanout, also in exception groups, and Ctrl-C."""
     result, _ = run_fake(monkeypatch, SERVICES[0], outcome)
 
     assert (result.exit_code, result.stderr, result.stdout) == (code, stderr, "")
@@ -536,14 +539,14 @@ def test_expected_ends_give_a_line_and_no_traceback(
     "outcome", [ValueError("bug"), ExceptionGroup("", [FanoutError("a"), ValueError("bug")])]
 )
 def test_a_bug_keeps_its_traceback(outcome: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What nobody expected is not dressed up as a message."""
+    """An unexpected exception is not turned into a message."""
     result, _ = run_fake(monkeypatch, SERVICES[0], outcome)
 
     assert result.exception is outcome
 
 
 def lose(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a library of the gateway not be there, until the test ends."""
+    """Make the import of a library of the gateway fail until the test ends."""
     for name in ("gateway", "dns"):
         monkeypatch.delitem(sys.modules, f"fanout.adjunct.{name}", raising=False)
         monkeypatch.delattr(fanout.adjunct, name, raising=False)
@@ -563,7 +566,7 @@ def lose(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_gateway_without_its_libraries_says_how_to_get_them(
     library: str, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They come with an extra that most do not need."""
+    """They are installed with an extra."""
     lose(library, monkeypatch)
     monkeypatch.setenv("FANOUT_DNS_KEY", "k:c2VjcmV0")
     done = invoke(sidecar_main, *arguments)
@@ -572,8 +575,8 @@ def test_the_gateway_without_its_libraries_says_how_to_get_them(
     assert "pip install 'fanout[gateway]'" in done.stderr
 
 
-def test_a_sidecar_that_hands_out_nobody_needs_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The extra is asked for by the options of the gateway only."""
+def test_a_sidecar_without_a_gateway_needs_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the options of the gateway require the extra."""
     lose("itsdangerous", monkeypatch)
     result, _ = run_fake(monkeypatch, SERVICES[0], 0)
 
@@ -594,18 +597,18 @@ def test_digest_reads_the_secret_from_standard_input() -> None:
     ("arguments", "why"),
     [
         (("set", "shop"), "--primary"),
-        (("set", "../shop", "--primary", "h:1"), "use 1 to 64 letters"),
-        (("show", ""), "use 1 to 64 letters"),
+        (("set", "../shop", "--primary", "h:1"), "expected 1 to 64 letters"),
+        (("show", ""), "expected 1 to 64 letters"),
         (("set", "shop", "--primary", "h"), "HOST:PORT"),
         (("set", "shop", "--primary", "mysql://u:canary@h:1/shop"), "HOST:PORT"),
         (("set", "shop", "--primary", "h:1", "--replica", "u:canary@h:1"), "HOST:PORT"),
-        (("set", "shop", "--primary", "h:1", "--replica", "h:2=x"), "whole number 0 to 1000"),
+        (("set", "shop", "--primary", "h:1", "--replica", "h:2=x"), "integer from 0 to 1000"),
         (("set", "shop", "--primary", "h:1", "--replica", "h:2", "--replica", "h:2=3"), "twice"),
         (("set", "shop", "--primary", ""), "HOST:PORT"),
     ],
 )
 def test_what_is_wrong_with_a_topology_is_told(arguments: tuple[str, ...], why: str) -> None:
-    """Before discovery is asked, and without the password in what was taken for a server."""
+    """Before discovery is read; the error does not repeat a password."""
     done = invoke(sidecar_main, "replicas", *arguments, *BASE)
     assert done.exit_code == 2
     assert why in done.output
@@ -631,7 +634,7 @@ def test_what_is_wrong_with_a_topology_is_told(arguments: tuple[str, ...], why: 
 def test_a_topology_that_cannot_be_shown_or_changed(
     arguments: tuple[str, ...], code: int, said: str
 ) -> None:
-    """One line says why, and nothing of a traceback. In a process: it sets up how it logs."""
+    """One line gives the reason, without a traceback. In a process, since it configures logging."""
     sidecar = str(Path(sys.executable).with_name("fanout-sidecar"))
     done = subprocess.run(
         [sidecar, "replicas", *arguments, *BASE], capture_output=True, text=True, check=False

@@ -1,1 +1,1 @@
-"""Tests of the settings."""
+"""Tests of the options and their values."""

@@ -1,4 +1,4 @@
-"""The table of settings: what each takes, what it refuses, and that secrets stay secret."""
+"""The table of options: valid and invalid values, and that no secret is shown."""
 
 from typing import Any
 from urllib.parse import quote
@@ -17,6 +17,7 @@ from fanout.config import (
     SidecarConfig,
     Timings,
     options,
+    renamed,
 )
 from fanout.errors import ConfigError, SettingError
 from fanout.values.names import Endpoint
@@ -41,7 +42,7 @@ EVERY_OPTION = [(config, base, name) for config, base in CASES for name in optio
 
 
 def read(config: Any, name: str) -> Any:
-    """Return the value of an option, wherever it stands in the configuration."""
+    """Return the value of an option, also in a part of the configuration."""
     holders = [config, *(getattr(config, part, None) for part in ("timings", "limits", "gateway"))]
     return next(getattr(holder, name) for holder in holders if hasattr(holder, name))
 
@@ -61,7 +62,7 @@ def read(config: Any, name: str) -> Any:
     ],
 )
 def test_redis_urls(text: str, expected: RedisAddress) -> None:
-    """Every documented form is read in full."""
+    """Every documented form is parsed."""
     assert RedisAddress.parse(text) == expected
 
 
@@ -73,9 +74,9 @@ def test_redis_urls(text: str, expected: RedisAddress) -> None:
         ("redis://", "no host"),
         ("redis:///3", "no host"),
         ("redis://h:0", "port 0"),
-        ("redis://h:99999", "cannot be read"),
-        ("redis://h:x", "cannot be read"),
-        ("redis://[::1", "cannot be read"),
+        ("redis://h:99999", "malformed"),
+        ("redis://h:x", "malformed"),
+        ("redis://[::1", "malformed"),
         ("redis://h/x", "database"),
         ("redis://h/-1", "database"),
         ("redis://h/1/2", "database"),
@@ -84,13 +85,13 @@ def test_redis_urls(text: str, expected: RedisAddress) -> None:
         ("redis://h#1", "fragment"),
         ("redis://a b", "white space"),
         ("unix://", "no path"),
-        ("unix://host/path", "names a host"),
+        ("unix://host/path", "has no host"),
         ("unix:///r?db=x", "database"),
         ("unix:///r?db=1&timeout=3", "query"),
     ],
 )
 def test_redis_urls_that_are_refused(text: str, word: str) -> None:
-    """What redis' own parser passes over in silence is an error that says why."""
+    """What redis-py ignores is an error that gives the reason."""
     with pytest.raises(ConfigError, match=word) as caught:
         RedisAddress.parse(text)
 
@@ -99,7 +100,7 @@ def test_redis_urls_that_are_refused(text: str, word: str) -> None:
 
 @given(password=st.text(min_size=1))
 def test_a_quoted_password_arrives_and_is_never_shown(password: str) -> None:
-    """Any password can be written, and neither text nor representation depends on it."""
+    """Any quoted password is parsed, and neither str() nor repr() depends on it."""
     text = f"redis://me:{quote(password, safe='')}@h:1"
     address = DiscoveryAddress.parse(f"{text},{text}/2").replicas[0]
 
@@ -122,7 +123,7 @@ PIECES = st.lists(st.sampled_from([*"ab/?#@:,%[ \n", "://"]), max_size=4).map(""
     name=st.sampled_from(["discovery", "redis", "spawn", "advertise", "cluster", "lease_seconds"]),
 )
 def test_no_message_repeats_a_password(before: str, after: str, scheme: str, name: str) -> None:
-    """However broken a URL is, and in whichever setting, its password is not in the error."""
+    """The error for a malformed URL, in any option, does not contain its password."""
     value = f"{scheme}me:{before}canary{after}@h:x"
     with pytest.raises(SettingError) as caught:
         NodeConfig.from_mapping({**NODE, name: value})
@@ -140,7 +141,7 @@ def test_no_message_repeats_a_password(before: str, after: str, scheme: str, nam
     ],
 )
 def test_name_servers(text: str, endpoint: Endpoint) -> None:
-    """The port may be left out."""
+    """The port defaults to 53."""
     assert DnsConfig.from_mapping({**DNS, "server": text}).server == endpoint
 
 
@@ -153,7 +154,7 @@ def test_name_servers(text: str, endpoint: Endpoint) -> None:
     ],
 )
 def test_keys_of_name_servers(text: str, key: DnsKey) -> None:
-    """As name servers and their tools write them; never shown."""
+    """Keys as name servers and their tools write them; repr() does not show the secret."""
     assert DnsConfig.from_mapping({**DNS, "dns_key": text}).dns_key == key
     assert "c2VjcmV0" not in repr(key)
 
@@ -162,7 +163,7 @@ def test_keys_of_name_servers(text: str, key: DnsKey) -> None:
     "text", ["canary", "k:", ":canary", "k:canary!", "md5:k:canary", "a:b:k:canary", "k k:canary"]
 )
 def test_keys_that_are_refused(text: str) -> None:
-    """Without a word of what may be the secret."""
+    """The error contains no part of what may be the secret."""
     with pytest.raises(SettingError, match="NAME:SECRET") as caught:
         DnsConfig.from_mapping({**DNS, "dns_key": text})
 
@@ -173,7 +174,7 @@ def test_keys_that_are_refused(text: str) -> None:
     ("name", "fqdn"), [("", "web.example.org"), ("www.Example.org.", "www.example.org")]
 )
 def test_the_name_of_a_pool(name: str, fqdn: str) -> None:
-    """The pool in front of the zone, or any name within it, the zone's own too."""
+    """POOL.ZONE by default, or any name within the zone, the zone itself included."""
     given_ = {"name": name} if name else {}
     assert DnsConfig.from_mapping({**DNS, **given_}).fqdn == fqdn
     assert DnsConfig.from_mapping({**DNS, "name": "example.org"}).fqdn == "example.org"
@@ -191,14 +192,14 @@ def test_the_name_of_a_pool(name: str, fqdn: str) -> None:
     ],
 )
 def test_addresses_of_an_instance_in_dns(address: str, given: str, ips: tuple[str, ...]) -> None:
-    """Those that are given, or else the host that users are sent to."""
+    """The given addresses, or else the host of the instance's address."""
     values = {"gateway_pool": "web", "gateway_address": address, "gateway_ip": given}
     assert SidecarConfig.from_mapping({**SIDECAR, **values}).gateway.ips == ips
     assert SidecarConfig.from_mapping(SIDECAR).gateway.ips == ()
 
 
 def test_a_pool_that_is_no_name_in_dns_is_refused() -> None:
-    """Where it would have to be one."""
+    """Unless another name is given."""
     with pytest.raises(ConfigError, match=r"a\.\.b\.example\.org"):
         DnsConfig.from_mapping({**DNS, "pool": "a..b"})
     named = {**DNS, "pool": "a..b", "name": "web.example.org"}
@@ -223,7 +224,7 @@ def test_discovery_names_primaries_and_replicas() -> None:
 def test_every_option_reads_the_text_of_its_value(
     config: Any, base: dict[str, object], name: str
 ) -> None:
-    """A default that is written down gives the same as leaving it out."""
+    """Giving the default of an option is the same as omitting the option."""
     default = options(config)[name].default
     if name in ADDRESSES or default in ("", None):
         with pytest.raises(SettingError):
@@ -244,7 +245,7 @@ def test_every_option_reads_the_text_of_its_value(
 def test_anything_else_is_refused_by_name(
     config: Any, base: dict[str, object], name: str, value: object
 ) -> None:
-    """Whatever a file holds gives a configuration or an error that names the setting first."""
+    """Any value gives a configuration or an error that names the option."""
     named: tuple[str, ...] = (name,)
     try:
         config.from_mapping({**base, name: value})
@@ -256,7 +257,7 @@ def test_anything_else_is_refused_by_name(
 
 @pytest.mark.parametrize(("config", "base", "name"), EVERY_OPTION)
 def test_every_option_explains_itself(config: Any, base: dict[str, object], name: str) -> None:
-    """A sentence says what it is; a quantity has a unit and says what raising it costs."""
+    """The help is a sentence; a quantity has a unit and states the cost of raising it."""
     metadata = options(config)[name].metadata
 
     assert metadata["help"].endswith(".")
@@ -272,34 +273,34 @@ def test_every_option_explains_itself(config: Any, base: dict[str, object], name
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"id": "-x"}, ["id: '-x'", "letter or digit first"]),
+        ({"id": "-x"}, ["id: invalid value '-x'", "letter or digit first"]),
         ({"id": "x" * 65}, ["1 to 64"]),
-        ({"cluster": "a/b"}, ["cluster: 'a/b'"]),
+        ({"cluster": "a/b"}, ["cluster: invalid value 'a/b'"]),
         ({"cluster": "a\n"}, ["cluster", "letters"]),
-        ({"local": "17"}, ["local: '17'", "0 to 16"]),
+        ({"local": "17"}, ["local: invalid value '17'", "0 to 16"]),
         ({"local": 2}, ["local: 2", "--discovery"]),
         ({"discovery": []}, ["discovery: missing", "--local"]),
-        ({"discovery": 5}, ["discovery: 5", "list of URLs"]),
-        ({"ws": "unix:/x"}, ["ws: 'unix:/x'", "HOST:PORT"]),
+        ({"discovery": 5}, ["discovery: invalid value 5", "list of URLs"]),
+        ({"ws": "unix:/x"}, ["ws: invalid value 'unix:/x'", "HOST:PORT"]),
         ({"resp": "127.0.0.1:70000"}, ["resp", "65535"]),
         ({"resp": "127.0.0.1:" + "9" * 5000}, ["resp", "65535"]),
-        ({"clients_max": 0}, ["clients-max: 0", "1 to 1000000"]),
-        ({"clients_max": 1.5}, ["clients-max: 1.5", "whole number"]),
-        ({"lease_seconds": "nan"}, ["lease-seconds: 'nan'", "over 0"]),
-        ({"lease_seconds": True}, ["lease-seconds: True", "number of seconds"]),
+        ({"clients_max": 0}, ["clients-max: invalid value 0", "1 to 1000000"]),
+        ({"clients_max": 1.5}, ["clients-max: invalid value 1.5", "integer"]),
+        ({"lease_seconds": "nan"}, ["lease-seconds: invalid value 'nan'", "greater than 0"]),
+        ({"lease_seconds": True}, ["lease-seconds: invalid value True", "number of seconds"]),
         ({"lease_seconds": 3.9}, ["lease-seconds: 3.9", "twice heartbeat-interval-seconds (2)"]),
         ({"reconnect_max_seconds": 0.01}, ["reconnect-max-seconds: 0.01", "(0.05)"]),
-        ({"log_level": "loud"}, ["log-level: 'loud'", "debug, info, warning, error"]),
-        ({"lease_second": 1}, ["lease_second: no such setting", "did you mean lease_seconds?"]),
+        ({"log_level": "loud"}, ["log-level: invalid value 'loud'", "debug, info, warning, error"]),
+        ({"lease_second": 1}, ["lease_second: unknown option", "did you mean lease_seconds?"]),
         ({"lease-seconds": 1}, ["did you mean lease_seconds?"]),
-        ({"zzz": 1}, ["zzz: no such setting", "known are id, cluster"]),
-        ({"redis": URL}, ["redis: no such setting"]),
+        ({"zzz": 1}, ["zzz: unknown option", "known options: id, cluster"]),
+        ({"redis": URL}, ["redis: unknown option"]),
     ],
 )
 def test_a_refusal_names_setting_value_and_what_is_allowed(
     values: dict[str, object], words: list[str]
 ) -> None:
-    """The three things a person needs to mend it."""
+    """The error has all that is needed to correct the option."""
     with pytest.raises(SettingError) as caught:
         SidecarConfig.from_mapping({**SIDECAR, **values})
 
@@ -314,13 +315,13 @@ def test_a_refusal_names_setting_value_and_what_is_allowed(
         ({"id": "n", "discovery": URL}, ["redis: missing", "--spawn"]),
         ({**NODE, "redis": URL}, ["redis: 127.0.0.1:1", "--spawn 127.0.0.1:0"]),
         ({**NODE, "spawn": "unix:/x"}, ["spawn", "HOST:PORT"]),
-        ({**NODE, "advertise": "h:0"}, ["advertise: 'h:0'", "port 0"]),
+        ({**NODE, "advertise": "h:0"}, ["advertise: invalid value 'h:0'", "port other than 0"]),
         ({"discovery": URL, "spawn": "h:1"}, ["id: missing"]),
-        ({**NODE, "outbox_bytes_max": 5000}, ["outbox_bytes_max: no such setting"]),
+        ({**NODE, "outbox_bytes_max": 5000}, ["outbox_bytes_max: unknown option"]),
     ],
 )
 def test_a_node_speaks_for_exactly_one_redis(values: dict[str, object], words: list[str]) -> None:
-    """It needs discovery, and one Redis that others can reach."""
+    """A node requires discovery, and one Redis that sidecars can reach."""
     with pytest.raises(SettingError) as caught:
         NodeConfig.from_mapping(values)
 
@@ -329,12 +330,12 @@ def test_a_node_speaks_for_exactly_one_redis(values: dict[str, object], words: l
 
 
 def test_a_lease_of_exactly_two_heartbeats_is_allowed() -> None:
-    """The edge belongs to what is allowed."""
+    """The bound is inclusive."""
     assert Timings(lease_seconds=4, heartbeat_interval_seconds=2).lease_seconds == 4
 
 
 def test_a_local_fleet_needs_no_discovery() -> None:
-    """It brings its own; sixteen nodes are the most."""
+    """Its discovery is started with it; the maximum is 16 nodes."""
     config = SidecarConfig.from_mapping({"id": "s", "local": "16"})
 
     assert (config.local, config.discovery) == (16, ())
@@ -345,16 +346,16 @@ def test_a_local_fleet_needs_no_discovery() -> None:
     "address", ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "example:1", "127.0.0.1.x:1"]
 )
 def test_doors_that_others_reach_are_refused(name: str, address: str) -> None:
-    """Unless an option says loudly that anybody may come in."""
+    """Unless --allow-unauthenticated allows them."""
     base = {"id": "s", "discovery": "redis://h:1", name: address}
     way = "admin" if name == "admin" else "yes"
-    with pytest.raises(SettingError, match=f"--serve-anybody {way}"):
+    with pytest.raises(SettingError, match=f"--allow-unauthenticated {way}"):
         SidecarConfig.from_mapping(base)
-    SidecarConfig.from_mapping({**base, "serve_anybody": way})
-    SidecarConfig.from_mapping({**base, "serve_anybody": "yes"})
+    SidecarConfig.from_mapping({**base, "allow_unauthenticated": way})
+    SidecarConfig.from_mapping({**base, "allow_unauthenticated": "yes"})
     if name != "admin":
-        with pytest.raises(SettingError, match="--serve-anybody yes"):
-            SidecarConfig.from_mapping({**base, "serve_anybody": "admin"})
+        with pytest.raises(SettingError, match="--allow-unauthenticated yes"):
+            SidecarConfig.from_mapping({**base, "allow_unauthenticated": "admin"})
     for loopback in ("127.0.0.1:1", "127.9.9.9:1", "localhost:1", "[::1]:1"):
         SidecarConfig.from_mapping({**base, name: loopback})
 
@@ -363,20 +364,30 @@ def test_doors_that_others_reach_are_refused(name: str, address: str) -> None:
     "origin", ["app.example", "https://", "https://a/b", "https://u@a", "*", ""]
 )
 def test_an_origin_is_written_as_browsers_write_it(origin: str) -> None:
-    """Anything else would never match, and is refused with its form."""
-    with pytest.raises(SettingError, match=r"origin: .* write SCHEME://HOST"):
+    """Anything else would never match; the error gives the form."""
+    with pytest.raises(SettingError, match=r"origin: .* expected SCHEME://HOST"):
         SidecarConfig.from_mapping({"id": "s", "discovery": "redis://h:1", "origin": [origin]})
 
 
 def test_rediss_asks_for_tls() -> None:
-    """And for nothing else; a plain URL does not."""
+    """A redis:// URL does not."""
     assert RedisAddress.parse("rediss://u:p@h:1/2").tls
     assert not RedisAddress.parse("redis://u:p@h:1/2").tls
     assert str(RedisAddress.parse("rediss://h").endpoint) == "h:6379"
 
 
 def test_a_key_needs_its_certificate() -> None:
-    """Half of a setting is no TLS, and must not look like it."""
+    """A key or CA bundle without a certificate is an error, not plain TCP."""
     for name in ("tls_key", "tls_client_ca"):
         with pytest.raises(SettingError, match="tls-cert: missing"):
             SidecarConfig.from_mapping({"id": "s", "discovery": "redis://h:1", name: "f"})
+
+
+@pytest.mark.parametrize(("config", "base"), CASES)
+def test_former_names_are_not_options(config: Any, base: dict[str, object]) -> None:
+    """A configuration has only the current names; the sources translate former ones."""
+    for former, name in renamed(config).items():
+        assert former not in options(config)
+        assert options(config)[name].metadata["formerly"] == former
+        with pytest.raises(SettingError, match=f"{former}: unknown option"):
+            config.from_mapping({**base, former: "no"})

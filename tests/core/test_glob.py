@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fanout.core.glob import _parse, compile_pattern
 from fanout.values.names import Kind
-from fanout.wire.limits import ClientLimits
+from tests.support.wire.limits import default_limits
 
 
 def signed(byte: int) -> int:
@@ -110,6 +110,6 @@ def test_what_is_compiled_is_not_much_longer_than_the_pattern(pattern: bytes) ->
 def test_a_client_has_a_bounded_number_of_patterns() -> None:
     """A thousand of them are refused as a whole, at the limits of a client by default."""
     names = [b"*a%d" % number for number in range(1000)]
-    refusal = ClientLimits().check_subscribe(Kind.PATTERN, (), names)
+    refusal = default_limits().check_subscribe(Kind.PATTERN, (), names)
 
     assert refusal is not None and refusal.code == "too_many_subscriptions"

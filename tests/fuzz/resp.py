@@ -10,6 +10,7 @@ from fanout.wire.redis.client import pack
 from fanout.wire.resp.client_state import ClientState
 from fanout.wire.resp.requests import UNAUTHENTICATED, RequestDecoder, RequestLimits
 from tests.fuzz.given import Given
+from tests.support.wire.limits import default_limits, request_limits
 from tests.support.wire.resp_values import count_values
 from tests.support.wire.sidecar import USERS, LoneSidecar, said
 
@@ -46,11 +47,11 @@ class RespDoor:
         self.said: list[tuple[Any, ...]] = []
         self.closing = False
         self._refused = b""
-        self._wide = _SMALL if small else RequestLimits()
+        self._wide = _SMALL if small else request_limits()
         self._sidecar = LoneSidecar(
-            users=USERS if users else None, limits=small_limits() if small else ClientLimits()
+            users=USERS if users else None, limits=small_limits() if small else default_limits()
         )
-        self._limits = self._sidecar.limits or ClientLimits()
+        self._limits = self._sidecar.limits
         self._other = self._sidecar.join(1)
         self._session = self._sidecar.join(2)
         self._heads = self._session._heads

@@ -11,8 +11,8 @@ import yaml
 
 from fanout.config import NodeConfig, SidecarConfig, options
 from fanout_cli.node import main as node_main
-from fanout_cli.options import gather, variable
 from fanout_cli.sidecar import main as sidecar_main
+from fanout_cli.sources import gather, variable
 
 DOCS = Path(__file__).parents[2] / "docs"
 OPS = DOCS / "ops"

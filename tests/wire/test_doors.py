@@ -10,34 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wsproto import events as ws
 
-from fanout.errors import RemoteProtocolError
 from fanout.values.names import Kind
 from fanout.values.requests import Publish, Reply, Subscribe, Unsubscribe
-from fanout.wire.limits import ClientLimits, Patterns
+from fanout.wire.limits import Patterns
 from fanout.wire.redis.client import pack
-from fanout.wire.resp.requests import UNAUTHENTICATED, RequestDecoder, RequestLimits
+from fanout.wire.resp.requests import UNAUTHENTICATED, RequestDecoder
 from fanout.wire.resp.session import Session
 from fanout.wire.ws.bridge import BridgeSession
 from fanout.wire.ws.bridge_frames import message_frames, pmessage_frames
 from fanout.wire.ws.frames import text_frame
 from fanout.wire.ws.websocket import Binary, Closed, Opened, Rejected, Text, WebSocketServer
 from tests.support.wire.cuts import cut
+from tests.support.wire.decoding import decode
+from tests.support.wire.limits import default_limits, request_limits
 from tests.support.wire.sidecar import LoneSidecar, said
 
 requests = st.lists(st.lists(st.binary(max_size=20), min_size=1, max_size=4), max_size=5)
-
-
-def decode(pieces: list[bytes], limits: RequestLimits) -> tuple[list[list[bytes]], bytes | None]:
-    """Return the requests and the reply to a protocol error, if any."""
-    decoder, found = RequestDecoder(limits), []
-    try:
-        for piece in pieces:
-            decoder.feed(piece)
-            while (request := decoder.next_request()) is not None:
-                found.append(request)
-    except RemoteProtocolError as error:
-        return found, error.reply
-    return found, None
 
 
 @given(requests, st.lists(st.integers(0, 500)))
@@ -46,7 +34,7 @@ def test_requests_survive_any_cut(wanted: list[list[bytes]], places: list[int]) 
     published = [[b"PUBLISH", *request[:2]] for request in wanted if len(request) > 1]
     data = b"".join(pack(*request) for request in wanted + published)
 
-    assert decode(cut(data, places), RequestLimits()) == (wanted + published, None)
+    assert decode(cut(data, places), request_limits()) == (wanted + published, None)
 
 
 @given(
@@ -59,7 +47,7 @@ def test_requests_survive_any_cut(wanted: list[list[bytes]], places: list[int]) 
 )
 def test_garbage_is_cut_the_same_way(data: bytes, places: list[int]) -> None:
     """Any bytes give requests or one protocol error, whatever the cut."""
-    limits = RequestLimits(arguments_max=4, bulk_bytes_max=40, inline_bytes_max=30)
+    limits = request_limits(arguments_max=4, bulk_bytes_max=40, inline_bytes_max=30)
 
     assert decode(cut(data, places), limits) == decode([data], limits)
 
@@ -77,7 +65,7 @@ def test_garbage_is_cut_the_same_way(data: bytes, places: list[int]) -> None:
 )
 def test_what_is_too_large_is_refused_before_it_comes(data: bytes) -> None:
     """The announced number is enough to hang up."""
-    _, reply = decode([data], RequestLimits())
+    _, reply = decode([data], request_limits())
 
     assert reply is not None and reply.startswith(b"-ERR Protocol error")
 
@@ -98,7 +86,7 @@ def test_who_has_not_logged_in_is_read_less_of() -> None:
     wanted = [b"SUBSCRIBE", *[b"c%d" % number for number in range(100)]]
     decoder.feed(hello + pack(*wanted))
     assert decoder.next_request() is not None
-    decoder.limits = RequestLimits()
+    decoder.limits = request_limits()
 
     assert decoder.next_request() == wanted
 
@@ -115,7 +103,7 @@ def test_who_has_not_logged_in_is_read_less_of() -> None:
 )
 def test_few_commands_may_come_as_a_line(line: bytes, found: list[list[bytes]]) -> None:
     """Those one types to see whether anybody is there; a message could come from a browser."""
-    requests, reply = decode([line], RequestLimits())
+    requests, reply = decode([line], request_limits())
 
     assert requests == found
     assert (reply is None) is bool(found)
@@ -123,7 +111,7 @@ def test_few_commands_may_come_as_a_line(line: bytes, found: list[list[bytes]]) 
 
 def test_patterns_of_websocket_clients_count_too() -> None:
     """Both doors share the limit of distinct patterns, and give back what a client had."""
-    limits = ClientLimits(patterns=Patterns(1))
+    limits = default_limits(patterns=Patterns(1))
     first, second = BridgeSession(limits), Session(1, LoneSidecar(), limits)
     first.handle('{"op":"psubscribe","patterns":["a*"]}')
     assert b"distinct-patterns-max" in said(second.handle([b"PSUBSCRIBE", b"b*"]))
@@ -134,17 +122,19 @@ def test_patterns_of_websocket_clients_count_too() -> None:
 @pytest.mark.parametrize("line", [b"GET / HTTP/1.1", b"POST /x HTTP/1.1", b"Host: a"])
 def test_http_is_hung_up_on(line: bytes) -> None:
     """A browser must not be able to speak Redis by accident."""
-    assert decode([line + b"\r\n"], RequestLimits()) == ([], b"")
+    assert decode([line + b"\r\n"], request_limits()) == ([], b"")
 
 
 def test_reserved_channels_are_refused_at_both_doors() -> None:
     """Clients cannot touch fanout's own messages."""
     for request in ([b"PUBLISH", b"__fanout:x", b""], [b"SUBSCRIBE", b"ok", b"__fanout:x"]):
-        session = Session(1, LoneSidecar())
+        session = Session(1, LoneSidecar(), default_limits())
         action = session.handle(request)
         assert b"reserved" in said(action)
         assert not session.subscribed
-    action = BridgeSession().handle('{"op":"publish","channel":"__fanout:x","data":""}')
+    action = BridgeSession(default_limits()).handle(
+        '{"op":"publish","channel":"__fanout:x","data":""}'
+    )
     assert b"reserved_channel" in said(action)
 
 
@@ -182,7 +172,7 @@ json_values: st.SearchStrategy[Any] = st.recursive(
 @given(json_values)
 def test_any_id_comes_back(tag: Any) -> None:
     """The id of a request is echoed, whatever its JSON type."""
-    action = BridgeSession().handle(json.dumps({"op": "ping", "id": tag}))
+    action = BridgeSession(default_limits()).handle(json.dumps({"op": "ping", "id": tag}))
 
     assert shown(said(action)) == {"type": "ok", "id": tag}
 
@@ -190,7 +180,7 @@ def test_any_id_comes_back(tag: Any) -> None:
 @given(st.text() | json_values.map(json.dumps) | st.just("[" * 100_000))
 def test_no_text_breaks_the_bridge(text: str) -> None:
     """Whatever is sent is understood or refused with a code."""
-    action = BridgeSession().handle(text)
+    action = BridgeSession(default_limits()).handle(text)
 
     if isinstance(action, Reply):
         assert shown(said(action))["type"] in ("ok", "error")
@@ -217,7 +207,7 @@ def test_no_text_breaks_the_bridge(text: str) -> None:
 )
 def test_refusals_have_stable_codes(request_: str, code: str) -> None:
     """Each kind of mistake has its code."""
-    limits = ClientLimits(
+    limits = default_limits(
         payload_bytes_max=10, channel_bytes_max=10, subscriptions_max=2, patterns_max=1
     )
     action = BridgeSession(limits).handle(request_)
@@ -227,7 +217,7 @@ def test_refusals_have_stable_codes(request_: str, code: str) -> None:
 
 def test_bridge_keeps_the_clients_subscriptions() -> None:
     """Only new names are asked for, only held names are given up."""
-    session = BridgeSession()
+    session = BridgeSession(default_limits())
     first = session.handle('{"op":"subscribe","channels":["a","b","a"]}')
     second = session.handle('{"op":"subscribe","channels":["b","c"],"id":1}')
     third = session.handle('{"op":"unsubscribe"}')

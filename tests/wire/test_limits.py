@@ -7,24 +7,19 @@ from collections.abc import Callable
 import pytest
 
 from fanout.config import Limits
-from fanout.runtime.sidecar.recipient import client_limits
 from fanout.values.requests import Action, Publish, Reply, Subscribe
 from fanout.wire.limits import ClientLimits
 from fanout.wire.redis.client import pack
-from fanout.wire.resp.requests import RequestDecoder, RequestLimits
+from fanout.wire.resp.requests import RequestDecoder
 from fanout.wire.resp.session import Session
 from fanout.wire.ws.bridge import NAMES_MAX, BridgeSession
+from tests.support.wire.decoding import decode
+from tests.support.wire.limits import default_limits, request_limits
 from tests.support.wire.rfc6455 import sent_frames
 from tests.support.wire.sidecar import LoneSidecar, said
-from tests.wire.test_doors import decode
 
 NAME = b"n" * 1024
 PAYLOAD = b"x" * 1_048_576
-
-
-def defaults() -> ClientLimits:
-    """Return the limits of clients where nothing is configured."""
-    return client_limits(Limits())
 
 
 def resp(limits: ClientLimits) -> Session:
@@ -61,7 +56,7 @@ def numbered(count: int) -> list[str]:
 )
 def test_names_of_a_redis_client(verb: bytes, limit: int, option: bytes) -> None:
     """As many as the limit, in one request or many; then none, and nothing of that request."""
-    session = resp(defaults())
+    session = resp(default_limits())
     names = [name.encode() for name in numbered(limit)]
     assert isinstance(session.handle([verb, *names[:-1]]), Subscribe)
     assert option in said(session.handle([verb, b"a", b"b"]))
@@ -77,7 +72,7 @@ def test_names_of_a_redis_client(verb: bytes, limit: int, option: bytes) -> None
 )
 def test_names_of_a_websocket_client(op: str, field: str, limit: int) -> None:
     """The same, in requests of at most 1024 names."""
-    session, names = BridgeSession(defaults()), numbered(limit)
+    session, names = BridgeSession(default_limits()), numbered(limit)
     assert code_of(ask(session, op, **{field: numbered(NAMES_MAX + 1)})) == "bad_request"
     for start in range(0, limit, NAMES_MAX):
         part = names[start : start + NAMES_MAX]
@@ -88,7 +83,7 @@ def test_names_of_a_websocket_client(op: str, field: str, limit: int) -> None:
 
 def test_different_patterns_of_all_clients() -> None:
     """512 over both doors; one of them is free for everybody, another one for nobody."""
-    limits = defaults()
+    limits = default_limits()
     for number in range(4):
         names = [f"{number}-{name}" for name in numbered(128)]
         if number % 2:
@@ -115,7 +110,7 @@ RESP_NAMED: list[Callable[[bytes], list[bytes]]] = [
 @pytest.mark.parametrize("request_", RESP_NAMED)
 def test_the_longest_name_of_a_redis_client(request_: Callable[[bytes], list[bytes]]) -> None:
     """1024 bytes, and not one more."""
-    session = resp(defaults())
+    session = resp(default_limits())
     assert isinstance(session.handle(request_(NAME)), Publish | Subscribe)
     assert b"channel-bytes-max" in said(session.handle(request_(NAME + b"n")))
 
@@ -125,7 +120,7 @@ def test_the_longest_name_of_a_websocket_client(op: str) -> None:
     """Bytes count, not letters."""
 
     def act(name: str) -> Action:
-        session = BridgeSession(defaults())
+        session = BridgeSession(default_limits())
         if op == "binary":
             return session.handle_binary(
                 b"\x01" + len(name.encode()).to_bytes(2) + name.encode() + b"x"
@@ -143,16 +138,16 @@ def test_the_largest_message() -> None:
     for size in (0, 1, 65_536, len(PAYLOAD) - 1, len(PAYLOAD)):
         payload = PAYLOAD[:size]
         text, encoded = payload.decode(), base64.b64encode(payload).decode()
-        assert resp(defaults()).handle([b"PUBLISH", b"c", payload]) == Publish(b"c", payload)
-        session = BridgeSession(defaults())
+        assert resp(default_limits()).handle([b"PUBLISH", b"c", payload]) == Publish(b"c", payload)
+        session = BridgeSession(default_limits())
         assert ask(session, "publish", channel="c", data=text) == Publish(b"c", payload, b"")
         assert ask(session, "publish", channel="c", data_base64=encoded) == Publish(
             b"c", payload, b""
         )
         assert session.handle_binary(b"\x01\x00\x01c" + payload) == Publish(b"c", payload, b"")
-    over, session = PAYLOAD + b"x", BridgeSession(defaults())
+    over, session = PAYLOAD + b"x", BridgeSession(default_limits())
     for verb in (b"PUBLISH", b"publish", b"SPUBLISH"):
-        assert b"payload-bytes-max" in said(resp(defaults()).handle([verb, b"c", over]))
+        assert b"payload-bytes-max" in said(resp(default_limits()).handle([verb, b"c", over]))
     encoded = base64.b64encode(over).decode()
     for action in (
         ask(session, "publish", channel="c", data=over.decode()),
@@ -167,13 +162,13 @@ def test_far_too_large_messages_are_refused_by_their_announced_length(size: int)
     """Nothing of them is read."""
     head = pack(b"PUBLISH", b"c", b"x" * size)[:40]
 
-    assert decode([head], RequestLimits()) == ([], b"-ERR Protocol error: invalid bulk length\r\n")
+    assert decode([head], request_limits()) == ([], b"-ERR Protocol error: invalid bulk length\r\n")
 
 
 def test_a_transaction() -> None:
     """What fits may be queued; what does not spoils it, and is not kept."""
     limit = Limits().transaction_bytes_max
-    session = resp(defaults())
+    session = resp(default_limits())
     session.handle([b"MULTI"])
     for _ in range(7):
         assert said(session.handle([b"PUBLISH", b"c", PAYLOAD])) == b"+QUEUED\r\n"
@@ -185,7 +180,7 @@ def test_a_transaction() -> None:
 
 def test_the_smallest_requests_of_a_transaction_count_too() -> None:
     """Each takes memory beside its bytes."""
-    session = resp(defaults())
+    session = resp(default_limits())
     session.handle([b"MULTI"])
     for _ in range(8_388_608 // 64):
         if said(session.handle([b"PING"])) != b"+QUEUED\r\n":
@@ -197,7 +192,7 @@ def test_the_smallest_requests_of_a_transaction_count_too() -> None:
 
 def test_what_the_options_say_is_what_applies() -> None:
     """Each limit of the configuration is a limit of the decoder or of the sessions."""
-    limits, applied = Limits(), defaults()
+    limits, applied = Limits(), default_limits()
 
     assert applied.payload_bytes_max == limits.payload_bytes_max
     assert applied.channel_bytes_max == limits.channel_bytes_max
@@ -205,4 +200,4 @@ def test_what_the_options_say_is_what_applies() -> None:
     assert applied.patterns_max == limits.patterns_max
     assert applied.patterns.distinct_max == limits.distinct_patterns_max
     assert applied.transaction_bytes_max == limits.transaction_bytes_max
-    assert RequestDecoder(RequestLimits()).limits.arguments_max == limits.arguments_max
+    assert RequestDecoder(request_limits()).limits.arguments_max == limits.arguments_max

@@ -11,6 +11,7 @@ from fanout.wire.resp.session import Session
 from fanout.wire.ws.bridge import BridgeSession
 from fanout.wire.ws.websocket import Closed, Opened, Text, WebSocketServer
 from tests.support.bridge_schema import received
+from tests.support.wire.limits import default_limits
 from tests.support.wire.rfc6455 import HANDSHAKE, TEXT, frame, sent_frames
 from tests.support.wire.sidecar import USERS, LoneSidecar
 
@@ -20,7 +21,7 @@ NOPERM = b"-NOPERM this user has no permissions to access one of the channels us
 
 def resp_session() -> Session:
     """Return the session of a new client."""
-    return Session(1, LoneSidecar(users=USERS))
+    return Session(1, LoneSidecar(users=USERS), default_limits())
 
 
 def said(action: Action) -> bytes:
@@ -110,7 +111,7 @@ def bridge_session() -> tuple[BridgeSession, Authenticator]:
     """Return the session of a new websocket client."""
     gate = Authenticator()
     gate._users = USERS
-    return BridgeSession(gate=gate), gate
+    return BridgeSession(default_limits(), gate=gate), gate
 
 
 def ask(session: BridgeSession, **request: Any) -> Any:
@@ -147,7 +148,7 @@ def test_the_websocket_login() -> None:
 
 def test_without_users_a_token_is_taken_and_means_nothing() -> None:
     """A service need not know whether its sidecar has users."""
-    session = BridgeSession(gate=Authenticator())
+    session = BridgeSession(default_limits(), gate=Authenticator())
     assert ask(session, op="auth", token="x", id=1) == "ok"
     assert isinstance(ask(session, op="subscribe", channels=["any"]), Subscribe)
 

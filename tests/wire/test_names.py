@@ -14,6 +14,7 @@ from fanout.wire.resp import replies as encode
 from fanout.wire.resp.command_table import COMMANDS
 from fanout.wire.resp.session import Session
 from fanout.wire.ws.bridge import BridgeSession
+from tests.support.wire.limits import default_limits
 from tests.support.wire.sidecar import LoneSidecar, said
 
 any_bytes = st.binary(max_size=20) | st.sampled_from(
@@ -86,7 +87,7 @@ def test_every_request_has_one_reply(requests: list[list[bytes]], resp3: bool) -
 @given(st.binary(max_size=30).filter(lambda name: not name.startswith(b"__fanout:")))
 def test_redis_clients_may_use_any_name(name: bytes) -> None:
     """It is carried as it is."""
-    session = Session(1, LoneSidecar())
+    session = Session(1, LoneSidecar(), default_limits())
     assert session.handle([b"PUBLISH", name, b""]) == Publish(name, b"")
     action = session.handle([b"SUBSCRIBE", name])
     assert isinstance(action, Subscribe) and action.names == (name,)
@@ -102,7 +103,11 @@ def test_websocket_clients_may_use_any_text(name: str) -> None:
     escaped = f'{{"op":"subscribe","channels":["{letters}"]}}'
     wanted = Subscribe(Kind.CHANNEL, (name.encode(),), b"", b"")
 
-    assert BridgeSession().handle(plain) == BridgeSession().handle(escaped) == wanted
+    assert (
+        BridgeSession(default_limits()).handle(plain)
+        == BridgeSession(default_limits()).handle(escaped)
+        == wanted
+    )
 
 
 RESERVED = [b"__fanout:", b"__fanout:control", b"__fanout:\xff", b"__fanout:\0"]
@@ -113,15 +118,17 @@ def test_reserved_names_are_refused_everywhere(name: bytes) -> None:
     """By every command and operation that takes a name."""
     for verb in (b"PUBLISH", b"SPUBLISH", b"SUBSCRIBE", b"PSUBSCRIBE", b"SSUBSCRIBE"):
         words = [verb, name, b"x"] if verb.endswith(b"PUBLISH") else [verb, b"ok", name]
-        assert b"reserved" in said(Session(1, LoneSidecar()).handle(words))
+        assert b"reserved" in said(Session(1, LoneSidecar(), default_limits()).handle(words))
     binary = b"\x01" + len(name).to_bytes(2) + name
-    assert b"reserved_channel" in said(BridgeSession().handle_binary(binary))
+    assert b"reserved_channel" in said(BridgeSession(default_limits()).handle_binary(binary))
     for request in (
         {"op": "publish", "channel": name.decode("latin-1"), "data": ""},
         {"op": "subscribe", "channels": [name.decode("latin-1")]},
         {"op": "psubscribe", "patterns": [name.decode("latin-1")]},
     ):
-        assert b"reserved_channel" in said(BridgeSession().handle(json.dumps(request)))
+        assert b"reserved_channel" in said(
+            BridgeSession(default_limits()).handle(json.dumps(request))
+        )
 
 
 USERS = Users.from_mapping(
@@ -141,7 +148,10 @@ def access() -> Access:
 @pytest.mark.parametrize("alias", ALIASES)
 def test_a_right_has_no_aliases(alias: str) -> None:
     """Bytes are compared, at both doors, whatever a client writes them as."""
-    session, bridge = Session(1, LoneSidecar(users=USERS)), BridgeSession()
+    session, bridge = (
+        Session(1, LoneSidecar(users=USERS), default_limits()),
+        BridgeSession(default_limits()),
+    )
     session.handle([b"AUTH", b"u", b"s"])
     bridge.access = access()
     real = "café"
@@ -164,7 +174,10 @@ def test_a_right_has_no_aliases(alias: str) -> None:
 
 def test_a_pattern_that_overlaps_what_is_denied_is_denied() -> None:
     """Only letter by letter the same pattern is allowed: any other may match more."""
-    bridge, session = BridgeSession(), Session(1, LoneSidecar(users=USERS))
+    bridge, session = (
+        BridgeSession(default_limits()),
+        Session(1, LoneSidecar(users=USERS), default_limits()),
+    )
     bridge.access = access()
     session.handle([b"AUTH", b"u", b"s"])
     for pattern in ("a?", "a*", "*", "a[b]", "ab", "café"):
@@ -176,7 +189,7 @@ def test_a_pattern_that_overlaps_what_is_denied_is_denied() -> None:
 @pytest.mark.parametrize("name", [b"U", b"u\0", b"u\0x", b" u", b"u\r", b"\xff", b""])
 def test_a_user_has_no_aliases(name: bytes) -> None:
     """Not even one that a C program would take for it."""
-    session = Session(1, LoneSidecar(users=USERS))
+    session = Session(1, LoneSidecar(users=USERS), default_limits())
     for request in ([b"AUTH", name, b"s"], [b"HELLO", b"3", b"AUTH", name, b"s"]):
         assert said(session.handle(request)).startswith(b"-WRONGPASS ")
     assert session.locked

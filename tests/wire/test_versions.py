@@ -47,6 +47,7 @@ from fanout.wire import census, records
 from fanout.wire.ws import bridge_client, bridge_frames
 from fanout.wire.ws.bridge import BridgeSession
 from fanout.wire.ws.bridge_client import Gap, Message
+from tests.support.wire.limits import default_limits
 
 WRITTEN: dict[str, Any] = json.loads(Path(__file__).with_name("versions.json").read_text())
 
@@ -202,7 +203,7 @@ def test_an_older_clients_request_is_served(name: str) -> None:
     """With fields that only a newer sidecar would know, too."""
     request = WRITTEN["requests"][name]
     for added in ({}, NEWER):
-        action = BridgeSession().handle(json.dumps({**request, **added}))
+        action = BridgeSession(default_limits()).handle(json.dumps({**request, **added}))
 
         assert isinstance(action, ACTIONS[name])
         if isinstance(action, Reply):
@@ -213,7 +214,7 @@ def test_an_older_clients_request_is_served(name: str) -> None:
 def test_an_older_clients_binary_publish_is_served() -> None:
     """Without a number and with one."""
     for text, tag in zip(WRITTEN["binary_requests"], (b"", b"258"), strict=True):
-        action = BridgeSession().handle_binary(base64.b64decode(text))
+        action = BridgeSession(default_limits()).handle_binary(base64.b64decode(text))
 
         assert action == Publish(b"news", b"\x00\xff", tag)
 

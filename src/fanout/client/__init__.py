@@ -1,4 +1,4 @@
-"""A client of the sidecar's websocket door, for services that run on trio.
+"""A client of the sidecar's websocket door, for trio.
 
     async with open_client("ws://127.0.0.1:7380/") as client:
         await client.subscribe("news")
@@ -6,8 +6,8 @@
         async for event in client:
             print(event)
 
-It connects in the background, again and again, and subscribes anew each time. Whatever may have
-been missed meanwhile is said by a `Gap` among the messages.
+The client connects in the background, reconnects when the connection is lost, and restores its
+subscriptions. A `Gap` among the messages marks where messages may have been missed.
 """
 
 from fanout.client.client import Client, open_client

@@ -1,4 +1,4 @@
-"""A connection to a sidecar that mends itself."""
+"""The client: a connection to a sidecar that reconnects by itself."""
 
 import random
 import ssl
@@ -13,11 +13,12 @@ import trio
 from fanout.client.link import Link, Target
 from fanout.core.backoff import Backoff
 from fanout.errors import LinkLost, RequestFailed
+from fanout.notice import Notice
 from fanout.wire.ws.bridge_client import Event, Gap
 
 
 class Client:
-    """A connection to a sidecar that mends itself. Made by `open_client`; iterated by one task."""
+    """A client that reconnects by itself. Made by `open_client`; iterated by one task."""
 
     def __init__(
         self,
@@ -27,7 +28,7 @@ class Client:
         told: Callable[[str], None] = lambda _why: None,
     ) -> None:
         self.trouble = "not connected yet"
-        """Why there is no connection now; empty while there is one."""
+        """Why there is no connection; empty while there is one."""
         self._target = target
         self._events_max = events_max
         self._rng = rng
@@ -35,14 +36,14 @@ class Client:
         self._backoff = Backoff()
         self._wanted: dict[str, dict[str, None]] = {"channels": {}, "patterns": {}}
         self._events: deque[Event] = deque()
-        self._came = trio.Event()
+        self._came = Notice()
         self._link: Link | None = None
-        self._linked = trio.Event()
+        self._linked = Notice()
 
     async def subscribe(self, *channels: str) -> tuple[str, ...]:
-        """Deliver these channels; return the nodes that are not heard now: mostly none.
+        """Subscribe to channels; return the nodes that the sidecar does not hear, usually none.
 
-        Waits for a connection. Once this returned, the wish stays through all connections.
+        Waits for a connection. The subscription lasts and is restored after each reconnect.
 
         Raises:
             RequestFailed: the sidecar refused.
@@ -51,14 +52,14 @@ class Client:
         return await self._subscribe("subscribe", "channels", channels)
 
     async def psubscribe(self, *patterns: str) -> tuple[str, ...]:
-        """Deliver the channels that match, as `subscribe` does."""
+        """Subscribe to patterns, as `subscribe` does to channels."""
         return await self._subscribe("psubscribe", "patterns", patterns)
 
     async def publish(self, channel: str, data: bytes | str) -> int:
-        """Publish and return how many received it. Waits for a connection.
+        """Publish and return the number of receivers. Waits for a connection.
 
         Raises:
-            RequestFailed: it was not published or, with code `outcome_unknown`, nobody knows.
+            RequestFailed: not published or, with code `outcome_unknown`, possibly published.
 
         """
         payload = data.encode() if isinstance(data, str) else data
@@ -75,12 +76,11 @@ class Client:
     async def __anext__(self) -> Event:
         await trio.lowlevel.checkpoint()
         while not self._events:
-            self._came = trio.Event()
-            await self._came.wait()
+            await self._came.wait(self._came.count)
         return self._events.popleft()
 
     async def run(self) -> None:
-        """Keep a connection until cancelled."""
+        """Connect and reconnect until cancelled."""
         attempt = 0
         while True:
             began = trio.current_time()
@@ -92,20 +92,20 @@ class Client:
             attempt += 1
 
     async def _resume(self, link: Link) -> None:
-        """Ask for what is wanted; only then is the connection said to be there."""
+        """Restore the subscriptions on a new connection, then use it for requests."""
         try:
             for op, field in (("subscribe", "channels"), ("psubscribe", "patterns")):
                 await link.ask_names(op, field, tuple(self._wanted[field]))
         except LinkLost:
             return
-        if any(self._wanted.values()):  # then there was a connection before
+        if any(self._wanted.values()):  # so there was a connection before
             self._put(Gap("", "reconnected"))
         self.trouble = ""
         self._link = link
         self._linked.set()
 
     def _put(self, event: Event) -> None:
-        """Queue an event; past the limit queue one gap in place of all that follow."""
+        """Queue an event; when the queue is full, queue one gap for all further events."""
         events = self._events
         if len(events) < self._events_max:
             events.append(event)
@@ -115,8 +115,7 @@ class Client:
 
     async def _connected(self) -> Link:
         while (link := self._link) is None or not link.alive:
-            self._linked = trio.Event()
-            await self._linked.wait()
+            await self._linked.wait(self._linked.count)
         return link
 
     async def _subscribe(self, op: str, field: str, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -139,12 +138,17 @@ async def open_client(
     events_max: int = 10_000,
     told: Callable[[str], None] = lambda _why: None,
 ) -> AsyncIterator[Client]:
-    """Open a client of the sidecar at `url`; it does not wait for the first connection.
+    """Open a client of the sidecar at `url`, without waiting for the first connection.
 
-    `token` logs in where the sidecar has users. `ssl_context` is for wss:// where the system's
-    certificates are not the right ones. `events_max` messages wait at most for whoever
-    iterates. `told` is called with the reason whenever a connection is lost or cannot be made; what
-    it raises ends the client.
+    Args:
+        url: the sidecar's websocket door, ws:// or wss://.
+        token: the token to log in with, if the sidecar has users.
+        ssl_context: the TLS context for wss://. Default: the CA bundle of the system.
+        events_max: size of the queue of messages; when it is full, messages are dropped and a
+            `Gap` is queued.
+        told: called with the reason when a connection is lost or an attempt fails; an exception
+            that it raises ends the client.
+
     """
     target = Target(urlsplit(url), token, ssl_context)
     client = Client(target, events_max, random.Random(), told)  # noqa: S311 - spreads retries

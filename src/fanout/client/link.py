@@ -1,6 +1,6 @@
-"""One connection of a client to a sidecar: requests with their answers, and what comes unasked.
+"""One connection of a client to a sidecar: requests with their replies, and events.
 
-The stream is opened here, not by trio-websocket, which leaves it open when the other side closes.
+This module opens the stream itself: trio-websocket leaves it open when the peer closes.
 """
 
 import contextlib
@@ -29,34 +29,34 @@ from fanout.wire.ws.bridge import SUBPROTOCOL
 from fanout.wire.ws.bridge_client import Event
 
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
-"""Largest frame taken from a sidecar: its largest payload, written in the longest way."""
+"""Largest frame accepted from a sidecar: its largest payload in the longest encoding."""
 
 SAID_CHARACTERS_MAX = 200
-"""How much is repeated of why a connection was refused."""
+"""Characters of the sidecar's reason for refusing a connection that are shown."""
 
 CONNECT_SECONDS = 10.0
 CLOSE_SECONDS = 1.0
 IDLE_SECONDS = 25.0
 PONG_SECONDS = 8.0
-"""A sidecar silent for the one is pinged, and given up when it stays silent for the other."""
+"""After IDLE_SECONDS of silence a ping is sent; without a pong in PONG_SECONDS the link is lost."""
 
 
 @attrs.frozen
 class Target:
-    """Where a sidecar is and how to get in."""
+    """URL and credentials of a sidecar."""
 
     url: SplitResult
     token: str = attrs.field(repr=False)
     ssl_context: ssl.SSLContext | None
 
     async def open(self) -> Stream:
-        """Open a stream to it. Raises OSError, trio.BrokenResourceError."""
+        """Open a stream to the sidecar. Raises OSError, trio.BrokenResourceError."""
         if self.url.scheme != "wss":
             return await open_stream(self.url, None)
         return await open_stream(self.url, self.ssl_context or ssl.create_default_context())
 
     async def greet(self, nursery: trio.Nursery, stream: Stream) -> WebSocketConnection:
-        """Make a websocket of a stream; whatever fails then ends the nursery."""
+        """Perform the websocket handshake on a stream; a later failure cancels the nursery."""
         headers = [(b"Authorization", b"Bearer " + self.token.encode())] if self.token else []
         return await wrap_client_stream(
             nursery,
@@ -71,18 +71,18 @@ class Target:
 
 @attrs.define(eq=False)
 class _Answer:
-    """What a request waits for."""
+    """The reply that a request waits for."""
 
     come: trio.Event = attrs.field(factory=trio.Event)
-    frame: dict[str, Any] | None = None  # none when the connection was lost instead
+    frame: dict[str, Any] | None = None  # None if the connection was lost
 
 
 class Link:
-    """One connection: it runs once."""
+    """One connection; `run` is called once."""
 
     def __init__(self, take: Callable[[Event], None]) -> None:
         self.alive = True
-        """Whether requests may still be answered."""
+        """Whether requests can be sent."""
         self._take = take
         self._send, self._requests = trio.open_memory_channel[str | bytes](0)
         self._limits = bridge_client.Limits(names=1)
@@ -90,9 +90,9 @@ class Link:
         self._waiting: dict[int, _Answer] = {}
 
     async def run(self, target: Target, greeted: Callable[["Link"], Awaitable[None]]) -> str:
-        """Serve requests until the connection ends; return why it did.
+        """Serve requests until the connection ends; return the reason.
 
-        `greeted` runs beside it as soon as requests are taken.
+        `greeted` is started as a task when requests can be sent.
         """
         why = ""
         try:
@@ -116,7 +116,7 @@ class Link:
         return why
 
     async def ask(self, request: Callable[[int], str | bytes]) -> dict[str, Any]:
-        """Send a request and return its answer. Raises RequestFailed, LinkLost."""
+        """Send a request and return its reply. Raises RequestFailed, LinkLost."""
         number = next(self._numbers) % bridge_client.ID_LIMIT
         answer = self._waiting[number] = _Answer()
         try:
@@ -133,21 +133,21 @@ class Link:
         return answer.frame
 
     async def publish(self, channel: str, data: bytes) -> int:
-        """Publish and return how many received it. Raises as `ask`.
+        """Publish and return the number of receivers. Raises as `ask`.
 
-        What is too large is refused here: the sidecar may hang up in the midst of it.
+        An oversized message fails here: the sidecar may close the connection in the middle of it.
         """
         most = self._limits.payload_bytes
         if len(data) > most:
             raise RequestFailed(
                 "message_too_large",
-                f"message of {len(data)} bytes is over the sidecar's limit of {most} bytes",
+                f"message of {len(data)} bytes exceeds the sidecar's limit of {most} bytes",
             )
         request = partial(bridge_client.publish_request, channel=channel, data=data)
         return int((await self.ask(request))["receivers"])
 
     async def ask_names(self, op: str, field: str, names: tuple[str, ...]) -> tuple[str, ...]:
-        """Ask for channels or patterns; return the nodes that are not heard. Raises as `ask`."""
+        """Subscribe to channels or patterns; return the unheard nodes. Raises as `ask`."""
         degraded: set[str] = set()
         for start in range(0, len(names), self._limits.names):
             batch = names[start : start + self._limits.names]
@@ -156,7 +156,7 @@ class Link:
         return tuple(sorted(degraded))
 
     async def _read(self, socket: WebSocketConnection) -> None:
-        """Take what comes, until an exception says why nothing more does."""
+        """Receive frames until an exception ends the connection."""
         try:
             while True:
                 with trio.move_on_after(IDLE_SECONDS) as idle:
@@ -176,8 +176,8 @@ class Link:
                 await socket.aclose()
 
     async def _write(self, socket: WebSocketConnection) -> None:
-        """Send requests one after the other: a send that is cancelled breaks the connection."""
-        # However it ends, the task that reads sees it too and says why.
+        """Send the requests one by one in this task: cancelling a send breaks the connection."""
+        # The reading task fails too and reports the reason.
         with contextlib.suppress(ConnectionClosed, trio.ClosedResourceError):
             try:
                 async for request in self._requests:
@@ -186,7 +186,7 @@ class Link:
                 self._end()
 
     def _end(self) -> None:
-        """Take no more requests and tell those that wait."""
+        """Refuse further requests and wake those that wait for a reply."""
         self.alive = False
         self._requests.close()
         for answer in self._waiting.values():
@@ -195,9 +195,9 @@ class Link:
 
 @asynccontextmanager
 async def _open_helpers() -> AsyncIterator[trio.Nursery]:
-    """Open a nursery that is cancelled when the block is over, and not with it.
+    """Open a nursery that is cancelled after the block, even if the block is cancelled.
 
-    Whoever says goodbye in the block needs the task that reads the answer.
+    The close handshake at the end of the block needs the task that reads the peer's reply.
     """
     scope = trio.CancelScope(shield=True)
     opened = trio.Event()
@@ -211,7 +211,7 @@ async def _open_helpers() -> AsyncIterator[trio.Nursery]:
                 await trio.sleep_forever()
 
     async with trio.open_nursery() as nursery:
-        # Not by `start`: cancelled meanwhile it would wait for the shielded task.
+        # Not `nursery.start`: when cancelled it would wait for the shielded task.
         nursery.start_soon(hold)
         try:
             await opened.wait()
@@ -221,7 +221,7 @@ async def _open_helpers() -> AsyncIterator[trio.Nursery]:
 
 
 def _why(errors: Sequence[BaseException]) -> str:
-    """Return in words what ended a connection first."""
+    """Return a description of the first error of a connection."""
     match errors[0]:
         case BaseExceptionGroup() as group:
             return _why(group.exceptions)
@@ -232,8 +232,8 @@ def _why(errors: Sequence[BaseException]) -> str:
             said = f": {body[:SAID_CHARACTERS_MAX]}" if body else ""
             return f"refused with status {rejected.status_code}{said}"
         case trio.TooSlowError():
-            return "the sidecar is silent"
+            return "timeout: no reply from the sidecar"
         case OSError() | trio.BrokenResourceError() as error:
             return f"no connection: {root_of(error)}"
         case error:
-            return f"no sidecar of a known version: {error!r}"
+            return f"not a sidecar of a supported version: {error!r}"

@@ -1,4 +1,4 @@
-"""The way to a door of a sidecar, by TCP or TLS."""
+"""Streams to a door of a sidecar, over TCP or TLS."""
 
 import ssl
 from urllib.parse import SplitResult
@@ -9,12 +9,12 @@ Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
 
 async def open_stream(url: SplitResult, context: ssl.SSLContext | None) -> Stream:
-    """Connect to host and port of `url`, by TLS if there is a `context`.
+    """Connect to host and port of `url`, over TLS if there is a `context`.
 
-    TLS is agreed on here: whoever speaks first on a stream would hide why that fails.
+    The TLS handshake is done here, so that its error is not hidden by that of the first send.
 
     Raises:
-        OSError, trio.BrokenResourceError: it cannot be.
+        OSError, trio.BrokenResourceError: connection or handshake failed.
 
     """
     host, port = url.hostname or "", url.port

@@ -1,7 +1,7 @@
-"""Every setting of the commands: one table for flags, environment, files and help.
+"""The options of all commands: one table for flags, environment variables, files and help.
 
-A field's metadata says what it means, in which unit, and what raising it costs. Nothing here reads
-the environment; the commands collect a mapping of texts and numbers and hand it over.
+The metadata of a field holds its description, its unit, and what raising it costs. Nothing here
+reads the environment: the commands collect the values of all sources and pass them as a mapping.
 """
 
 from fanout.config.addresses import DiscoveryAddress, RedisAddress, mask, split_urls
@@ -14,7 +14,15 @@ from fanout.config.gateway import (
     gateway_ips,
     gateway_weight,
 )
-from fanout.config.options import Configuration, flag, groups, option, options, secrets_of
+from fanout.config.options import (
+    Configuration,
+    flag,
+    groups,
+    option,
+    options,
+    renamed,
+    secrets_of,
+)
 from fanout.config.parts import Limits, Timings
 from fanout.config.purge import EdgeConfig, PurgeConfig
 from fanout.config.readers import is_loopback
@@ -48,6 +56,7 @@ __all__ = [
     "mask",
     "option",
     "options",
+    "renamed",
     "secrets_of",
     "split_urls",
 ]

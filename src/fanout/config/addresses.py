@@ -1,4 +1,4 @@
-"""Addresses of Redis servers, and how what may hold a password is shown."""
+"""Addresses of Redis servers, and the masking of passwords in error messages."""
 
 import re
 from typing import Self
@@ -17,10 +17,10 @@ REDIS_PORT = 6379
 
 
 def mask(value: object) -> str:
-    """Return how `value` is shown in a message: without what may be a password.
+    """Return `value` as it is shown in a message: without anything that may be a password.
 
-    Everything up to the last `@` goes, and the query of a URL: when a URL is wrong, nobody can
-    tell where its password was meant to end.
+    Everything up to the last `@` and the query of a URL are replaced: in a malformed URL the end of
+    the password is unknown.
     """
     text = value if isinstance(value, str) else repr(value)
     text = re.sub(rf"^([^@:]*?{_SCHEME})?.*@", r"\1***@", text, flags=re.DOTALL)
@@ -28,36 +28,41 @@ def mask(value: object) -> str:
     return repr(text) if isinstance(value, str) else text
 
 
+def invalid(value: object, expected: str) -> ConfigError:
+    """Return the error for an invalid value, which it shows masked."""
+    return ConfigError(f"invalid value {mask(value)}: expected {expected}")
+
+
 def split_urls(text: str, separator: str = ",") -> list[str]:
-    """Split `URL,URL...` where another URL begins: half a password is never taken for a URL."""
+    """Split `URL,URL...` only where another URL begins: a password may contain the separator."""
     return re.split(rf"(?:{separator})(?={_SCHEME})", text)
 
 
 def _url_fault(text: str, url: SplitResult) -> str:
-    """Return what a Redis URL says that redis' own parser would pass over in silence."""
+    """Return what is wrong in a Redis URL that redis-py would ignore; empty if nothing is."""
     unix = url.scheme == "unix"
     allowed = r"/.+" if unix else r"/?|/[0-9]+"
     if not text.startswith(("redis://", "rediss://", "unix://")):
-        return "it does not begin so"
+        return "unknown scheme"
     if re.search(r"\s", text):
-        return "it holds white space"
+        return "it contains white space"
     if unix is bool(url.hostname):
-        return "it names a host" if unix else "it names no host"
+        return "a unix:// URL has no host" if unix else "no host"
     if url.port == 0:
-        return "port 0 cannot be connected to"
+        return "port 0 is not a port to connect to"
     if not re.fullmatch(allowed, url.path):
-        return "it names no path" if unix else "its database is no number"
+        return "no path" if unix else "the database is not a number"
     query = parse_qsl(url.query, keep_blank_values=True)
     if url.fragment or (query and not unix) or any(key != "db" for key, _ in query):
-        return "it has a query or fragment that means nothing here"
+        return "unsupported query or fragment"
     if not all(number.isascii() and number.isdigit() for _, number in query):
-        return "its database is no number"
+        return "the database is not a number"
     return ""
 
 
 @attrs.frozen
 class RedisAddress:
-    """Where a Redis is and how to log in."""
+    """Address and credentials of a Redis."""
 
     endpoint: Endpoint
     username: str = ""
@@ -67,21 +72,21 @@ class RedisAddress:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `redis[s]://[user:password@]host[:port][/db]` or `unix://[user:password@]/path[?db=n]`.
+        """Parse `redis[s]://[user:password@]host[:port][/db]` or `unix://[user:password@]/path[?db=n]`.
 
         Raises:
-            ConfigError: the text has another form. The message does not repeat a password.
+            ConfigError: the text is malformed. The message does not repeat a password.
 
         """
         try:
             url = urlsplit(text)
             fault = _url_fault(text, url)
-        except ValueError:  # its message may repeat a piece of the password
-            fault = "it cannot be read"
+        except ValueError:  # its message may repeat a part of the password
+            fault = "malformed"
         if fault:
             raise ConfigError(
-                f"{mask(text)} is no Redis URL: {fault}; write redis://HOST:PORT/DB, rediss: for TLS, or "
-                "unix:///PATH?db=DB, with / ? # @ in a password as %2F %3F %23 %40"
+                f"invalid Redis URL {mask(text)}: {fault}; expected redis://HOST:PORT/DB, rediss:// "
+                "for TLS, or unix:///PATH?db=DB; encode / ? # @ in a password as %2F %3F %23 %40"
             )
         parts = parse_url(text)  # type: ignore[no-untyped-call]
         return cls(
@@ -100,13 +105,13 @@ class RedisAddress:
 
 @attrs.frozen
 class DiscoveryAddress:
-    """One discovery instance: a primary, and read replicas that take the reads."""
+    """A discovery instance: a primary, and read replicas that serve the reads."""
 
     primary: RedisAddress
     replicas: tuple[RedisAddress, ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `URL[,URL...]`: the primary, then its replicas. Raises ConfigError."""
+        """Parse `URL[,URL...]`: the primary, then its replicas. Raises ConfigError."""
         primary, *replicas = [RedisAddress.parse(url) for url in split_urls(text)]
         return cls(primary, tuple(replicas))

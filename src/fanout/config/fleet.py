@@ -1,4 +1,4 @@
-"""The settings of a look at the fleet."""
+"""Options of the commands that inspect a fleet."""
 
 import attrs
 
@@ -8,29 +8,26 @@ from fanout.config.readers import read_seconds
 from fanout.config.shared import (
     cluster_option,
     discovery_option,
+    require_discovery,
     tls_ca_option,
     tls_client_cert_option,
     tls_client_key_option,
 )
-from fanout.errors import SettingError
 
 
 @attrs.frozen(kw_only=True)
 class FleetConfig(Configuration):
-    """Settings of the commands that look at a fleet from outside."""
+    """Options of the commands that inspect a fleet without being a member."""
 
     cluster: str = cluster_option()
     discovery: tuple[DiscoveryAddress, ...] = discovery_option()
     timeout_seconds: float = option(
         3.0, read_seconds, "SECONDS",
-        "How long a discovery instance may take to answer. Raising it makes an outage show later.",
+        "How long to wait for a discovery instance. Raising it delays the report of an outage.",
     )  # fmt: skip
     tls_ca: str = tls_ca_option()
     tls_client_cert: str = tls_client_cert_option()
     tls_client_key: str = tls_client_key_option()
 
     def __attrs_post_init__(self) -> None:
-        if not self.discovery:
-            raise SettingError(
-                "discovery: missing; give --discovery URL at least once", "discovery"
-            )
+        require_discovery(self.discovery)

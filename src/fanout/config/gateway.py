@@ -1,4 +1,4 @@
-"""The settings of the gateway: of an instance, and of the updater of its name in DNS."""
+"""Options of the gateway: of an instance, and of the command that updates its DNS name."""
 
 import base64
 import re
@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import attrs
 
-from fanout.config.addresses import mask
+from fanout.config.addresses import invalid
 from fanout.config.fleet import FleetConfig
 from fanout.config.options import option
 from fanout.config.readers import (
@@ -35,7 +35,7 @@ _ADDRESS = re.compile(
 
 
 def gateway_address(value: Any) -> str:
-    """Read where users reach an instance; it goes into redirects. Raises ConfigError."""
+    """Parse the address of an instance, as it is used in redirects. Raises ConfigError."""
     text = str(value)
     found = _ADDRESS.fullmatch(text)
     port = found and found["port"]
@@ -45,69 +45,65 @@ def gateway_address(value: Any) -> str:
         or not (found["scheme"] or (port and not found["path"]))
         or (port and not 0 < int(port[1:]) <= PORT_MAX)
     ):
-        raise ConfigError(
-            f"{mask(value)} is not allowed; write SCHEME://HOST[:PORT][/PATH] or HOST:PORT"
-        )
+        raise invalid(value, "SCHEME://HOST[:PORT][/PATH] or HOST:PORT")
     return text
 
 
 def gateway_ips(value: Any) -> tuple[str, ...]:
-    """Read IP addresses; each is returned in its usual form. Raises ConfigError."""
+    """Parse IP addresses and return each in its canonical form. Raises ConfigError."""
     words = value.split() if isinstance(value, str) else value
     if not isinstance(words, list | tuple) or len(words) > GATEWAY_IPS_MAX:
-        raise ConfigError(f"{mask(value)} is not allowed; give at most {GATEWAY_IPS_MAX} addresses")
+        raise invalid(value, f"at most {GATEWAY_IPS_MAX} addresses")
     try:
         found = [ip_address(str(word)) for word in words]
     except ValueError:
         found = []
-    # What holds on one interface only, as in fe80::1%eth0, means nothing to others.
+    # A scope such as %eth0 is valid on this machine only.
     if len(found) != len(words) or any(getattr(each, "scope_id", None) for each in found):
-        raise ConfigError(
-            f"{mask(value)} is not allowed; give an IP address, IPv4 or IPv6, without port"
-        )
+        raise invalid(value, "an IPv4 or IPv6 address, without port")
     return tuple(map(str, found))
 
 
 gateway_weight = read_count(1, 1000)
-"""Reads the weight of an instance. Raises ConfigError."""
+"""Parses the weight of an instance. Raises ConfigError."""
 
 
 @attrs.frozen(kw_only=True)
 class Gateway:
-    """What a sidecar does for the pools of instances that users are handed out to."""
+    """Options of a sidecar that registers an instance in a pool of the gateway."""
 
     gateway_pool: str = option(
         "", read_name, "NAME",
-        "Pool of instances that the service beside this sidecar belongs to, while the sidecar is ready. Default: none.",
+        "Pool that the service beside this sidecar belongs to while the sidecar is ready. Default: none.",
     )  # fmt: skip
     gateway_address: str = option(
         "", gateway_address, "ADDRESS",
-        "Where users reach the service: https://HOST[:PORT][/PATH], another scheme, or HOST:PORT.",
+        "Address at which users reach the service: https://HOST[:PORT][/PATH], another scheme, or HOST:PORT.",
     )  # fmt: skip
     gateway_ip: tuple[str, ...] = option(
         (), gateway_ips, "IP",
-        "Address of the service in DNS; repeat it for IPv4 and IPv6. Default: the host of --gateway-address, if that is an IP address.",
+        "IP address of the service in DNS; repeat it for IPv4 and IPv6. Default: the host of --gateway-address, if that is an IP address.",
         repeatable=True,
     )  # fmt: skip
     gateway_weight: int = option(
         1, gateway_weight, "COUNT",
-        "Share of new users beside the other instances' weights. Raising it sends more of them here.",
+        "Share of new users, relative to the weights of the other instances. Raising it sends more users here.",
     )  # fmt: skip
     gateway_check: Endpoint | None = option(
         None, read_fixed_endpoint, "HOST:PORT",
-        "Where the service must take a connection at every heartbeat to be handed out. Default: it is not checked.",
+        "Health check: users are sent to the service only while this address accepts a connection at every heartbeat. Default: no check.",
     )  # fmt: skip
     gateway_drain_seconds: float = option(
         5.0, read_seconds, "SECONDS",
-        "How long a sidecar that was told to stop goes on serving while new users are sent elsewhere. Raising it past the TTL in DNS loses nobody, and delays every stop.",
+        "How long a stopping sidecar keeps serving while new users are sent elsewhere. Raising it above the DNS TTL loses no new users and delays every stop.",
     )  # fmt: skip
     gateway_serve: str = option(
         "no", read_choice("no", "yes"), "YES|NO",
-        "yes answers /gateway at the admin door also without a pool of its own.",
+        "Serve /gateway at the admin door even without --gateway-pool.",
     )  # fmt: skip
     gateway_secret: str = option(
         "", read_text, "TEXT",
-        "Secret that signs the tokens, the same for all sidecars. Default: the fleet's secret; without both there are no tokens.",
+        "Secret that signs the tokens, the same for all sidecars. Default: the fleet's secret; without either there are no tokens.",
         secret=True,
     )  # fmt: skip
 
@@ -115,18 +111,18 @@ class Gateway:
         if bool(self.gateway_pool) is not bool(self.gateway_address):
             missing, given = ("address", "pool") if self.gateway_pool else ("pool", "address")
             raise SettingError(
-                f"gateway-{missing}: missing beside --gateway-{given}; give both, or none",
+                f"gateway-{missing}: missing; --gateway-{given} requires it",
                 f"gateway_{missing}",
                 f"gateway_{given}",
             )
 
     @property
     def ips(self) -> tuple[str, ...]:
-        """The addresses of the service in DNS: those given, or the host of its address."""
+        """The IP addresses of the service in DNS: those given, or the host of its address."""
         found = _ADDRESS.fullmatch(self.gateway_address)
         try:
             return self.gateway_ip or gateway_ips(found["host"].strip("[]") if found else "")
-        except ConfigError:  # the host is a name
+        except ConfigError:  # the host is a DNS name
             return ()
 
 
@@ -140,18 +136,16 @@ DNS_PORT = 53
 
 
 def read_dns_name(value: Any) -> str:
-    """Read a name in DNS."""
+    """Parse a DNS name."""
     text = str(value).rstrip(".").lower()
     labels = text.split(".")
     if len(text) > DNS_NAME_MAX or not all(_LABEL.fullmatch(label) for label in labels):
-        raise ConfigError(
-            f"{mask(value)} is not allowed; write a DNS name, such as web.example.org"
-        )
+        raise invalid(value, "a DNS name, such as web.example.org")
     return text
 
 
 def read_dns_server(value: Any) -> Endpoint:
-    """Read the address of a name server; the port may be left out."""
+    """Parse the address of a name server; the port defaults to 53."""
     text = str(value)
     bare = text.count(":") != 1 and not text.startswith("[")  # no port; IPv6 has more colons
     return read_fixed_endpoint(f"[{text}]:{DNS_PORT}" if bare else text)
@@ -162,7 +156,7 @@ TSIG_ALGORITHMS = ("hmac-sha256", "hmac-sha384", "hmac-sha512", "hmac-sha224", "
 
 @attrs.frozen
 class DnsKey:
-    """A TSIG key: the name and secret that a name server and its clients share."""
+    """A TSIG key: the name and secret that a name server shares with its clients."""
 
     name: str
     secret: str = attrs.field(repr=False)  # base64
@@ -170,7 +164,7 @@ class DnsKey:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `[ALGORITHM:]NAME:SECRET`; the message of the ConfigError does not repeat it."""
+        """Parse `[ALGORITHM:]NAME:SECRET`. Raises ConfigError, whose message does not repeat it."""
         *algorithm, name, secret = text.split(":") if text.count(":") in (1, 2) else ("", "")
         known = not algorithm or algorithm[0] in TSIG_ALGORITHMS
         try:
@@ -180,51 +174,51 @@ class DnsKey:
             whole = False
         if not known or not whole:
             raise ConfigError(
-                "what was given is not allowed; write [ALGORITHM:]NAME:SECRET with the secret in "
-                f"base64, as name servers have it; algorithms are {', '.join(TSIG_ALGORITHMS)}"
+                "invalid key: expected [ALGORITHM:]NAME:SECRET with the secret in base64, as in the "
+                f"configuration of the name server; algorithms: {', '.join(TSIG_ALGORITHMS)}"
             )
         return cls(name, secret, *algorithm)
 
 
 def read_dns_key(value: Any) -> DnsKey:
-    """Read a TSIG key."""
+    """Parse a TSIG key."""
     return DnsKey.parse(str(value).strip())
 
 
 @attrs.frozen(kw_only=True)
 class DnsConfig(FleetConfig):
-    """Settings of the command that keeps a name in DNS equal to a pool."""
+    """Options of the command that publishes a pool under a DNS name."""
 
-    pool: str = option("", read_name, "NAME", "Pool of instances to publish.", group="DNS")
-    zone: str = option("", read_dns_name, "NAME", "Zone that the name is in.", group="DNS")
+    pool: str = option("", read_name, "NAME", "Pool of instances to publish in DNS.", group="DNS")
+    zone: str = option("", read_dns_name, "NAME", "DNS zone of the name.", group="DNS")
     name: str = option(
         "", read_dns_name, "NAME",
-        "Name to keep, within the zone. Default: the pool's name in front of the zone.",
+        "DNS name to update, within the zone. Default: POOL.ZONE.",
         group="DNS",
     )  # fmt: skip
     server: Endpoint | None = option(
         None, read_dns_server, "HOST[:PORT]",
-        "Primary name server of the zone; it must allow updates with the key.",
+        "Primary name server of the zone; it must allow updates that are signed with the TSIG key.",
         group="DNS",
     )  # fmt: skip
     dns_key: DnsKey | None = option(
         None, read_dns_key, "KEY",
-        "TSIG key for the server, [ALGORITHM:]NAME:SECRET with the secret in base64.",
+        "TSIG key of the name server, [ALGORITHM:]NAME:SECRET with the secret in base64.",
         group="DNS", secret=True,
     )  # fmt: skip
     ttl_seconds: int = option(
         30, read_count(1, 86_400), "SECONDS",
-        "How long resolvers may keep the answer. Raising it saves queries and sends new users longer to instances that left.",
+        "TTL of the DNS records. Raising it saves queries and sends new users to stopped instances for longer.",
         group="DNS",
     )  # fmt: skip
     check_interval_seconds: float = option(
         60.0, read_seconds, "SECONDS",
-        "Time between updates while nothing changes, to repair what others changed. Raising it saves updates and leaves such faults longer.",
+        "Time between updates while the pool does not change; they undo changes made by others. Raising it saves updates and keeps such changes longer.",
         group="DNS",
     )  # fmt: skip
     grace_seconds: float = option(
         30.0, read_seconds, "SECONDS",
-        "How long an address that no instance claims stays after the start and after an outage of discovery. Raising it keeps crashed instances in DNS longer then.",
+        "After the start, and after an outage of discovery, how long addresses without an instance stay in DNS. Raising it keeps crashed instances in DNS longer.",
         group="DNS",
     )  # fmt: skip
     log_level: str = log_level_option()
@@ -241,12 +235,12 @@ class DnsConfig(FleetConfig):
             )
         if not f".{self.fqdn}".endswith(f".{self.zone}"):
             raise SettingError(
-                f"name: {self.fqdn} is not allowed; it must be in the zone {self.zone}",
+                f"name: {self.fqdn} must be in the zone {self.zone}",
                 "name",
                 "zone",
             )
 
     @property
     def fqdn(self) -> str:
-        """The whole name to keep, without a dot at its end."""
+        """The fully qualified name to update, without a trailing dot."""
         return self.name or read_dns_name(f"{self.pool}.{self.zone}")

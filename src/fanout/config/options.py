@@ -1,4 +1,4 @@
-"""What makes a field an option, and how a configuration is built from its sources."""
+"""Options as attrs fields, and configurations built from them."""
 
 import difflib
 from collections.abc import Callable, Mapping
@@ -7,6 +7,12 @@ from typing import Any, Self
 import attrs
 
 from fanout.errors import ConfigError, SettingError
+
+HEADINGS = (
+    *("Connection", "DNS", "Cache", "Access", "TLS", "Nodes"),
+    *("Timings", "Limits", "Gateway", "Logging"),
+)
+"""The headings of the options in the help, in order."""
 
 
 def option(
@@ -18,17 +24,20 @@ def option(
     group: str = "Connection",
     repeatable: bool = False,
     secret: bool = False,
+    formerly: str = "",
 ) -> Any:
     """Return an attrs field that is an option.
 
     Args:
-        default: its value when no source gives one.
-        convert: reads a text, number or list; raises ConfigError.
+        default: its value when no source sets it.
+        convert: parses a text, number or list; raises ConfigError.
         metavar: the form or the unit of the value, in capitals.
-        text: what it means, and what raising it costs.
-        group: heading of the help it stands under; a part's options stand under the part's name.
+        text: the description, including what raising the value costs.
+        group: heading in the help, one of HEADINGS; the options of a part are listed under the part's name.
         repeatable: whether it may be given several times; its value is then a tuple.
         secret: whether it is refused on the command line and never shown.
+        formerly: former name of the option, underscored. Every source still accepts it, with a
+            warning, until the release after the one that renamed the option.
 
     """
     metadata = {
@@ -38,12 +47,13 @@ def option(
         "group": group,
         "repeatable": repeatable,
         "secret": secret,
+        "formerly": formerly,
     }
     return attrs.field(default=default, metadata=metadata, repr=not secret)
 
 
 def _parts(config: type) -> dict[str, type]:
-    """Return the fields of a configuration that are no options but groups of them."""
+    """Return name and class of each part: a field that holds a group of options."""
     return {
         field.name: field.type
         for field in attrs.fields(config)
@@ -52,7 +62,7 @@ def _parts(config: type) -> dict[str, type]:
 
 
 def groups(config: type) -> dict[str, dict[str, Any]]:
-    """Return, under each heading of the help, name and attrs field of its options, in order."""
+    """Return the options by heading of the help, each with its name and attrs field, in order."""
     found: dict[str, dict[str, Any]] = {}
     parts = _parts(config)
     for field in attrs.fields(config):
@@ -61,7 +71,7 @@ def groups(config: type) -> dict[str, dict[str, Any]]:
             found[field.name.capitalize()] = part
         else:
             found.setdefault(field.metadata["group"], {})[field.name] = field
-    return found
+    return {heading: found[heading] for heading in sorted(found, key=HEADINGS.index)}
 
 
 def options(config: type) -> dict[str, Any]:
@@ -69,8 +79,17 @@ def options(config: type) -> dict[str, Any]:
     return {name: field for group in groups(config).values() for name, field in group.items()}
 
 
+def renamed(config: type) -> dict[str, str]:
+    """Return the current name of each option that was renamed, by its former name."""
+    return {
+        former: name
+        for name, field in options(config).items()
+        if (former := field.metadata["formerly"])
+    }
+
+
 def secrets_of(config: Any) -> frozenset[str]:
-    """Return every secret in a configuration: what it does not show of itself, parts included."""
+    """Return the values of all secret options of a configuration, parts included."""
     if isinstance(config, tuple):
         return frozenset().union(*map(secrets_of, config))
     if not attrs.has(type(config)):
@@ -82,27 +101,27 @@ def secrets_of(config: Any) -> frozenset[str]:
 
 
 def flag(name: str) -> str:
-    """Return the command line's word for a setting, without its dashes in front."""
+    """Return the command line flag of an option, without the leading dashes."""
     return name.replace("_", "-")
 
 
 def require_id(name: str) -> None:
-    """Refuse a missing id. Raises SettingError."""
+    """Raise SettingError when the id is missing."""
     if not name:
-        raise SettingError("id: missing; give this member of the fleet a name", "id")
+        raise SettingError("id: missing; give --id NAME", "id")
 
 
 class Configuration:
-    """The settings of one command."""
+    """Base of the configurations: the options of one command."""
 
     __slots__ = ()
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, object]) -> Self:
-        """Build it, parts included, from option names, underscored, and texts, numbers or lists.
+        """Return a configuration, parts included, from texts, numbers and lists by option name.
 
         Raises:
-            SettingError: a value is not allowed, or there is no such setting.
+            SettingError: a value is invalid, or an option is unknown.
 
         """
         known = options(cls)
@@ -110,8 +129,10 @@ class Configuration:
         for name, value in values.items():
             if name not in known:
                 close = difflib.get_close_matches(name, known, n=1)
-                hint = f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
-                raise SettingError(f"{name}: no such setting{hint}", name)
+                hint = (
+                    f"did you mean {close[0]}?" if close else f"known options: {', '.join(known)}"
+                )
+                raise SettingError(f"{name}: unknown option; {hint}", name)
             try:
                 converted[name] = known[name].metadata["convert"](value)
             except ConfigError as error:

@@ -33,7 +33,9 @@ SOFT_SECONDS = 60
 """Redis' soft limit: so much may wait for so long."""
 READONLY = "READONLY You can't write against a read only replica."
 
-_LIMITS = RequestLimits(arguments_max=4096, bulk_bytes_max=16 * 1024 * 1024)
+_LIMITS = RequestLimits(
+    arguments_max=4096, bulk_bytes_max=16 * 1024 * 1024, request_bytes_max=18 * 1024 * 1024
+)
 _WRITES = frozenset((b"SET", b"DEL", b"SADD", b"SREM"))
 _WITHOUT_LOGIN = frozenset((b"HELLO", b"AUTH"))
 _KEYS = {

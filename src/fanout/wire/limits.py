@@ -67,14 +67,17 @@ class Patterns:
 
 @attrs.frozen(kw_only=True)
 class ClientLimits:
-    """The limits of each client; `patterns` is shared by all clients of a sidecar."""
+    """The limits of each client; `patterns` is shared by all clients of a sidecar.
 
-    payload_bytes_max: int = 1_048_576
-    channel_bytes_max: int = 1024
-    subscriptions_max: int = 16_384
-    patterns_max: int = 128
-    transaction_bytes_max: int = 8_388_608
-    patterns: Patterns = attrs.field(factory=lambda: Patterns(512))
+    The defaults are those of the options, in `fanout.config`.
+    """
+
+    payload_bytes_max: int
+    channel_bytes_max: int
+    subscriptions_max: int
+    patterns_max: int
+    transaction_bytes_max: int
+    patterns: Patterns
 
     def check_name(self, name: bytes) -> Refusal | None:
         """Check a channel or pattern."""

@@ -14,9 +14,9 @@ import httpx
 import pytest
 import redis
 
-from tests.live.conftest import Fleet, Process, command
-from tests.live.sidecar.test_tls import Authority
 from tests.support.adjunct.knot import SECRET, ZONE, Knot
+from tests.support.live.authority import Authority
+from tests.support.live.fleet import Fleet, Process, command
 
 pytestmark = pytest.mark.live
 
@@ -215,11 +215,15 @@ URL = ("--discovery", "redis://127.0.0.1:1")
             ["dns-key: ", "[ALGORITHM:]NAME:SECRET", "variable FANOUT_DNS_KEY"],
         ),
         ((*DNS, *URL), KEY, ["server: missing", "--server"]),
-        ((*DNS, *URL, "--server", "h:0"), KEY, ["server: 'h:0'", "port 0"]),
+        (
+            (*DNS, *URL, "--server", "h:0"),
+            KEY,
+            ["server: invalid value 'h:0'", "port other than 0"],
+        ),
         ((*DNS, *URL, "--server", "h", "--name", "x.org"), KEY, ["x.org", f"the zone {ZONE}"]),
         ((*DNS, "--server", "h"), KEY, ["discovery: missing"]),
         ((*URL, "--gateway-pool", "web"), {}, ["gateway-address: missing", "--gateway-pool"]),
-        ((*URL, "--gateway-pool", "a b"), {}, ["gateway-pool: 'a b'", "letters"]),
+        ((*URL, "--gateway-pool", "a b"), {}, ["gateway-pool: invalid value 'a b'", "letters"]),
         (
             (*URL, "--gateway-pool", "web", "--gateway-address", "javascript:alert(1)"),
             {},

@@ -203,7 +203,7 @@ class MemoryFleet:
             discovery=self.addresses(),
             redis=RedisAddress(self.redis[name].endpoint, *(self.node_login or ())),
             admin=Endpoint(name, 9381),
-            serve_anybody="yes",
+            allow_unauthenticated="yes",
             timings=TIMINGS,
         )
         return await self._start(name, partial(run_node, config), wait=wait)
@@ -226,7 +226,7 @@ class MemoryFleet:
             resp=Endpoint(name, 6380),
             ws=Endpoint(name, 7380),
             admin=Endpoint(name, 9380),
-            serve_anybody="yes",
+            allow_unauthenticated="yes",
             users=users,
             host=("h",),
             timings=TIMINGS,

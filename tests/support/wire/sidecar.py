@@ -9,6 +9,7 @@ from fanout.values.requests import Action, Ask, Exec, Publish, Reply
 from fanout.wire.limits import ClientLimits
 from fanout.wire.resp.client_state import ClientFacts, SidecarFacts
 from fanout.wire.resp.session import Session
+from tests.support.wire.limits import default_limits
 
 USERS = Users.from_mapping(
     {
@@ -33,7 +34,7 @@ class LoneSidecar:
     disconnected: list[int] = attrs.field(factory=list)
 
     users: Users | None = None
-    limits: ClientLimits | None = None
+    limits: ClientLimits = attrs.field(factory=default_limits)
 
     @property
     def has_users(self) -> bool:

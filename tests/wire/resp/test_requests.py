@@ -13,36 +13,14 @@ from fanout.errors import RemoteProtocolError
 from fanout.values.requests import Publish, PublishRun
 from fanout.wire.redis.client import pack
 from fanout.wire.resp.heads import PublishHeadCache
-from fanout.wire.resp.requests import RequestDecoder, RequestLimits
+from fanout.wire.resp.requests import RequestDecoder
 from fanout.wire.resp.session import Session
 from tests.support.wire.cuts import cut
+from tests.support.wire.decoding import decode
+from tests.support.wire.like_redis import LIKE_REDIS
+from tests.support.wire.limits import default_limits, request_limits
 from tests.support.wire.sidecar import USERS, LoneSidecar
-from tests.wire.test_doors import decode
 
-LIKE_REDIS = [
-    (b"*1\r\nfoo\r\n", b"expected '$', got 'f'"),
-    (b"*1\r\n\r\n", b"expected '$', got ' '"),
-    (b"*1\r\n\xff\r\n", b"expected '$', got '\xff'"),
-    (b"*3\r\n$3\r\nSET\r\n$1\r\nx\r\nfooz\r\n", b"expected '$', got 'f'"),
-    (b"*3000000000\r\n", b"invalid multibulk length"),
-    (b"*99999999999999999999\r\n", b"invalid multibulk length"),
-    (b"*+1\r\n", b"invalid multibulk length"),
-    (b"*01\r\n", b"invalid multibulk length"),
-    (b"*-0\r\n", b"invalid multibulk length"),
-    (b"* 1\r\n", b"invalid multibulk length"),
-    (b"*1.0\r\n", b"invalid multibulk length"),
-    (b"*\r\n", b"invalid multibulk length"),
-    (b"*1\r\n$-10\r\n", b"invalid bulk length"),
-    (b"*1\r\n$-1\r\n", b"invalid bulk length"),
-    (b"*1\r\n$2000000000\r\n", b"invalid bulk length"),
-    (b"*1\r\n$9223372036854775808\r\n", b"invalid bulk length"),
-    (b"*1\r\n$blabla\r\n", b"invalid bulk length"),
-    (b"*1\r\n$04\r\n", b"invalid bulk length"),
-    (b"*1\r\n$\r\n", b"invalid bulk length"),
-    (b"*3\r\n$7\r\nPUBLISH\r\n$01\r\nc\r\n$1\r\nx\r\n", b"invalid bulk length"),
-    (b"*3\r\n$7\r\nPUBLISH\r\n$1\r\nc\r\n$01\r\nx\r\n", b"invalid bulk length"),
-    (b"*3\r\n$7\r\nPUBLISH\r\n$1\r\nc\r\n$-2\r\nx\r\n", b"invalid bulk length"),
-]
 STRICTER = [
     (b"*1000000\r\n", b"invalid multibulk length"),
     (b"\0", b"inline commands other"),
@@ -62,12 +40,12 @@ STRICTER = [
 def test_each_way_to_be_wrong_has_its_answer(data: bytes, says: bytes) -> None:
     """At the same byte, whether it comes at once or byte by byte."""
     one_by_one = [b"%c" % byte for byte in data]
-    found, reply = decode([data], RequestLimits())
+    found, reply = decode([data], request_limits())
 
     assert found == []
     assert reply is not None and reply.startswith(b"-ERR Protocol error: " + says)
     assert reply.endswith(b"\r\n") and reply.count(b"\n") == 1
-    assert decode(one_by_one, RequestLimits()) == ([], reply)
+    assert decode(one_by_one, request_limits()) == ([], reply)
 
 
 pieces = st.lists(
@@ -83,7 +61,7 @@ pieces = st.lists(
 @given(pieces, st.lists(st.integers(0, 300)))
 def test_any_bytes_are_cut_the_same_way(data: bytes, places: list[int]) -> None:
     """Requests, then at most one error, whatever the cut; nothing else is ever raised."""
-    limits = RequestLimits(arguments_max=3, bulk_bytes_max=25, request_bytes_max=60)
+    limits = request_limits(arguments_max=3, bulk_bytes_max=25, request_bytes_max=60)
     whole = decode([data], limits)
 
     assert decode(cut(data, places), limits) == whole
@@ -92,10 +70,10 @@ def test_any_bytes_are_cut_the_same_way(data: bytes, places: list[int]) -> None:
 
 def test_a_request_may_have_as_many_words_as_the_limit() -> None:
     """And not one more."""
-    most = RequestLimits().arguments_max
+    most = request_limits().arguments_max
 
-    assert decode([pack(*[b""] * most)], RequestLimits()) == ([[b""] * most], None)
-    assert decode([b"*%d\r\n" % (most + 1)], RequestLimits())[1] is not None
+    assert decode([pack(*[b""] * most)], request_limits()) == ([[b""] * most], None)
+    assert decode([b"*%d\r\n" % (most + 1)], request_limits())[1] is not None
 
 
 @pytest.mark.parametrize("size", [1, 7, 4096, 10**6])
@@ -105,7 +83,7 @@ def test_ten_thousand_requests_in_a_row(size: int) -> None:
     wanted += [[b"PING"]] * 5000
     data = b"".join(pack(*request) for request in wanted)
 
-    assert decode([data[at : at + size] for at in range(0, len(data), size)], RequestLimits()) == (
+    assert decode([data[at : at + size] for at in range(0, len(data), size)], request_limits()) == (
         wanted,
         None,
     )
@@ -113,7 +91,7 @@ def test_ten_thousand_requests_in_a_row(size: int) -> None:
 
 def fed(sent: bytes, piece: bytes, count: int) -> tuple[int, int]:
     """Feed a decoder; return the bytes it then holds, and held at most while the pieces came."""
-    decoder = RequestDecoder(RequestLimits())
+    decoder = RequestDecoder(request_limits())
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
@@ -170,7 +148,7 @@ pieces_of_publishes = st.one_of(
 
 def served(pieces: list[bytes], *, runs: bool) -> tuple[list[tuple[bytes, ...]], bytes | None]:
     """Return what a client asks for, message by message, and the reply to a protocol error."""
-    session, decoder = LoneSidecar().join(1), RequestDecoder(RequestLimits())
+    session, decoder = LoneSidecar().join(1), RequestDecoder(request_limits())
     found: list[tuple[bytes, ...]] = []
     try:
         for piece in pieces:
@@ -181,7 +159,7 @@ def served(pieces: list[bytes], *, runs: bool) -> tuple[list[tuple[bytes, ...]],
                     starts = [0, *run.ends]
                     for channel, start, end in zip(run.channels, starts, run.ends, strict=False):
                         command = run.data[start:end]
-                        ((verb, again, payload),), _ = decode([command], RequestLimits())
+                        ((verb, again, payload),), _ = decode([command], request_limits())
                         assert (command, again) == (pack(verb, channel, payload), channel)
                         found.append((channel, payload))
                 if (request := decoder.next_request()) is None:
@@ -209,8 +187,8 @@ def test_messages_in_a_row_mean_what_they_mean_one_by_one(
 def test_a_known_channel_makes_a_run() -> None:
     """From its second message on, whole messages only, for every client of the door."""
     heads = PublishHeadCache()
-    one, two = (Session(number, LoneSidecar(), heads=heads) for number in (1, 2))
-    decoder = RequestDecoder(RequestLimits())
+    one, two = (Session(number, LoneSidecar(), default_limits(), heads=heads) for number in (1, 2))
+    decoder = RequestDecoder(request_limits())
     message = pack("PUBLISH", "c", "x")
     decoder.feed(message)
 
@@ -231,15 +209,18 @@ def test_a_known_channel_makes_a_run() -> None:
 
 def test_what_one_user_may_publish_another_may_not() -> None:
     """What is known of a command does not say who may send it."""
-    heads, decoder = PublishHeadCache(), RequestDecoder(RequestLimits())
-    one, two = (Session(number, LoneSidecar(users=USERS), heads=heads) for number in (1, 2))
+    heads, decoder = PublishHeadCache(), RequestDecoder(request_limits())
+    one, two = (
+        Session(number, LoneSidecar(users=USERS), default_limits(), heads=heads)
+        for number in (1, 2)
+    )
     one.handle([b"AUTH", b"d"])
     two.handle([b"AUTH", b"u", b"s"])
     for channel in (b"p", b"other"):
         one.handle([b"PUBLISH", channel, b"x"])
     commands = pack("PUBLISH", "p", "x") + pack("PUBLISH", "other", "x")
     for session, channels in ((one, [b"p", b"other"]), (two, [b"p"])):
-        decoder = RequestDecoder(RequestLimits())
+        decoder = RequestDecoder(request_limits())
         decoder.feed(commands)
         run = decoder.publishes(session.known, heads.lengths)
 
@@ -270,8 +251,8 @@ def test_what_is_known_of_commands_is_bounded(monkeypatch: pytest.MonkeyPatch) -
 )
 def test_only_what_is_in_order_goes_to_a_node_as_it_came(command: bytes) -> None:
     """What differs by a byte from what is known is decoded like anything else."""
-    heads, decoder = PublishHeadCache(), RequestDecoder(RequestLimits())
-    session = Session(1, LoneSidecar(), heads=heads)
+    heads, decoder = PublishHeadCache(), RequestDecoder(request_limits())
+    session = Session(1, LoneSidecar(), default_limits(), heads=heads)
     for verb in (b"PUBLISH", b"SPUBLISH"):
         session.handle([verb, b"c", b"x"])
     decoder.feed(command)

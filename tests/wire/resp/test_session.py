@@ -20,10 +20,11 @@ from fanout.values.requests import (
     Subscribe,
     Unsubscribe,
 )
-from fanout.wire.limits import ClientLimits, Patterns
+from fanout.wire.limits import Patterns
 from fanout.wire.resp.client_state import UNANSWERED
 from fanout.wire.resp.command_table import COMMANDS, CONTAINERS, TOP
 from fanout.wire.resp.session import Session
+from tests.support.wire.limits import default_limits
 from tests.support.wire.sidecar import LoneSidecar, said
 
 
@@ -34,7 +35,7 @@ def tell(session: Session, *lines: bytes) -> list[bytes]:
 
 def session(**limits: Any) -> Session:
     """Return a session with limits."""
-    return Session(1, LoneSidecar(), ClientLimits(**limits))
+    return Session(1, LoneSidecar(), default_limits(**limits))
 
 
 def test_every_command_of_the_table_is_served() -> None:
@@ -239,7 +240,7 @@ def test_subscriptions_are_bounded(verb: bytes) -> None:
 
 def test_distinct_patterns_are_bounded_for_all_clients_together() -> None:
     """What somebody has is free for others; what nobody has any more makes room."""
-    limits = ClientLimits(patterns=Patterns(2))
+    limits = default_limits(patterns=Patterns(2))
     one, two = (Session(number, LoneSidecar(), limits) for number in (1, 2))
     tell(one, b"HELLO 3", b"PSUBSCRIBE a* b*")
     assert b"distinct-patterns-max" in tell(two, b"HELLO 3", b"PSUBSCRIBE a* c*")[1]
@@ -270,7 +271,7 @@ def test_no_request_breaks_a_session(requests: list[list[bytes]]) -> None:
 )
 def test_the_replies_of_a_transaction_are_bounded(line: bytes) -> None:
     """A few bytes ask for thousands: past the limit nothing is done and the connection ends."""
-    sidecar = LoneSidecar(limits=ClientLimits(transaction_bytes_max=20_000))
+    sidecar = LoneSidecar(limits=default_limits(transaction_bytes_max=20_000))
     one, *_ = [sidecar.join(number) for number in range(10)]
     tell(one, b"MULTI", *[line] * (20_000 // (64 * len(line.split()) + len(line))))
     action = one.handle([b"EXEC"])

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from fanout.values.names import RESERVED_PREFIX, Kind
 from fanout.values.requests import Publish, Ready, Reply, Subscribe, Unsubscribe
-from fanout.wire.limits import ClientLimits
 from fanout.wire.ws import bridge, bridge_frames
 from fanout.wire.ws.bridge import BridgeSession
 from tests.support.bridge_schema import RECEIVED, SCHEMA, SENT, received, sent
+from tests.support.wire.limits import default_limits
 from tests.support.wire.rfc6455 import TEXT, sent_frames
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -72,7 +72,7 @@ fields = st.fixed_dictionaries(
 @given(fields | json_values)
 def test_the_schema_tells_which_requests_are_understood(request_: Any) -> None:
     """What fits it is done, what does not is refused, and the other way round."""
-    action = BridgeSession().handle(json.dumps(request_))
+    action = BridgeSession(default_limits()).handle(json.dumps(request_))
 
     refused = isinstance(action, Reply) and shown(action.data)[0]["type"] == "error"
     assert refused is not SENT.is_valid(request_)
@@ -81,7 +81,7 @@ def test_the_schema_tells_which_requests_are_understood(request_: Any) -> None:
 @given(fields)
 def test_whatever_is_done_is_answered_by_the_schema(request_: Any) -> None:
     """Every reply that an action leads to fits."""
-    action = BridgeSession().handle(json.dumps(request_))
+    action = BridgeSession(default_limits()).handle(json.dumps(request_))
     match action:
         case Reply(data):
             frames = shown(data() if callable(data) else data)
@@ -118,7 +118,9 @@ open_channels = st.binary(max_size=12).filter(lambda name: not name.startswith(R
 def test_binary_frames_publish_bytes(op: int, number: int, channel: bytes, data: bytes) -> None:
     """Channel and payload are taken as they are; the number comes back as the id."""
     head = b"\x01" if op == 1 else b"\x02" + number.to_bytes(4)
-    action = BridgeSession().handle_binary(head + len(channel).to_bytes(2) + channel + data)
+    action = BridgeSession(default_limits()).handle_binary(
+        head + len(channel).to_bytes(2) + channel + data
+    )
 
     assert action == Publish(channel, data, b"" if op == 1 else b"%d" % number)
     replies = shown(bridge_frames.published_frame(action.tag, 2))
@@ -142,7 +144,9 @@ def test_binary_frames_publish_bytes(op: int, number: int, channel: bytes, data:
 )
 def test_binary_frames_that_are_refused(frame: bytes, code: str, id_: int | None) -> None:
     """Always with an error, which has the number if that was readable."""
-    reply = refusal(BridgeSession(ClientLimits(payload_bytes_max=10, channel_bytes_max=10)), frame)
+    reply = refusal(
+        BridgeSession(default_limits(payload_bytes_max=10, channel_bytes_max=10)), frame
+    )
 
     assert (reply["code"], reply["id"]) == (code, id_)
 
@@ -150,7 +154,7 @@ def test_binary_frames_that_are_refused(frame: bytes, code: str, id_: int | None
 @given(st.binary(max_size=40))
 def test_no_binary_frame_breaks_the_bridge(data: bytes) -> None:
     """It publishes or is refused."""
-    action = BridgeSession().handle_binary(data)
+    action = BridgeSession(default_limits()).handle_binary(data)
 
     assert isinstance(action, Publish) or shown(action.data)[0]["code"].startswith(  # type: ignore[union-attr]
         ("bad_binary", "reserved")
@@ -163,7 +167,7 @@ def test_no_binary_frame_breaks_the_bridge(data: bytes) -> None:
 )
 def test_ids_that_cannot_be_answered_are_refused_at_once(id_: str) -> None:
     """Not when the answer is written, where nobody could be told any more."""
-    session = BridgeSession()
+    session = BridgeSession(default_limits())
     reply = refusal(session, f'{{"op": "subscribe", "channels": ["c"], "id": {id_}}}')
 
     assert reply["id"] is None
@@ -173,7 +177,9 @@ def test_ids_that_cannot_be_answered_are_refused_at_once(id_: str) -> None:
 @pytest.mark.parametrize("id_", ["null", "1.5", "[1,[2]]", '{"a":{}}', '""', "false", '"\\ud800"'])
 def test_ids_of_any_type_come_back_as_they_were(id_: str) -> None:
     """Byte for byte, when written compactly."""
-    action = BridgeSession().handle(f'{{"op": "publish", "channel": "c", "data": "", "id": {id_}}}')
+    action = BridgeSession(default_limits()).handle(
+        f'{{"op": "publish", "channel": "c", "data": "", "id": {id_}}}'
+    )
 
     assert isinstance(action, Publish)
     assert b'"id":%b,' % id_.encode() in bridge_frames.published_frame(action.tag, 0)

@@ -17,14 +17,11 @@ from fanout.values.requests import Close, Encoding, NotPublished, Outcome
 from fanout.wire.resp import replies
 from fanout.wire.resp.client_state import UNANSWERED
 from fanout.wire.resp.heads import PublishHeadCache
-from fanout.wire.resp.requests import UNAUTHENTICATED, RequestDecoder, RequestLimits
+from fanout.wire.resp.requests import UNAUTHENTICATED, RequestDecoder, request_limits
 from fanout.wire.resp.session import Session
 
 RECEIVE_BYTES_MAX = 65_536
 """One turn of one client; a client with more to say waits for the others."""
-
-PAYLOAD_MARGIN_BYTES = 65_536
-"""A payload somewhat over the limit is read whole and refused politely; beyond, we hang up."""
 
 
 def _outcome(tag: Any, outcome: Outcome) -> bytes:
@@ -57,7 +54,6 @@ class RespConnection:
         heads: PublishHeadCache,
     ) -> None:
         limits = context.limits
-        bulk_bytes_max = limits.payload_bytes_max + PAYLOAD_MARGIN_BYTES
         self.client = LocalClient(
             context.fanout,
             context.clients,
@@ -73,11 +69,7 @@ class RespConnection:
         self._lengths = heads.lengths
         self._has_users = clients.has_users  # as long as the sidecar runs
         self._outbox_bytes_max = limits.outbox_bytes_max
-        self._limits = RequestLimits(
-            arguments_max=limits.arguments_max,
-            bulk_bytes_max=bulk_bytes_max,
-            request_bytes_max=bulk_bytes_max + limits.arguments_max * limits.channel_bytes_max,
-        )
+        self._limits = request_limits(context.client_limits, limits.arguments_max)
         self._decoder = RequestDecoder(self._limits)
         self._login = trio.CancelScope()
         self._login_deadline = trio.current_time() + LOGIN_SECONDS

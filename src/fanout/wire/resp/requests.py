@@ -12,8 +12,12 @@ import attrs
 
 from fanout.errors import RemoteProtocolError
 from fanout.values.requests import PublishRun
+from fanout.wire.limits import ClientLimits
 from fanout.wire.resp import replies
 from fanout.wire.resp.heads import HEAD_BYTES_MAX, HEAD_BYTES_MIN
+
+PAYLOAD_MARGIN_BYTES = 65_536
+"""A payload that exceeds its limit by less is read and refused; else the connection is closed."""
 
 _HEADER_BYTES_MAX = 32
 """A `*` or `$` line is a number; a longer one is no number we would accept."""
@@ -31,13 +35,23 @@ _LINE_STARTS = frozenset(b" \t\r\n\v\f" + string.ascii_letters.encode())
 
 @attrs.frozen(kw_only=True)
 class RequestLimits:
-    """What one request may hold."""
+    """The limits of one request."""
 
-    arguments_max: int = 16_385
-    bulk_bytes_max: int = 1_114_112
-    request_bytes_max: int = 18_874_368
+    arguments_max: int
+    bulk_bytes_max: int
+    request_bytes_max: int
     inline_bytes_max: int = 1024
     authenticated: bool = True
+
+
+def request_limits(limits: ClientLimits, arguments_max: int) -> RequestLimits:
+    """Return the limits of the requests of a client with these limits."""
+    bulk_bytes_max = limits.payload_bytes_max + PAYLOAD_MARGIN_BYTES
+    return RequestLimits(
+        arguments_max=arguments_max,
+        bulk_bytes_max=bulk_bytes_max,
+        request_bytes_max=bulk_bytes_max + arguments_max * limits.channel_bytes_max,
+    )
 
 
 UNAUTHENTICATED = RequestLimits(

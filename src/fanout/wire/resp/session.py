@@ -154,10 +154,10 @@ class Session:
         self,
         client_id: int,
         sidecar: Sidecar,
-        limits: ClientLimits | None = None,
+        limits: ClientLimits,
         heads: PublishHeadCache | None = None,
     ) -> None:
-        self.state = ClientState(client_id, sidecar, limits or ClientLimits())
+        self.state = ClientState(client_id, sidecar, limits)
         self.plain = not self.state.locked
         """Whether a PUBLISH is neither refused, queued nor unanswered."""
         self._heads = heads or PublishHeadCache()  # shared by the clients of a door

@@ -89,10 +89,8 @@ class TokenAuthenticator(Protocol):
 class BridgeSession:
     """The session of one websocket client."""
 
-    def __init__(
-        self, limits: ClientLimits | None = None, gate: TokenAuthenticator | None = None
-    ) -> None:
-        self._limits = limits or ClientLimits()
+    def __init__(self, limits: ClientLimits, gate: TokenAuthenticator | None = None) -> None:
+        self._limits = limits
         self._gate = gate
         self.access: Access | None = None
         self._held: dict[Kind, dict[bytes, None]] = {Kind.CHANNEL: {}, Kind.PATTERN: {}}
