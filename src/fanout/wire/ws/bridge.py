@@ -35,24 +35,24 @@ PUBLISH_NUMBERED = 2
 
 ERROR_CODES = {
     "bad_json": "The text frame is not a JSON object.",
-    "bad_binary": "The binary frame has no known form.",
-    "unauthenticated": "Log in first, or the token is wrong.",
+    "bad_binary": "The binary frame has an unknown format.",
+    "unauthenticated": "The client is not logged in, or the token is invalid.",
     "forbidden": "The user has no right to the channel or pattern.",
     "bad_request": "A field is missing or of the wrong kind; the message names it.",
-    "reserved_channel": "The channel belongs to fanout itself.",
+    "reserved_channel": "The channel is reserved for fanout.",
     "name_too_long": "A channel or pattern is over the sidecar's limit.",
     "message_too_large": "The payload is over the sidecar's limit.",
     "too_many_subscriptions": "The client, or all clients together, would hold too many names.",
-    "no_node": "No node can be published to now; the message was not published.",
-    "publish_failed": "No node took the message; it was not published.",
-    "outcome_unknown": "The node was lost with the message; it may or may not have been published.",
+    "no_node": "No node accepts publishes at the moment; the message was not published.",
+    "publish_failed": "No node accepted the message; it was not published.",
+    "outcome_unknown": "The node was lost before its reply; the message may or may not have been published.",
 }
 """Stable codes of error replies."""
 
 GAP_REASONS = {
     "lost": "The sidecar no longer hears the node; messages may be missed from now on.",
-    "heard": "The sidecar hears the node; what was published on it before may be missed.",
-    "left": "A lost node is given up; it will not be heard again under this name and life.",
+    "heard": "The sidecar hears the node; messages published on it before may be missed.",
+    "left": "The sidecar gave up a lost node; this incarnation will not be heard again.",
 }
 """Why messages of a node may have been missed."""
 
