@@ -76,7 +76,7 @@ class Rival:
         replaced = (
             redis is not None
             and record.endpoint == redis.endpoint
-            and record.run_id != redis.run_id  # our Redis has its address, so it is dead
+            and record.run_id != redis.run_id  # our Redis has the address, so that one is dead
         )
         if is_first and not replaced and record.state is not NodeState.GONE:
             self.clear_at = now + self._watch_seconds
