@@ -7,6 +7,8 @@ import pytest
 import structlog
 from hypothesis import settings
 
+pytest.register_assert_rewrite("tests.support")
+
 # Under CI Hypothesis would load a profile of its own that tries the same examples every time.
 settings.register_profile("ci", derandomize=False, print_blob=True, deadline=None)
 settings.load_profile("ci")

@@ -17,7 +17,7 @@ from fanout.wire import records
 from tests.support import diagrams
 from tests.support.documents import DOCS, blocks
 from tests.support.reference import PAGE, page
-from tests.test_layers import SOURCES
+from tests.support.sources import SOURCES
 
 ROOT = DOCS.parent
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")

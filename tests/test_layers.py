@@ -1,14 +1,15 @@
 """The house rules a machine can check: who imports whom, and how long things are."""
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-SOURCES = sorted([*ROOT.glob("src/**/*.py"), *ROOT.glob("cli/**/*.py")])
+from tests.support.sources import ROOT, SOURCES
+
 LINES_MAX = 300
 ADJUNCT_LINES_MAX = 240
 FUNCTION_LINES_MAX = 70
@@ -347,3 +348,28 @@ def test_the_length_of_things_is_counted_exactly() -> None:
     assert too_long("x = 1\n" * 301) == ["module"]
     assert too_long('"""X.\n\nLong because.\n"""\n' + "x = 1\n" * 301) == []
     assert too_long('"""Not Long because."""\n' + "x = 1\n" * 301) == ["module"]
+
+
+def borrowed(source: str) -> list[str]:
+    """Return the test modules and conftests that a source imports from."""
+    return [
+        imported
+        for imported in imports(source)
+        if re.search(r"^tests\.(?:\w+\.)*(?:test_\w+|conftest)\b", imported)
+    ]
+
+
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("tests/**/*.py")), ids=lambda path: path.relative_to(ROOT).as_posix()
+)
+def test_helpers_live_in_support(path: Path) -> None:
+    """No test imports from a test module or a conftest."""
+    assert borrowed(path.read_text()) == []
+
+
+def test_a_borrowed_helper_is_seen() -> None:
+    """However it is imported."""
+    assert borrowed("from tests.live.test_x import until")
+    assert borrowed("import tests.runtime.conftest")
+    assert borrowed("def f():\n    from tests import test_x")
+    assert not borrowed("from tests.support.live.clients import until")

@@ -12,7 +12,7 @@ import trio
 
 from fanout.adjunct.dns import DnsUnreachable
 from fanout.errors import ConfigError
-from tests.adjunct.test_dns import Pool, leads_to
+from tests.support.adjunct.dns import Pool, leads_to
 from tests.support.adjunct.knot import SECRET, ZONE, Knot
 
 pytestmark = pytest.mark.live

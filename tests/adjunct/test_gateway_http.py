@@ -16,7 +16,7 @@ from fanout.runtime.discovery.registry import Registry
 from fanout.runtime.net.world import World
 from fanout.runtime.sidecar.adjuncts import Sidecar
 from fanout.values.records import NodeState
-from tests.adjunct.test_gateway import Fleet, instance
+from tests.support.adjunct.gateway import Fleet, instance
 
 
 @attrs.define

@@ -23,7 +23,7 @@ from fanout.runtime.sidecar.adjuncts import Sidecar
 from fanout.values.names import Endpoint
 from fanout.values.records import NodeState
 from fanout.wire.records import encode_record
-from tests.adjunct.test_gateway import instance
+from tests.support.adjunct.gateway import instance
 from tests.support.runtime.fleet import LEASE, TIMINGS, MemoryFleet, Service, memory_fleet, until
 
 SERVICE = Endpoint("service", 8080)

@@ -109,7 +109,7 @@ def test_a_wrong_field_is_refused_or_understood(field: str, value: object) -> No
         ({"names": [".*"]}, "key: invalid value '.*'"),
         ({"kind": "url", "names": ["k"]}, "url: invalid value 'k'"),
         ({"origin": "a b"}, "field origin of a record: not a name"),
-        ({"more": "x" * 256 * 1024}, "bytes is over"),
+        ({"more": "x" * 256 * 1024}, "bytes exceeds"),
     ],
 )
 def test_why_a_purge_is_refused(change: dict[str, object], why: str) -> None:

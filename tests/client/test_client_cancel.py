@@ -10,8 +10,8 @@ from trio_websocket import WebSocketConnection
 
 from fanout.client import Client, Event, Gap, Message
 from fanout.errors import RequestFailed
-from tests.client.test_client import HELLO, client_of, next_of, say
 from tests.support.bridge_schema import sent
+from tests.support.client import HELLO, client_of, next_of, say
 from tests.support.runtime.steps import at_every_step, at_step, cancel
 
 

@@ -76,7 +76,7 @@ def test_pushes_answer_their_own_command() -> None:
     assert not answers[1].written
 
 
-@pytest.mark.parametrize(("pushes", "says"), [(0, "nothing asked for"), (1, "refused")])
+@pytest.mark.parametrize(("pushes", "says"), [(0, "unexpected reply"), (1, "refused")])
 def test_a_reply_out_of_place_ends_the_link(pushes: int, says: str) -> None:
     """There is no way to know what else is wrong."""
     flight = InFlight()

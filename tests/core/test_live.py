@@ -85,12 +85,12 @@ def test_nothing_is_wrong_with_a_whole_fleet() -> None:
         (
             live(publishes={"failed_per_second": 2.5, "waiting": 3}),
             "error",
-            "2.5 publishes a second fail",
+            "2.5 publishes per second fail",
         ),
         (
             live(publishes={"waiting": 3}),
             "warning",
-            "3 messages wait for a node to take them",
+            "3 messages are waiting for a usable node",
         ),
         (
             live(frozen=True, discovery={"readable": False}),
@@ -111,22 +111,22 @@ def test_nothing_is_wrong_with_a_whole_fleet() -> None:
         ),
         (live({"state": "joining", "usable": False}), "warning", "node-1 is joining"),
         (live({"state": "draining", "usable": False}), "warning", "node-1 is draining"),
-        (live({"usable": False}), "error", "node-1 cannot be published to by this sidecar"),
-        (live({"fenced": True}), "warning", "node-1 refuses messages"),
+        (live({"usable": False}), "error", "node-1 is unreachable from this sidecar"),
+        (live({"fenced": True}), "warning", "node-1 refuses publishes"),
         (
             live(lost=[LiveLoss(id="node-2", ago_seconds=59.7)]),
             "warning",
-            "node-2 fell silent and was given up 60 s ago",
+            "node-2 fell silent and was removed 60 s ago",
         ),
         (
             live(lost=[LiveLoss(id="node-2", ago_seconds=190)]),
             "warning",
-            "node-2 fell silent and was given up 3 min ago",
+            "node-2 fell silent and was removed 3 min ago",
         ),
         (
             live(unknown=["node-9"]),
             "error",
-            "node-9 is heard by other sidecars, but discovery has forgotten it",
+            "node-9 is heard by other sidecars but missing in discovery",
         ),
         (
             live({"uncovered_by": ["a"], "uncovered_by_count": 1}),

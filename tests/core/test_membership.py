@@ -204,7 +204,7 @@ def test_unknown_instances_are_refused() -> None:
         lambda: read(membership, 0, node(), instance=1),
         lambda: membership.unreachable(-1, 0),
     ):
-        with pytest.raises(ValueError, match="no instance"):
+        with pytest.raises(ValueError, match="invalid instance"):
             act()
     assert membership.frozen
     assert membership.nodes == {}

@@ -84,7 +84,7 @@ def test_cannot_hand_over_more_than_waits(count: int) -> None:
     outbox = Outbox(10)
     outbox.append(b"abc")
 
-    with pytest.raises(ValueError, match="hand over"):
+    with pytest.raises(ValueError, match="cannot advance by"):
         outbox.advance(count)
 
     assert outbox.head() == b"abc"

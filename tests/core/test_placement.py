@@ -67,5 +67,5 @@ EXPECTED = ["node-2", "node-4", "node-2", "node-3", "node-3", "node-0", "node-1"
 
 def test_spread_below_one_is_refused() -> None:
     """A channel on no node could never be delivered."""
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match="invalid spread"):
         place(b"c", [NodeId("a")], 0)

@@ -68,5 +68,5 @@ def test_processes_do_not_all_begin_with_the_same() -> None:
 
 def test_nobody_to_choose_from_is_an_error() -> None:
     """The caller knows what to say then."""
-    with pytest.raises(ValueError, match="nobody"):
+    with pytest.raises(ValueError, match="no candidates"):
         RoundRobin(random.Random(1)).next({})

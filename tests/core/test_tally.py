@@ -52,5 +52,5 @@ def test_the_most_frequent_come_first_and_no_more_than_asked_for() -> None:
 
 def test_no_entries_count_nothing() -> None:
     """Which is a mistake of the caller."""
-    with pytest.raises(ValueError, match="0 entries"):
+    with pytest.raises(ValueError, match="invalid entries_max 0"):
         Tally(0)

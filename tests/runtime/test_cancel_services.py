@@ -9,8 +9,8 @@ from trio.lowlevel import Task
 from trio.testing import MockClock
 
 from fanout.testing.network import MemoryNetwork
-from tests.runtime.sidecar.test_fleet import CHANNELS, two_clients
 from tests.support.runtime.alive import alive
+from tests.support.runtime.clients import CHANNELS, two_clients
 from tests.support.runtime.fleet import LEASE, MemoryFleet, Service, memory_fleet, until
 from tests.support.runtime.steps import Act, Find, at_every_step, at_step
 from tests.support.runtime.ws_client import open_websocket

@@ -10,35 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wsproto import events as ws
 
-from fanout.errors import RemoteProtocolError
 from fanout.values.names import Kind
 from fanout.values.requests import Publish, Reply, Subscribe, Unsubscribe
 from fanout.wire.limits import Patterns
 from fanout.wire.redis.client import pack
-from fanout.wire.resp.requests import UNAUTHENTICATED, RequestDecoder, RequestLimits
+from fanout.wire.resp.requests import UNAUTHENTICATED, RequestDecoder
 from fanout.wire.resp.session import Session
 from fanout.wire.ws.bridge import BridgeSession
 from fanout.wire.ws.bridge_frames import message_frames, pmessage_frames
 from fanout.wire.ws.frames import text_frame
 from fanout.wire.ws.websocket import Binary, Closed, Opened, Rejected, Text, WebSocketServer
 from tests.support.wire.cuts import cut
+from tests.support.wire.decoding import decode
 from tests.support.wire.limits import default_limits, request_limits
 from tests.support.wire.sidecar import LoneSidecar, said
 
 requests = st.lists(st.lists(st.binary(max_size=20), min_size=1, max_size=4), max_size=5)
-
-
-def decode(pieces: list[bytes], limits: RequestLimits) -> tuple[list[list[bytes]], bytes | None]:
-    """Return the requests and the reply to a protocol error, if any."""
-    decoder, found = RequestDecoder(limits), []
-    try:
-        for piece in pieces:
-            decoder.feed(piece)
-            while (request := decoder.next_request()) is not None:
-                found.append(request)
-    except RemoteProtocolError as error:
-        return found, error.reply
-    return found, None
 
 
 @given(requests, st.lists(st.integers(0, 500)))

@@ -13,10 +13,10 @@ from fanout.wire.redis.client import pack
 from fanout.wire.resp.requests import RequestDecoder
 from fanout.wire.resp.session import Session
 from fanout.wire.ws.bridge import NAMES_MAX, BridgeSession
+from tests.support.wire.decoding import decode
 from tests.support.wire.limits import default_limits, request_limits
 from tests.support.wire.rfc6455 import sent_frames
 from tests.support.wire.sidecar import LoneSidecar, said
-from tests.wire.test_doors import decode
 
 NAME = b"n" * 1024
 PAYLOAD = b"x" * 1_048_576

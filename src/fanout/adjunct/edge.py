@@ -22,6 +22,7 @@ from fanout.client import Client, Message, open_client
 from fanout.config import EdgeConfig, TlsFiles
 from fanout.core.backoff import Backoff
 from fanout.errors import ConfigError, RemoteProtocolError, RequestFailed
+from fanout.notice import Notice
 from fanout.runtime.net.certificates import context_for
 from fanout.runtime.process.console import print_line
 from fanout.runtime.process.logs import FloodLog, log
@@ -73,8 +74,8 @@ class Edge:
         self._waiting = 0  # queued purges
         self._received = 0  # number of purges received
         self._emptied = -1  # `_received` when the last purge of everything began
-        self._owes = trio.Event()
-        self._because = ""
+        self._because = ""  # why a purge of everything is pending; empty while none is
+        self._owed = Notice()
         self._rng = random.Random()  # noqa: S311 - spreads retries
         self._reports, self._to_send = trio.open_memory_channel[Report](REPORTS_MAX)
         self._flood_log = FloodLog()
@@ -155,16 +156,17 @@ class Edge:
 
     def _owe(self, because: str) -> None:
         """Request a purge of everything, unless one is pending."""
-        if not self._owes.is_set():
+        if not self._because:
             self._because = because
-            self._owes.set()
+            self._owed.set()
 
     async def _keep_emptying(self) -> None:
         """Purge everything whenever it is requested, outside the limit on concurrent requests."""
         failures = 0
         while True:
-            await self._owes.wait()
-            because, began, self._owes = self._because, self._received, trio.Event()
+            while not self._because:
+                await self._owed.wait(self._owed.count)
+            because, began, self._because = self._because, self._received, ""
             rest = self._config.everything_interval_seconds
             try:
                 for pause in self._pauses:
@@ -173,7 +175,6 @@ class Edge:
             except CacheFailed as failure:
                 self._flood_log.warning("cache_failed", code=failure.code, why=str(failure))
                 self._because = because
-                self._owes.set()
                 if not failure.refused:  # retry soon: the cache may serve stale pages
                     rest = BACKOFF.delay_seconds(failures, self._rng)
                 failures += 1

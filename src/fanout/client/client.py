@@ -13,6 +13,7 @@ import trio
 from fanout.client.link import Link, Target
 from fanout.core.backoff import Backoff
 from fanout.errors import LinkLost, RequestFailed
+from fanout.notice import Notice
 from fanout.wire.ws.bridge_client import Event, Gap
 
 
@@ -35,9 +36,9 @@ class Client:
         self._backoff = Backoff()
         self._wanted: dict[str, dict[str, None]] = {"channels": {}, "patterns": {}}
         self._events: deque[Event] = deque()
-        self._came = trio.Event()
+        self._came = Notice()
         self._link: Link | None = None
-        self._linked = trio.Event()
+        self._linked = Notice()
 
     async def subscribe(self, *channels: str) -> tuple[str, ...]:
         """Subscribe to channels; return the nodes that the sidecar does not hear, usually none.
@@ -75,8 +76,7 @@ class Client:
     async def __anext__(self) -> Event:
         await trio.lowlevel.checkpoint()
         while not self._events:
-            self._came = trio.Event()
-            await self._came.wait()
+            await self._came.wait(self._came.count)
         return self._events.popleft()
 
     async def run(self) -> None:
@@ -115,8 +115,7 @@ class Client:
 
     async def _connected(self) -> Link:
         while (link := self._link) is None or not link.alive:
-            self._linked = trio.Event()
-            await self._linked.wait()
+            await self._linked.wait(self._linked.count)
         return link
 
     async def _subscribe(self, op: str, field: str, names: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,1 +1,1 @@
-"""Pure machines: they take values and a time, and return values; no clock, no IO, no logging."""
+"""Pure state machines: values and a time in, values out; no clock, no IO, no logging."""

@@ -1,13 +1,13 @@
-"""The users of the doors: who they are, and which channels they may use.
+"""The users that may log in at the doors, and the channels that each may use.
 
-Rules of matching are those of Redis' ACL: a channel is matched by the listed patterns; a pattern
-that a client subscribes to must itself be listed, letter by letter, unless `*` is. Nothing is
-allowed that is not listed.
+Matching follows Redis' ACL: a channel must match one of the listed patterns; a pattern that a
+client subscribes to must itself be listed, byte for byte, unless `*` is listed. Everything else
+is denied.
 Source: https://redis.io/docs/latest/operate/oss_and_stack/management/security/acl/
 
-A user may have several secrets at once, so that a new one can be handed out before an old one is
-taken back. They are kept as SHA-256 digests, like Redis does: that is enough for long random
-secrets, and no protection for short passwords.
+A user may have several secrets at once, so that secrets can be rotated: add the new one before
+removing the old one. Secrets are stored as SHA-256 digests, as in Redis. That is enough for long
+random secrets, and no protection for short passwords.
 """
 
 import hashlib
@@ -28,34 +28,34 @@ USERS_MAX = 10_000
 
 
 def digest(secret: bytes) -> str:
-    """Return a secret as it stands in a file of users."""
+    """Return the digest of a secret, as written in the users file."""
     return f"sha256:{hashlib.sha256(secret).hexdigest()}"
 
 
 @attrs.frozen(eq=False)
 class Access:
-    """What one client may do, who has logged in as `user` with the secret of `digest`."""
+    """The rights of a client that logged in as `user` with the secret of `digest`."""
 
     user: str
     digest: str
     rights: "Rights"
 
     def may_publish(self, channel: bytes) -> bool:
-        """Return whether messages to a channel are taken."""
+        """Return whether the client may publish to a channel."""
         return any(match(channel) for match in self.rights.publish)
 
     def may_subscribe(self, channel: bytes) -> bool:
-        """Return whether a channel may be heard."""
+        """Return whether the client may subscribe to a channel."""
         return any(match(channel) for match in self.rights.subscribe)
 
     def may_psubscribe(self, pattern: bytes) -> bool:
-        """Return whether a pattern may be heard."""
+        """Return whether the client may subscribe to a pattern."""
         return pattern in self.rights.psubscribe or b"*" in self.rights.psubscribe
 
 
 @attrs.frozen(eq=False)
 class Rights:
-    """The three lists of a user."""
+    """The three access lists of a user."""
 
     publish: tuple[Callable[[bytes], bool], ...]
     subscribe: tuple[Callable[[bytes], bool], ...]
@@ -83,14 +83,14 @@ class Users:
         """Read `{"users": {name: {"secrets": [...], "publish": [...], ...}}}`.
 
         Raises:
-            ConfigError: something is missing, unknown or of another form. No secret is repeated.
+            ConfigError: a field is missing, unknown or malformed. The message contains no secret.
 
         """
         users = values.get("users")
         if set(values) != {"users"} or not isinstance(users, dict) or not users:
-            raise ConfigError("users: the file must hold tables [users.NAME], and nothing else")
+            raise ConfigError("users: the file must contain tables [users.NAME] and nothing else")
         if len(users) > USERS_MAX:
-            raise ConfigError(f"users: {len(users)} are over the limit of {USERS_MAX}")
+            raise ConfigError(f"users: {len(users)} users exceed the limit of {USERS_MAX}")
         found = {name: _user(name, value) for name, value in users.items()}
         owners: dict[str, str] = {}
         for name, user in found.items():
@@ -100,7 +100,7 @@ class Users:
         return cls(found)
 
     def log_in(self, name: str, secret: bytes) -> Access | None:
-        """Return what a user may do; None when there is no such user or it has another secret."""
+        """Return the access of a user; None for an unknown user or a wrong secret."""
         user = self._users.get(name)
         given = digest(secret)
         matches = [
@@ -111,13 +111,13 @@ class Users:
         return Access(name, given, user.rights) if user is not None and matches else None
 
     def log_in_by_token(self, token: bytes) -> Access | None:
-        """Return what the user may do whose secret this is; None when it is nobody's."""
+        """Return the access of the user with this secret; None for an invalid token."""
         given = digest(token)
         name = self._tokens.get(given)
         return Access(name, given, self._users[name].rights) if name is not None else None
 
     def renew(self, access: Access) -> Access | None:
-        """Return what a client that logged in earlier may do now; None when its secret is gone."""
+        """Return the present access of a client that logged in before; None if its secret is gone."""
         user = self._users.get(access.user)
         if user is None or access.digest not in user.digests:
             return None
@@ -127,18 +127,18 @@ class Users:
 def _user(name: str, value: Any) -> _User:
     if not NAME.fullmatch(name):
         raise ConfigError(
-            f"users: {name[:64]!r} is no name; use letters, digits, '.', '_', '-', "
-            "a letter or digit first, at most 64"
+            f"users: invalid name {name[:64]!r}: expected at most 64 letters, digits, '.', '_' or '-', "
+            "starting with a letter or digit"
         )
     if not isinstance(value, dict) or not set(value) <= {"secrets", *_LISTS}:
         raise ConfigError(
-            f"users: {name} may hold secrets, publish, subscribe and psubscribe, nothing else"
+            f"users: {name} may contain secrets, publish, subscribe and psubscribe, nothing else"
         )
     secrets = _texts(name, "secrets", value.get("secrets", []))
     if not secrets or not all(_DIGEST.fullmatch(each) for each in secrets):
         raise ConfigError(
-            f"users: {name} needs secrets, each written as sha256: and 64 hexadecimal digits; "
-            "fanout-sidecar digest makes one"
+            f"users: {name} needs secrets, each as sha256: and 64 hexadecimal digits; "
+            "create one with: fanout-sidecar digest"
         )
     lists = {each: _texts(name, each, value.get(each, [])) for each in _LISTS}
     return _User(
@@ -153,9 +153,9 @@ def _user(name: str, value: Any) -> _User:
 
 def _texts(name: str, field: str, value: Any) -> Iterable[str]:
     if not isinstance(value, list) or not all(isinstance(each, str) and each for each in value):
-        raise ConfigError(f"users: {field} of {name} must be a list of texts")
+        raise ConfigError(f"users: {field} of {name} must be a list of strings")
     if field != "secrets" and any(each.startswith(RESERVED_PREFIX.decode()) for each in value):
-        raise ConfigError(f"users: {field} of {name} names channels of fanout itself")
+        raise ConfigError(f"users: {field} of {name} names channels reserved for fanout")
     return value
 
 

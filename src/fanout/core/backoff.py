@@ -1,8 +1,8 @@
-"""How long to wait before trying again.
+"""Exponential backoff with full jitter: how long to wait before a retry.
 
-Full jitter: each delay is drawn evenly from zero to a ceiling that doubles with every failed
-attempt, so that many processes that lost the same peer at once do not return at once. The ceiling
-of the first attempts grows with the fleet, so that its connects come at a rate a Redis can take.
+Each delay is drawn uniformly from zero to a ceiling that doubles with every failed attempt, so
+that processes that lost the same peer at the same time do not reconnect at the same time. The
+ceiling of the first attempts grows with the fleet, to limit the rate of connects to one Redis.
 Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
 """
 
@@ -11,19 +11,19 @@ from random import Random
 import attrs
 
 SPREAD_SECONDS_EACH = 0.002
-"""What each member adds to the time over which a fleet spreads what all begin at once."""
+"""How much each member adds to the time over which a fleet spreads simultaneous work."""
 SPREAD_SECONDS_MAX = 1.0
-"""Longer is not waited, however large the fleet: meanwhile messages may be missed."""
+"""The limit of that time for a fleet of any size: messages may be missed meanwhile."""
 
 
 def spread_seconds(members: int) -> float:
-    """Return the time within which each of `members` does, at random, what an event asks of all."""
+    """Return the time over which `members` spread, at random, the work that one event causes."""
     return min(SPREAD_SECONDS_MAX, members * SPREAD_SECONDS_EACH)
 
 
 @attrs.frozen(kw_only=True)
 class Backoff:
-    """A wait policy. An invalid one cannot be built.
+    """A backoff policy.
 
     Raises:
         ValueError: unless 0 < first_seconds <= max_seconds.
@@ -38,9 +38,9 @@ class Backoff:
             raise ValueError(f"need 0 < first_seconds <= max_seconds, have {self}")
 
     def delay_seconds(self, attempt: int, rng: Random, *, members: int = 1) -> float:
-        """Return the wait before attempt number `attempt`, counted from 0.
+        """Return the delay before attempt number `attempt`, counted from 0.
 
-        `members` is how many may have lost the same peer at the same moment.
+        `members` is the number of processes that may have lost the same peer at the same time.
         """
         first = max(self.first_seconds, spread_seconds(members))
         ceiling = min(self.max_seconds, first * 2.0 ** min(attempt, 64))
@@ -48,5 +48,5 @@ class Backoff:
 
 
 def jittered(seconds: float, rng: Random, fraction: float = 0.25) -> float:
-    """Return `seconds` give or take `fraction`, so that periodic work of a fleet spreads out."""
+    """Return `seconds` plus or minus `fraction`, so that periodic work of a fleet spreads out."""
     return seconds * rng.uniform(1.0 - fraction, 1.0 + fraction)

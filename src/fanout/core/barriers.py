@@ -1,10 +1,11 @@
-"""Keeps the order of a publisher's messages when a channel moves to another node as planned.
+"""Order barriers: keep a publisher's messages in order during a planned move of a channel.
 
 When the nodes to publish to change, a barrier is published on every node that lately carried
-messages of this sidecar. Redis delivers it behind them. Every sidecar that receives it says so,
-and Redis has told how many did receive it; until all have answered, messages of channels that
-moved away from that node are held. So no subscriber can see a later message on the new node
-before an earlier one on the old. The wait is bounded: order is worth a moment, not an outage.
+messages of this sidecar. Redis delivers the barrier behind those messages. Every sidecar that
+receives it answers, and the reply of Redis to PUBLISH is the number of receivers. Until all have
+answered, messages of channels that moved away from that node are held, so that no subscriber
+sees a later message from the new node before an earlier one from the old node. The wait is
+bounded: after the timeout the messages are sent and may arrive out of order.
 """
 
 from collections.abc import Mapping
@@ -20,31 +21,31 @@ T = TypeVar("T")
 
 @attrs.define(eq=False, slots=True)
 class _Barrier(Generic[T]):
-    """A barrier that not everybody has answered."""
+    """A barrier that has not been answered by all receivers."""
 
     node: NodeId
     deadline: float
-    receivers: int | None = None  # as Redis counted; None before its reply
+    receivers: int | None = None  # as counted by Redis; None before its reply
     answers: int = 0
     held: list[T] = attrs.field(factory=list)
-    channels: set[bytes] = attrs.field(factory=set)  # of what is held
+    channels: set[bytes] = attrs.field(factory=set)  # of the held items
 
     @property
     def answered(self) -> bool:
-        """Whether everybody who received it has said so."""
+        """Whether all receivers have answered."""
         return self.receivers is not None and self.answers >= self.receivers
 
 
 @attrs.frozen(slots=True)
 class _Change:
-    """A change of nodes: which there were before, and the barriers on them."""
+    """A change of nodes: the nodes before the change, and the barriers published on them."""
 
     before: frozenset[NodeId]
     barriers: Mapping[NodeId, int]
 
 
 class OrderBarriers(Generic[T]):
-    """The barriers of one sidecar, and what they hold back. Falsy when nothing is nodes."""
+    """The barriers of one sidecar and the items that they hold. Falsy when none is pending."""
 
     def __init__(self, *, timeout_seconds: float) -> None:
         self._timeout_seconds = timeout_seconds
@@ -52,7 +53,7 @@ class OrderBarriers(Generic[T]):
         self._changes: list[_Change] = []
         self._number = 0
         self.timeouts = 0
-        """OrderBarriers given up unanswered, ever: order may have been lost there."""
+        """Barriers that timed out since the start: messages may have been reordered there."""
 
     def __bool__(self) -> bool:
         return bool(self._barriers)
@@ -60,7 +61,10 @@ class OrderBarriers(Generic[T]):
     def begin(
         self, before: frozenset[NodeId], nodes: frozenset[NodeId], now: float
     ) -> dict[NodeId, int]:
-        """Take that channels were placed on `before` until now; number a barrier for each `nodes`."""
+        """Begin a barrier on each of `nodes`; return their numbers.
+
+        `before` are the nodes on which channels were placed until now.
+        """
         numbers = {}
         for node in sorted(nodes):
             self._number += 1
@@ -76,7 +80,7 @@ class OrderBarriers(Generic[T]):
             home = place(channel, change.before).publish
             number = change.barriers.get(home) if home is not None else None
             barrier = self._barriers.get(number) if number is not None else None
-            # Behind what is held already, even when the channel has come back to its node.
+            # Behind items already held, even when the channel has moved back to its node.
             if barrier is not None and (home != chosen or channel in barrier.channels):
                 return number
         return None
@@ -88,7 +92,7 @@ class OrderBarriers(Generic[T]):
         barrier.channels.add(channel)
 
     def received(self, number: int, receivers: int) -> list[T]:
-        """Redis delivered the barrier to so many; return what is held no more."""
+        """Record to how many receivers Redis delivered a barrier; return the released items."""
         barrier = self._barriers.get(number)
         if barrier is None:
             return []
@@ -96,7 +100,7 @@ class OrderBarriers(Generic[T]):
         return self._end(number) if barrier.answered else []
 
     def answered(self, number: int) -> list[T]:
-        """One of its receivers has answered; return what is held no more."""
+        """Record the answer of one receiver; return the released items."""
         barrier = self._barriers.get(number)
         if barrier is None:
             return []
@@ -104,22 +108,22 @@ class OrderBarriers(Generic[T]):
         return self._end(number) if barrier.answered else []
 
     def lost(self, number: int) -> list[T]:
-        """The barrier could not be published; return what is held no more."""
+        """Record that a barrier could not be published; return the released items."""
         return self._end(number) if number in self._barriers else []
 
     def expire(self, now: float) -> list[T]:
-        """Give up barriers that took too long; return what is held no more."""
-        freed: list[T] = []
+        """End the barriers that timed out; return the released items."""
+        released: list[T] = []
         while self._barriers:
             number, barrier = next(iter(self._barriers.items()))
             if barrier.deadline > now:
                 break
             self.timeouts += 1
-            freed += self._end(number)
-        return freed
+            released += self._end(number)
+        return released
 
     def next_deadline(self) -> float:
-        """Return when `expire` has something to do; infinity when idle."""
+        """Return the time at which to call `expire`; infinity when idle."""
         return next((barrier.deadline for barrier in self._barriers.values()), float("inf"))
 
     def pending(self, node: NodeId) -> bool:

@@ -1,8 +1,9 @@
-"""Counts the clients of the whole fleet: every sidecar counts its own, the one that asks adds up.
+"""The census: count the clients of the whole fleet. Every sidecar counts its own clients.
 
-A question goes to all sidecars through one node, which also tells how many there are that listen;
-it is settled when so many have answered, or when its time is over. Whoever did not answer by then
-is missing from the sum. A question about many names is asked in pieces, each with its number.
+A question goes to all sidecars through one node. The node's reply to PUBLISH is the number of
+listeners. A question is settled when that many have answered, or at its timeout; a sidecar that
+did not answer in time is missing from the sum. A question about many names is split into pieces,
+each with a number.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -16,21 +17,21 @@ from fanout.values.names import SidecarId, Space
 from fanout.values.requests import Question
 
 NAMES_BYTES_MAX = 8192
-"""Names in one piece of a question; six times as much at worst once they are JSON."""
+"""Bytes of names in one piece of a question; at worst six times as much as JSON."""
 
 
 class Table(Protocol):
-    """What is asked of the dispatch table."""
+    """The part of the dispatch table that the census reads."""
 
     def names(self, space: Space) -> Iterator[bytes]:
-        """Yield what clients subscribe to."""
+        """Yield the names that clients subscribe to."""
 
     def subscribers(self, space: Space, name: bytes) -> int:
         """Count the clients that subscribe to a name."""
 
 
 def count(table: Table, question: Question) -> dict[bytes, int]:
-    """Answer a question for one sidecar; names that nobody subscribes to are left out."""
+    """Return the counts of one sidecar; names without subscribers are left out."""
     if question.names is not None:
         found: Iterator[bytes] = iter(question.names)
     else:
@@ -42,7 +43,7 @@ def count(table: Table, question: Question) -> dict[bytes, int]:
 
 
 def pieces(question: Question) -> list[Question]:
-    """Cut a question into pieces that fit a message each."""
+    """Split a question into pieces that each fit into a message."""
     if question.names is None:
         return [question]
     found: list[list[bytes]] = [[]]
@@ -58,7 +59,7 @@ def pieces(question: Question) -> list[Question]:
 
 @attrs.define(eq=False, slots=True)
 class _Asked:
-    """What a client wants to know, until all its pieces are settled."""
+    """A question of a client, until all its pieces are settled."""
 
     counts: dict[bytes, int]
     done: Callable[[Mapping[bytes, int]], None]
@@ -67,22 +68,22 @@ class _Asked:
 
 @attrs.define(eq=False, slots=True)
 class _Piece:
-    """A piece that was asked and is not settled."""
+    """A piece that was sent and is not settled."""
 
     asked: _Asked
     deadline: float
-    expected: int | None = None  # other sidecars that heard it; None before the node has said
-    missing: dict[SidecarId, set[int]] = attrs.field(factory=dict)  # parts of answers begun
+    expected: int | None = None  # other sidecars that received it; None before the node's reply
+    missing: dict[SidecarId, set[int]] = attrs.field(factory=dict)  # parts of incomplete answers
 
     @property
     def answered(self) -> bool:
-        """Whether everybody who heard it has answered whole."""
+        """Whether all receivers have answered completely."""
         whole = sum(not parts for parts in self.missing.values())
         return self.expected is not None and whole >= self.expected
 
 
 class Questions:
-    """The open questions of one sidecar. Times are given; nothing here waits."""
+    """The open questions of one sidecar."""
 
     def __init__(self, *, timeout_seconds: float) -> None:
         self._timeout_seconds = timeout_seconds
@@ -99,9 +100,9 @@ class Questions:
         done: Callable[[Mapping[bytes, int]], None],
         now: float,
     ) -> list[int]:
-        """Open a question of so many pieces, answered for our own clients; return their numbers.
+        """Open a question of `parts` pieces and return their numbers.
 
-        `done` is called once, when the last piece is settled.
+        `own` are the counts of this sidecar. `done` is called once, when the last piece is settled.
         """
         asked = _Asked(dict(own), done, parts)
         numbers = list(range(self._number + 1, self._number + 1 + parts))
@@ -111,14 +112,14 @@ class Questions:
         return numbers
 
     def heard(self, number: int, others: int) -> None:
-        """Take how many other sidecars heard a piece."""
+        """Record how many other sidecars received a piece."""
         piece = self._pieces.get(number)
         if piece is not None:
             piece.expected = others
             self._settle(number, piece)
 
     def answered(self, answer: CensusAnswer) -> None:
-        """Take one part of an answer; what is late, or came twice, is ignored."""
+        """Add one part of an answer; late and duplicate parts are ignored."""
         piece = self._pieces.get(answer.number)
         if piece is None:
             return
@@ -132,14 +133,14 @@ class Questions:
         self._settle(answer.number, piece)
 
     def expire(self, now: float) -> None:
-        """Settle what has waited long enough."""
+        """Settle the pieces that timed out."""
         for number, piece in list(self._pieces.items()):
             if piece.deadline > now:
                 return
             self._close(number, piece)
 
     def next_deadline(self) -> float:
-        """Return when `expire` has something to do; infinity when idle."""
+        """Return the time at which to call `expire`; infinity when idle."""
         return next((piece.deadline for piece in self._pieces.values()), float("inf"))
 
     def _settle(self, number: int, piece: _Piece) -> None:

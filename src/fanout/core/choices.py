@@ -1,4 +1,4 @@
-"""Which node a publisher chooses for each channel, remembered."""
+"""A cache of the node that a publisher chooses for each channel."""
 
 from collections.abc import Collection, Mapping
 from typing import Generic, TypeVar
@@ -7,7 +7,7 @@ from fanout.core.placement import place
 from fanout.values.names import NodeId
 
 CHOICES_MAX = 100_000
-"""Channels whose node is remembered; forgetting them costs only a new ranking."""
+"""Channels whose node is cached; clearing the cache only costs ranking them again."""
 
 N = TypeVar("N")
 
@@ -19,17 +19,17 @@ class Choices(Generic[N]):
 
     def __init__(self) -> None:
         self.nodes: Mapping[NodeId, N] = {}
-        """The nodes to choose from; replace them with `use`."""
+        """The nodes to choose from; set with `use`."""
         self._best: dict[bytes, N] = {}
 
     def use(self, nodes: Mapping[NodeId, N]) -> None:
-        """Choose from these nodes from now on."""
+        """Set the nodes to choose from."""
         before, self.nodes = self.nodes, dict(nodes)
         if before != self.nodes:
             self._best.clear()
 
     def best(self, channel: bytes) -> N | None:
-        """Return the node that the channel is placed on; None when there is none."""
+        """Return the node that the channel is placed on; None when there are no nodes."""
         node = self._best.get(channel)
         if node is None and self.nodes:
             node = self.next(channel, ())

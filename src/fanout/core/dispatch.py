@@ -1,12 +1,12 @@
-"""From a name to the local consumers that want it, and the fan-out of a batch to them.
+"""The table of local subscriptions, and the fan-out of a batch of messages to local clients.
 
-A node's reader hands over messages one by one and ends the batch with `encode`. Messages of one
-name are encoded once for each door that has consumers, joined, and appended as one blob to the
-outbox of each consumer. Within a batch the order of messages of one name is kept; between names
-no order is promised, since their channels may be carried by different nodes.
+The reader of a node adds messages one by one and ends the batch with `encode`. The messages of a
+name are encoded once for each encoding that its clients use, joined, and appended as one blob to
+the outbox of each client. Within a batch the messages of a name keep their order. There is no
+order between names, since different nodes may carry their channels.
 
-The upstream copy decides: a `message` reaches the subscribers of the channel, a `pmessage` the
-subscribers of its pattern. A consumer that has both gets both, as with Redis itself.
+A `message` from a node goes to the subscribers of the channel, a `pmessage` to the subscribers of
+its pattern. A client that subscribes to both gets both, as with Redis.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,22 +20,22 @@ from fanout.values.names import SHARD_PREFIX, Kind, Space
 from fanout.values.requests import Encoding
 
 MATCHES_MAX = 10_000
-"""Channels whose matching patterns are remembered; forgetting them costs only a new match."""
+"""Channels whose matching patterns are cached; clearing the cache only costs matching again."""
 
 
 class Recipient(Protocol):
-    """What the fan-out needs of a local client."""
+    """A local client, as the fan-out uses it."""
 
     @property
     def encoding(self) -> Encoding:
-        """How this client reads deliveries."""
+        """The encoding of its deliveries."""
 
     @property
     def outbox(self) -> Outbox:
-        """Where its deliveries go."""
+        """The queue for its deliveries."""
 
     delivered: int
-    """Messages it was given while `Dispatch.counting`."""
+    """Messages queued for it while `Dispatch.counting` was on."""
 
 
 C = TypeVar("C", bound=Recipient)
@@ -43,7 +43,7 @@ C = TypeVar("C", bound=Recipient)
 
 @attrs.frozen(slots=True)
 class Encoders:
-    """How one door writes deliveries of one name, in a row."""
+    """The functions with which one door encodes consecutive deliveries of one name."""
 
     messages: Callable[[bytes, Sequence[bytes]], bytes]  # (channel, payloads)
     pmessages: Callable[[bytes, Sequence[tuple[bytes, bytes]]], bytes]
@@ -59,46 +59,46 @@ class Encoders:
 
 @attrs.frozen
 class DispatchStatistics:
-    """What local clients subscribe to, and what they were given."""
+    """The number of local subscriptions and deliveries."""
 
-    channels: int  # different ones, shard channels included
+    channels: int  # distinct, shard channels included
     patterns: int
     deliveries: Mapping[Encoding, int]  # since the start
 
 
 @attrs.define(eq=False, slots=True)
 class _Tally:
-    """What the clients of one encoding were given."""
+    """The deliveries to clients of one encoding."""
 
     deliveries: int = 0
 
 
 @attrs.define(eq=False, slots=True)
 class _Readers(Generic[C]):
-    """The consumers of one name that read one encoding."""
+    """The clients of one name that use one encoding."""
 
     encode: Callable[[bytes, Sequence[Any]], bytes]
     tally: _Tally
-    consumers: dict[C, None] = attrs.field(factory=dict)
+    clients: dict[C, None] = attrs.field(factory=dict)
 
 
 class _Route(Generic[C]):
-    """The consumers of one name, by encoding, and the batch that waits for them."""
+    """The clients of one name, by encoding, and the messages of the current batch."""
 
     __slots__ = ("name", "pending", "readers", "space")
 
     def __init__(self, space: Space, name: bytes) -> None:
         self.space = space
-        self.name = name  # as clients know it
+        self.name = name  # as clients write it
         self.readers: dict[Encoding, _Readers[C]] = {}
-        self.pending: list[Any] = []  # what the encoder of the space takes
+        self.pending: list[Any] = []  # arguments for the encoder of the space
 
     def __len__(self) -> int:
-        return sum(len(each.consumers) for each in self.readers.values())
+        return sum(len(each.clients) for each in self.readers.values())
 
 
 class Dispatch(Generic[C]):
-    """The table of one sidecar."""
+    """The dispatch table of one sidecar."""
 
     def __init__(self, encoders: Mapping[Encoding, Encoders]) -> None:
         self._encoders = encoders
@@ -109,10 +109,10 @@ class Dispatch(Generic[C]):
         self._matchers: dict[bytes, Callable[[bytes], bool]] = {}
         self._matches: dict[bytes, tuple[bytes, ...]] = {}
         self.counting = False
-        """Whether deliveries are counted for each consumer, which costs a little for each."""
+        """Whether to count the deliveries of each client, at a small cost for each."""
 
-    def add(self, kind: Kind, name: bytes, consumer: C) -> None:
-        """Deliver `name` to `consumer` from now on. Adding twice changes nothing."""
+    def add(self, kind: Kind, name: bytes, client: C) -> None:
+        """Deliver messages of `name` to `client` from now on. Idempotent."""
         routes = self._channels if kind is Kind.CHANNEL else self._patterns
         route = routes.get(name)
         if route is None:
@@ -120,25 +120,25 @@ class Dispatch(Generic[C]):
             if kind is Kind.PATTERN:
                 self._matchers[name] = compile_pattern(name)
                 self._matches.clear()
-        readers = route.readers.get(consumer.encoding)
+        readers = route.readers.get(client.encoding)
         if readers is None:
-            encode = self._encoders[consumer.encoding].of(route.space)
-            readers = _Readers(encode, self._tallies[consumer.encoding])
-            route.readers[consumer.encoding] = readers
-        readers.consumers[consumer] = None
+            encode = self._encoders[client.encoding].of(route.space)
+            readers = _Readers(encode, self._tallies[client.encoding])
+            route.readers[client.encoding] = readers
+        readers.clients[client] = None
 
-    def discard(self, kind: Kind, name: bytes, consumer: C) -> None:
-        """Deliver `name` to `consumer` no more. Discarding what is not there changes nothing."""
+    def discard(self, kind: Kind, name: bytes, client: C) -> None:
+        """Stop delivering messages of `name` to `client`. Idempotent."""
         routes = self._channels if kind is Kind.CHANNEL else self._patterns
         route = routes.get(name)
         if route is None:
             return
-        readers = route.readers.get(consumer.encoding)
+        readers = route.readers.get(client.encoding)
         if readers is None:
             return
-        readers.consumers.pop(consumer, None)
-        if not readers.consumers:
-            del route.readers[consumer.encoding]
+        readers.clients.pop(client, None)
+        if not readers.clients:
+            del route.readers[client.encoding]
         if not route.readers:
             del routes[name]
             if kind is Kind.PATTERN:
@@ -146,7 +146,10 @@ class Dispatch(Generic[C]):
                 self._matches.clear()
 
     def take(self, pushes: Iterable[Sequence[Any]]) -> list[Sequence[Any]]:
-        """Take the messages among the pushes of a node; return what no consumer here wants."""
+        """Add the `message` pushes of a node to the batch; return the pushes not dispatched.
+
+        Those are pushes of other types, and messages without a local subscriber.
+        """
         others: list[Sequence[Any]] = []
         channels, touched = self._channels, self._touched
         for push in pushes:
@@ -160,7 +163,7 @@ class Dispatch(Generic[C]):
         return others
 
     def take_run(self, channel: bytes, payloads: list[bytes]) -> bool:
-        """Take many messages of one channel; return whether any consumer here wants them."""
+        """Add many messages of one channel to the batch; return whether it has local subscribers."""
         route = self._channels.get(channel)
         if route is None:
             return False
@@ -170,7 +173,7 @@ class Dispatch(Generic[C]):
         return True
 
     def pmessage(self, pattern: bytes, channel: bytes, payload: bytes) -> None:
-        """Take a message that a node delivered for a pattern."""
+        """Add a message that a node delivered for a pattern to the batch."""
         route = self._patterns.get(pattern)
         if route is not None:
             if not route.pending:
@@ -178,23 +181,23 @@ class Dispatch(Generic[C]):
             route.pending.append((channel, payload))
 
     def encode(self) -> tuple[list[C], list[C]]:
-        """End the batch: fill the outboxes; return the consumers to send to, and to cut off.
+        """End the batch: fill the outboxes; return the clients to send to and those to disconnect.
 
-        The first list may name a consumer more than once. The second holds slow consumers, whose
-        outbox had no room for what they should have got.
+        The first list may contain a client more than once. The second contains slow clients, whose
+        outbox had no room for their deliveries.
         """
         fed: list[C] = []
         slow: list[C] = []
         for route in self._touched:
             pending, route.pending = route.pending, []
             for readers in route.readers.values():
-                consumers = readers.consumers
+                clients = readers.clients
                 blob = readers.encode(route.name, pending)
-                readers.tally.deliveries += len(pending) * len(consumers)
-                slow.extend([each for each in consumers if not each.outbox.append(blob)])
-                fed.extend(consumers)
+                readers.tally.deliveries += len(pending) * len(clients)
+                slow.extend([each for each in clients if not each.outbox.append(blob)])
+                fed.extend(clients)
                 if self.counting:
-                    for each in consumers:
+                    for each in clients:
                         each.delivered += len(pending)
         self._touched.clear()
         return fed, slow
@@ -212,7 +215,7 @@ class Dispatch(Generic[C]):
         return found
 
     def statistics(self) -> DispatchStatistics:
-        """Return how much there is now, and what was delivered."""
+        """Return the present number of names, and the deliveries since the start."""
         return DispatchStatistics(
             channels=len(self._channels),
             patterns=len(self._patterns),
@@ -220,15 +223,15 @@ class Dispatch(Generic[C]):
         )
 
     def receivers(self, channel: bytes) -> int:
-        """Count as Redis does: subscribers of the channel, and of each matching pattern."""
+        """Count as PUBLISH in Redis does: subscribers of the channel and of each matching pattern."""
         route = self._channels.get(channel)
         count = len(route) if route is not None else 0
         if not self._matchers or channel.startswith(SHARD_PREFIX):
-            return count  # no pattern hears a shard channel
+            return count  # patterns do not match shard channels
         return count + sum(len(self._patterns[pattern]) for pattern in self.matching(channel))
 
     def names(self, space: Space) -> Iterator[bytes]:
-        """Yield what clients subscribe to, as they name it."""
+        """Yield the names that clients subscribe to, as clients write them."""
         if space is Space.PATTERNS:
             yield from self._patterns
         else:
@@ -237,7 +240,7 @@ class Dispatch(Generic[C]):
                     yield name.removeprefix(SHARD_PREFIX)
 
     def subscribers(self, space: Space, name: bytes) -> int:
-        """Count the clients that subscribe to a name, as they name it."""
+        """Count the clients that subscribe to a name, as clients write it."""
         if space is Space.PATTERNS:
             route = self._patterns.get(name)
         else:
@@ -246,7 +249,7 @@ class Dispatch(Generic[C]):
 
 
 def _client_name(kind: Kind, name: bytes) -> tuple[Space, bytes]:
-    """Return how clients know what the nodes carry as `name`."""
+    """Return the space and name for clients of a name on the nodes."""
     if kind is Kind.PATTERN:
         return Space.PATTERNS, name
     if name.startswith(SHARD_PREFIX):

@@ -1,14 +1,14 @@
-"""Redis' pattern matching, byte for byte.
+"""Glob-style pattern matching, the same as in Redis byte for byte.
 
-Follows `stringmatchlen` in Redis' src/util.c, quirks included: `[` without `]` takes the rest of
+It follows `stringmatchlen` in Redis' src/util.c, quirks included: `[` without `]` takes the rest of
 the pattern as the class; a range may be reversed; bytes above 0x7f compare as signed chars in a
-range; a backslash at the very end stands for itself; nothing but the empty pattern matches the
-empty string.
+range; a backslash at the very end stands for itself; only the empty pattern matches the empty
+string.
 
-Every part of a pattern but `*` matches exactly one byte. So a pattern is a row of pieces of fixed
-length between stars, and matching is: the first piece at the start, the last at the end, the
-others from left to right, each at the first place where it fits. That is linear in practice and
-never worse than pattern times text, whatever the pattern.
+Every part of a pattern except `*` matches exactly one byte. So a pattern is a sequence of pieces
+of fixed length, separated by stars. The first piece must match at the start, the last at the end,
+and the others from left to right, each at the first position where it matches. That takes linear
+time in practice, and at worst pattern length times text length.
 """
 
 import re
@@ -20,7 +20,7 @@ _STAR, _ANY, _OPEN, _CLOSE, _ESCAPE, _NOT, _DASH = b"*?[]\\^-"
 
 
 def compile_pattern(pattern: bytes) -> Matcher:
-    """Return a function that tells whether a channel matches `pattern`."""
+    """Return a function that returns whether a channel matches `pattern`."""
     pieces = _parse(pattern)
     if len(pieces) == 1:
         whole = re.compile(pieces[0][0], re.DOTALL).fullmatch
@@ -56,7 +56,7 @@ def _starred(pieces: list[tuple[bytes, int]]) -> Matcher:
 
 
 def _parse(pattern: bytes) -> list[tuple[bytes, int]]:
-    """Split at the stars; return each piece as a regular expression and its length in bytes."""
+    """Split a pattern at the stars; return the regular expression and byte length of each piece."""
     pieces: list[tuple[bytes, int]] = []
     source, length = bytearray(), 0
     at = 0
@@ -83,7 +83,7 @@ def _parse(pattern: bytes) -> list[tuple[bytes, int]]:
 
 
 def _parse_class(pattern: bytes, at: int) -> tuple[frozenset[int], int]:
-    """Read a class behind its `[`; return the bytes it matches and where the pattern goes on."""
+    """Parse a class after its `[`; return the bytes it matches and the position after it."""
     inverted = pattern[at : at + 1] == b"^"
     at += inverted
     wanted: set[int] = set()
@@ -106,12 +106,12 @@ def _parse_class(pattern: bytes, at: int) -> tuple[frozenset[int], int]:
 
 def _class_source(wanted: frozenset[int]) -> bytes:
     if not wanted:
-        return b"(?!)."  # matches nothing, as long as every other piece: one byte
+        return b"(?!)."  # never matches; one byte long, as any other part
     return b"[" + b"".join(rb"\x%02x-\x%02x" % ends for ends in _ranges(wanted)) + b"]"
 
 
 def _ranges(wanted: frozenset[int]) -> Iterator[tuple[int, int]]:
-    """Yield the first and last of each run: named one by one, 256 classes took 0.1 s to compile."""
+    """Yield the first and last byte of each run. Listing each byte took 0.1 s for 256 classes."""
     first = last = min(wanted)
     for value in sorted(wanted):
         if value > last + 1:

@@ -1,8 +1,9 @@
-"""Which nodes the sidecars of a fleet hear and cannot hear, and where to publish for that.
+"""Which nodes each sidecar of a fleet can and cannot hear, and where to publish for that reason.
 
-A sidecar that cannot hear a node misses what others publish there, and only it can notice. It says
-so, and everybody publishes on the nodes that the fewest cannot hear. A sidecar that is deaf to all
-nodes adds the same to each and changes nothing: it cannot take the fleet's nodes away.
+A sidecar that cannot hear a node misses the messages published there, and only that sidecar can
+detect it. It reports the node as unheard, and all sidecars publish on the nodes that are unheard
+by the fewest. A sidecar that cannot hear any node adds one to the count of each, which changes
+nothing: it cannot stop the fleet from publishing.
 """
 
 from collections import Counter
@@ -12,21 +13,21 @@ from types import MappingProxyType
 from fanout.values.names import NodeId, SidecarId
 
 Incarnations = Mapping[NodeId, int]
-"""Nodes in their incarnations, each by its incarnation."""
+"""Node ids, each with an incarnation."""
 
 
 class IncarnationReports:
-    """What each sidecar says of which incarnations, and how many say it of each; the last word counts."""
+    """The latest report of each sidecar about incarnations, and how many reports contain each."""
 
     def __init__(self) -> None:
-        self._said: dict[SidecarId, dict[NodeId, int]] = {}
-        # Kept, not counted anew for each word: after a crash every sidecar says one.
+        self._reports: dict[SidecarId, dict[NodeId, int]] = {}
+        # Updated, not recounted for each report: after a crash every sidecar sends one.
         self._counts: Counter[tuple[NodeId, int]] = Counter()
         self.counts: Mapping[tuple[NodeId, int], int] = MappingProxyType(self._counts)
 
     def tell(self, sidecar: SidecarId, incarnations: Incarnations) -> bool:
-        """Take a word; return whether that is news."""
-        before = self._said.get(sidecar, {})
+        """Record the report of a sidecar; return whether it changed."""
+        before = self._reports.get(sidecar, {})
         if incarnations == before:
             return False
         for incarnation in incarnations.items():
@@ -36,51 +37,51 @@ class IncarnationReports:
             if not self._counts[incarnation]:
                 del self._counts[incarnation]
         if incarnations:
-            self._said[sidecar] = dict(incarnations)
+            self._reports[sidecar] = dict(incarnations)
         else:
-            del self._said[sidecar]
+            del self._reports[sidecar]
         return True
 
 
 class Hearing:
-    """What the other sidecars said."""
+    """The reports of the other sidecars."""
 
     def __init__(self) -> None:
-        self._deaf = IncarnationReports()
+        self._unheard = IncarnationReports()
         self._covered = IncarnationReports()
 
     def tell(self, sidecar: SidecarId, deaf: Incarnations) -> bool:
-        """Take which incarnations a sidecar cannot hear; return whether that is news."""
-        return self._deaf.tell(sidecar, deaf)
+        """Record the incarnations that a sidecar cannot hear; return whether they changed."""
+        return self._unheard.tell(sidecar, deaf)
 
     def tell_covered(self, sidecar: SidecarId, covered: Incarnations) -> None:
-        """Take which incarnations a sidecar hears."""
+        """Record the incarnations that a sidecar covers."""
         self._covered.tell(sidecar, covered)
 
     def forget(self, sidecar: SidecarId) -> None:
-        """A sidecar is gone."""
-        self._deaf.tell(sidecar, {})
+        """Drop the reports of a sidecar."""
+        self._unheard.tell(sidecar, {})
         self._covered.tell(sidecar, {})
 
     def count(self, node: NodeId, incarnation: int) -> int:
-        """Return how many others cannot hear this incarnation of a node."""
-        return self._deaf.counts.get((node, incarnation), 0)
+        """Return how many other sidecars cannot hear this incarnation of a node."""
+        return self._unheard.counts.get((node, incarnation), 0)
 
     def is_heard(self, node: NodeId, incarnation: int) -> bool:
-        """Whether another sidecar hears this incarnation of a node."""
+        """Return whether another sidecar covers this incarnation of a node."""
         return (node, incarnation) in self._covered.counts
 
     def unknown(self, known: Collection[NodeId]) -> dict[NodeId, int]:
-        """Return what others hear of nodes that are not `known`, in the latest of their incarnations."""
+        """Return the nodes that others cover and that are not `known`, in their latest incarnation."""
         incarnations = sorted(
             incarnation for incarnation in self._covered.counts if incarnation[0] not in known
         )
         return dict(incarnations)
 
     def best(self, nodes: Incarnations, unheard: Collection[NodeId]) -> frozenset[NodeId]:
-        """Return those of `nodes`, given with their incarnations, that the fewest cannot hear.
+        """Return those of `nodes` that the fewest sidecars cannot hear.
 
-        `unheard` are those that this sidecar cannot hear itself.
+        `unheard` are the nodes that this sidecar cannot hear.
         """
         counts = {
             name: self.count(name, incarnation) + (name in unheard)

@@ -1,7 +1,7 @@
-"""The commands that one Redis has yet to answer; replies are matched first in, first out.
+"""The commands that one Redis has not answered yet. Replies match commands first in, first out.
 
-Commands that were queued together are answered together: what a client sends in one go costs one
-entry here, not one for each of its messages.
+Commands that were queued together are answered together: a pipeline of a client costs one entry
+here, not one for each of its messages.
 """
 
 from collections import deque
@@ -11,13 +11,13 @@ from typing import Any
 from fanout.errors import LinkLost
 
 Answer = Any
-"""A reply as it was read, or `LinkLost` when there will be none."""
+"""A parsed reply, or `LinkLost` if the link was lost before the reply."""
 
 OnAnswers = Callable[[list[Answer]], None]
 
 
 class _Commands:
-    """Commands that are answered together."""
+    """Commands whose replies are passed on together."""
 
     __slots__ = ("answers", "ends", "on_answers", "start")
 
@@ -29,7 +29,7 @@ class _Commands:
 
 
 class _Pushes:
-    """A command that Redis answers with pushes, one for each of its names."""
+    """A command that Redis answers with one push for each of its names."""
 
     __slots__ = ("missing",)
 
@@ -38,37 +38,37 @@ class _Pushes:
 
 
 class InFlight:
-    """What waits for its answer, oldest first. Its length is that of the queue."""
+    """The queue of unanswered commands, oldest first. Its length is that of the queue."""
 
     __slots__ = ("_queued", "_waiting", "answered")
 
     def __init__(self) -> None:
         self._waiting: deque[_Commands | _Pushes] = deque()
-        self._queued = 0  # bytes ever queued: a command's place in the stream of bytes
+        self._queued = 0  # bytes since the start: a command's offset in the byte stream
         self.answered = 0
-        """Answers taken since the start; it stands still while Redis does."""
+        """Answers since the start; does not grow while Redis hangs."""
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def expect(self, ends: Sequence[int], on_answers: OnAnswers) -> None:
-        """Expect a reply to each of the commands that were queued, which end at `ends`.
+        """Expect a reply to each of the queued commands, which end at the offsets `ends`.
 
-        `on_answers` is called once, with as many answers.
+        `on_answers` is called once, with one answer for each command.
         """
         self._waiting.append(_Commands(self._queued, ends, on_answers))
         self._queued += ends[-1]
 
     def expect_pushes(self, size: int, count: int) -> None:
-        """Expect so many pushes in answer to a command of `size` bytes."""
+        """Expect `count` pushes in answer to a command of `size` bytes."""
         self._waiting.append(_Pushes(count))
         self._queued += size
 
     def take(self, replies: list[Answer]) -> None:
-        """Take replies in the order they were read.
+        """Match replies, in the order they were read, to commands.
 
         Raises:
-            LinkLost: nothing asked for one of them, or it refuses a subscription.
+            LinkLost: a reply without a command, or a subscription was refused.
 
         """
         waiting = self._waiting
@@ -76,7 +76,7 @@ class InFlight:
         while at < size:
             head = waiting[0] if waiting else None
             if not isinstance(head, _Commands):
-                what = "a reply that nothing asked for" if head is None else "subscription refused"
+                what = "unexpected reply" if head is None else "subscription refused"
                 raise LinkLost(f"{what}: {str(replies[at])[:64]!r}")
             until = at + len(head.ends) - len(head.answers)
             head.answers += replies[at:until]
@@ -88,10 +88,10 @@ class InFlight:
         self.answered += size
 
     def confirm(self) -> None:
-        """Take one subscription push; it belongs to the oldest command.
+        """Record one subscription push, for the oldest command.
 
         Raises:
-            LinkLost: nobody asked for it: Redis withdrew a subscription.
+            LinkLost: the push was not requested: Redis ended a subscription.
 
         """
         head = self._waiting[0] if self._waiting else None
@@ -103,9 +103,9 @@ class InFlight:
             self.answered += 1
 
     def lose(self, reason: str, handed: int) -> None:
-        """End: there will be no more answers. `handed` bytes of what was queued were sent.
+        """Answer all open commands with `LinkLost`. `handed` queued bytes were given to the kernel.
 
-        A command can be executed only once its last byte is with the kernel.
+        Redis can have executed a command only if the kernel has its last byte.
         """
         waiting, self._waiting = self._waiting, deque()
         for each in waiting:

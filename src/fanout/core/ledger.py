@@ -1,9 +1,9 @@
-"""Merges the records of one kind, such as nodes, that many instances tell.
+"""Merges the records of one kind, such as nodes, from many discovery instances.
 
-Every record has one writer, so no vote is needed: the highest (incarnation, version) wins, and
-within an incarnation a record may only move forward. What a member last said is remembered for
-some time after it left or expired, so that an instance that comes back with old data cannot bring
-it back: only news can.
+Every record has one writer, so there is no vote: the highest (incarnation, version) wins, and
+within an incarnation a record may only move forward. The last record of a member is kept for some
+time after it left or expired (a tombstone), so that an instance that comes back with old data
+cannot bring the member back. Only a newer record can.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -26,7 +26,7 @@ MOVES = {
     NodeState.DRAINING: {NodeState.DRAINING, NodeState.GONE},
     NodeState.GONE: set[NodeState](),
 }
-"""Legal moves within an incarnation, as an observer sees them: it may have missed some between."""
+"""Legal moves within an incarnation, as observed: states in between may have been missed."""
 
 Reason = Literal["left", "expired"]
 
@@ -48,7 +48,7 @@ class NodeChanged:
 
 @attrs.frozen(slots=True)
 class NodeLeft:
-    """A node said goodbye (`left`) or fell silent (`expired`)."""
+    """A node wrote its goodbye (`left`) or its lease ran out (`expired`)."""
 
     record: NodeRecord
     reason: Reason
@@ -56,7 +56,7 @@ class NodeLeft:
 
 @attrs.frozen(slots=True)
 class NodeConflict:
-    """Two agents write one life of a node; `record` is kept, `rival` ignored. Told once."""
+    """Two agents write one incarnation of a node; `record` is kept, `rival` ignored. Reported once."""
 
     record: NodeRecord
     rival: NodeRecord
@@ -79,7 +79,7 @@ class SidecarChanged:
 
 @attrs.frozen(slots=True)
 class SidecarLeft:
-    """A sidecar said goodbye (`left`) or fell silent (`expired`)."""
+    """A sidecar wrote its goodbye (`left`) or its lease ran out (`expired`)."""
 
     record: SidecarRecord
     reason: Reason
@@ -97,7 +97,7 @@ _E = TypeVar("_E")
 
 @attrs.frozen(slots=True)
 class Kind(Generic[K, R, _E]):
-    """How one kind of record is told apart, and what to report of it."""
+    """How to identify and compare records of one kind, and how to report their changes."""
 
     key: Callable[[R], K]
     follows: Callable[[R, R], bool]  # (newer, older of the same incarnation): a legal move?
@@ -114,17 +114,17 @@ class Entry(Generic[R]):
 
     record: R
     renewed_at: float
-    dead_since: float | None = None  # what the data plane says
+    dead_since: float | None = None  # as reported by the data plane
     conflict: int = -1  # incarnation in which a second owner was reported
 
     @property
     def lease_end(self) -> float:
-        """When the record is no longer believed."""
+        """The time at which the lease of the record runs out."""
         return self.renewed_at + self.record.lease_seconds
 
 
 class Ledger(Generic[K, R, _E]):
-    """The present members of one kind, at most `members_max`, and the absent ones remembered."""
+    """The present members of one kind, at most `members_max`, and tombstones of absent ones."""
 
     def __init__(self, kind: Kind[K, R, _E], *, members_max: int, tombstone_seconds: float) -> None:
         self._kind = kind
@@ -135,23 +135,24 @@ class Ledger(Generic[K, R, _E]):
         self.entries: dict[K, Entry[R]] = {}
         self.records: Mapping[K, R] = MappingProxyType(self._records)
         self.renewals = 0
-        """Newer records of known members, ever."""
+        """Newer records of known members since the start."""
 
     @property
     def absent(self) -> Iterable[R]:
-        """The last records of those who left or expired and are still remembered."""
+        """The last records of members that left or expired, until their tombstones end."""
         return (record for record, _ in self._absent.values())
 
     def observe(self, record: R, now: float) -> tuple[_E, ...]:
-        """Take a record, new or old."""
+        """Merge a record, new or old; return the changes."""
         kind = self._kind
         key = kind.key(record)
         entry = self.entries.get(key)
         if entry is None:
             return self._admit(key, record, now)
         before = entry.record
-        same_life = record.incarnation == before.incarnation
-        if same_life and kind.owner(record) != kind.owner(before) and now < entry.lease_end:
+        same_incarnation = record.incarnation == before.incarnation
+        contested = same_incarnation and kind.owner(record) != kind.owner(before)
+        if contested and now < entry.lease_end:
             return self._conflict(entry, record)
         if not self._is_news(record, before):
             return ()
@@ -164,13 +165,13 @@ class Ledger(Generic[K, R, _E]):
         return (kind.changed(record, before),)
 
     def expire(self, key: K, now: float) -> _E:
-        """Remove a member that fell silent."""
+        """Remove a member whose lease ran out; return the change."""
         record = self._records[key]
         self._remove(key, record, now)
         return self._kind.left(record, "expired")
 
     def forget(self, now: float) -> None:
-        """Drop what was remembered of absent members for long enough."""
+        """Drop the tombstones that have ended."""
         while self._absent:
             key = next(iter(self._absent))
             if now < self._absent[key][1]:
@@ -178,14 +179,14 @@ class Ledger(Generic[K, R, _E]):
             del self._absent[key]
 
     def thaw(self, now: float) -> None:
-        """Let every lease and every memory begin anew: nothing could be learnt meanwhile."""
+        """Restart every lease and tombstone, after a time without any readable instance."""
         for entry in self.entries.values():
             entry.renewed_at = now
         until = now + self._tombstone_seconds
         self._absent = {key: (record, until) for key, (record, _) in self._absent.items()}
 
     def _admit(self, key: K, record: R, now: float) -> tuple[_E, ...]:
-        """Take the record of a member that is not present."""
+        """Merge the record of a member that is not present."""
         past = self._absent.get(key)
         if past is not None and not self._is_news(record, past[0]):
             return ()
@@ -205,7 +206,7 @@ class Ledger(Generic[K, R, _E]):
         return record.incarnation > before.incarnation or self._kind.follows(record, before)
 
     def _conflict(self, entry: Entry[R], rival: R) -> tuple[_E, ...]:
-        """Keep the owner seen first, and say so once in a life."""
+        """Keep the owner seen first; report the conflict once for each incarnation."""
         if entry.conflict == rival.incarnation:
             return ()
         entry.conflict = rival.incarnation
@@ -223,7 +224,7 @@ class Ledger(Generic[K, R, _E]):
 
 
 def _no_conflict(record: Record, _rival: Record) -> Any:
-    raise AssertionError(f"{record.id} has no owner to be contested")
+    raise AssertionError(f"{record.id} has no owner and so no conflict")
 
 
 NODES: Kind[NodeId, NodeRecord, NodeEffect] = Kind(
@@ -253,4 +254,4 @@ FURTHER: Kind[str, Any, Record] = Kind(
     left=lambda record, _reason: record,
     conflict=_no_conflict,
 )
-"""Any further kind: what is reported of a change is the record it is about."""
+"""Any other kind of record; a change is reported as the record itself."""

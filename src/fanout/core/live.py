@@ -1,8 +1,8 @@
-"""What a sidecar shows of its fleet while it runs, and what of that is wrong, in one line each.
+"""A snapshot of a running sidecar and its fleet, and its problems in one line each.
 
-These are the values behind the live page and `fanout-sidecar top`: the fields are those of the
-JSON at /live, see docs/ops/live-page.md. Rates are per second, and None where nothing is known
-yet; counts without a time are since the start, or since the sidecar has known the node.
+The live page and `fanout-sidecar top` show these values. The fields are those of the JSON at /live,
+see docs/ops/live-page.md. Rates are per second, and None while unknown. Counts without a time are
+since the start, or since the sidecar has known the node.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import attrs
 
 SLOW_BYTES = 65_536
-"""Waiting for a node: more than a moment's worth."""
+"""Bytes that wait for a node above which it is shown as slow."""
 SLOW_SECONDS = 0.25
-"""That a probe takes on a node that is slow."""
+"""The duration of a probe above which a node is shown as slow."""
 
 
 def _word(node: "LiveNode") -> str:
@@ -33,35 +33,35 @@ def _word(node: "LiveNode") -> str:
 
 @attrs.frozen(kw_only=True)
 class LiveNode:
-    """One node as this sidecar sees it, and as the other sidecars say."""
+    """One node, as seen by this sidecar and as reported by the other sidecars."""
 
     id: str
     address: str
     state: str  # joining, active or draining
     incarnation: int
     usable: bool  # messages can be sent to it
-    covered: bool  # this sidecar is subscribed there for all its clients
+    covered: bool  # this sidecar is subscribed there to all that its clients subscribe to
     unheard: bool  # this sidecar cannot hear it
     fenced: bool  # it refuses publishes
     covered_by: int  # sidecars, this one included
-    uncovered_by: Sequence[str]  # those that do not cover it; the first few
+    uncovered_by: Sequence[str]  # sidecars that do not cover it; the first few
     uncovered_by_count: int
-    unheard_by: Sequence[str]  # those that cannot hear it; the first few
+    unheard_by: Sequence[str]  # sidecars that cannot hear it; the first few
     unheard_by_count: int
-    published_messages: int  # handed to it by this sidecar
+    published_messages: int  # by this sidecar
     published_per_second: float | None
-    received_messages: int  # delivered by it to this sidecar
+    received_messages: int  # by this sidecar
     received_per_second: float | None
-    outbox_bytes: int  # wait for it
-    probe_seconds: float | None  # how long the last probe took
-    gaps: int  # times that messages of it may have been missed
+    outbox_bytes: int  # that wait to be sent
+    probe_seconds: float | None  # duration of the last probe
+    gaps: int  # times that messages from it may have been missed
     word: str = attrs.field(init=False, default=attrs.Factory(_word, takes_self=True))
-    """What matters most: active, or what it is instead."""
+    """The summary: active, or the most important deviation."""
 
 
 @attrs.frozen(kw_only=True)
 class LiveLoss:
-    """A node that fell silent, and did not come back."""
+    """A node that fell silent and has not come back."""
 
     id: str
     ago_seconds: float
@@ -69,11 +69,11 @@ class LiveLoss:
 
 @attrs.frozen(kw_only=True)
 class LiveSidecar:
-    """What one sidecar says of itself in discovery; of this one, what it knows."""
+    """One sidecar as its record in discovery says; this sidecar from its own state."""
 
     id: str
     covered: Sequence[str]  # nodes
-    stopped: Sequence[str]  # draining nodes that it has left
+    stopped: Sequence[str]  # draining nodes on which it has stopped publishing
     deaf: Sequence[str]  # nodes that it cannot hear
 
 
@@ -91,8 +91,8 @@ class LiveDoor:
     delivered_per_second: float | None
     outbox_bytes: int
     outbox_largest_bytes: int
-    cut: int  # clients that this sidecar has disconnected
-    refused: int  # connections refused since the door was full
+    cut: int  # clients disconnected by this sidecar
+    refused: int  # connections refused because the door was full
 
 
 @attrs.frozen(kw_only=True)
@@ -102,16 +102,16 @@ class LiveClient:
     door: str
     id: int
     address: str
-    name: str  # that it gave itself; empty: none
+    name: str  # set by the client; empty: none
     published_per_second: float | None
     delivered_per_second: float | None
-    outbox_bytes: int  # wait for it
+    outbox_bytes: int  # that wait to be sent
     subscriptions: int
 
 
 @attrs.frozen(kw_only=True)
 class LiveChannel:
-    """One busy channel; names are escaped and cut."""
+    """One busy channel; names are escaped and truncated."""
 
     name: str
     received_per_second: float
@@ -120,14 +120,14 @@ class LiveChannel:
 
 @attrs.frozen(kw_only=True)
 class LivePublishes:
-    """What became of messages that clients of this sidecar published."""
+    """The outcomes of messages that clients of this sidecar published."""
 
     executed: int
     executed_per_second: float | None
     failed: Mapping[str, int]  # code -> messages
     failed_per_second: float | None
     retries: int
-    waiting: int  # for a node that can take them
+    waiting: int  # for a usable node
 
 
 @attrs.frozen(kw_only=True)
@@ -137,29 +137,29 @@ class LiveDiscovery:
     instance: str
     readable: bool
     writable: bool
-    error: str  # code of the last write that failed, if nothing was written since
+    error: str  # code of the last failed write, if no write has succeeded since
     read_age_seconds: float | None
 
 
 @attrs.frozen(kw_only=True)
 class Live:
-    """One look at a sidecar and its fleet."""
+    """One snapshot of a sidecar and its fleet."""
 
-    number: int  # of this look, in the life of the sidecar
+    number: int  # of this snapshot, since the sidecar started
     at: float  # seconds since 1970
-    seconds: float | None  # that the rates speak of; None: this is the first look
+    seconds: float | None  # covered by the rates; None in the first snapshot
     cluster: str
     sidecar: str
     version: str
     uptime_seconds: float
     loop_lag_seconds: float
     ready: bool
-    reason: str  # why not
+    reason: str  # why it is not ready
     frozen: bool  # no discovery instance can be read
     nodes: Sequence[LiveNode]
-    unknown: Sequence[str]  # nodes that others hear, and discovery does not tell of
-    lost: Sequence[LiveLoss]  # of the last ten minutes
-    sidecars: Sequence[LiveSidecar]  # this one, then those with something wrong; the first few
+    unknown: Sequence[str]  # nodes that others hear and that are missing in discovery
+    lost: Sequence[LiveLoss]  # in the last ten minutes
+    sidecars: Sequence[LiveSidecar]  # this one, then those with a problem; the first few
     sidecars_count: int
     doors: Sequence[LiveDoor]
     consumers: Sequence[LiveClient]  # the slowest and the busiest
@@ -170,28 +170,28 @@ class Live:
 
 
 MINUTE_SECONDS = 60
-"""From when on a time is told in minutes."""
+"""Times from this length on are shown in minutes."""
 
 
 @attrs.frozen
 class Problem:
-    """Something that is not as it should be."""
+    """Something that is wrong."""
 
-    level: str  # error: messages are lost or refused; warning: they may be, if more goes wrong
+    level: str  # error: messages are lost or refused; warning: they may be after a further fault
     text: str
 
 
 def problems(live: Live) -> list[Problem]:
-    """Return what is wrong, the worst first."""
+    """Return the problems of a snapshot, errors first."""
     found = [*_own_problems(live), *_discovery_problems(live)]
     for node in live.nodes:
         found += _node_problems(node)
     found += [
-        Problem("error", f"{node} is heard by other sidecars, but discovery has forgotten it")
+        Problem("error", f"{node} is heard by other sidecars but missing in discovery")
         for node in live.unknown
     ]
     found += [
-        Problem("warning", f"{each.id} fell silent and was given up {_ago(each.ago_seconds)}")
+        Problem("warning", f"{each.id} fell silent and was removed {_ago(each.ago_seconds)}")
         for each in live.lost
     ]
     return sorted(found, key=lambda each: each.level != "error")
@@ -202,9 +202,9 @@ def _own_problems(live: Live) -> Iterator[Problem]:
         yield Problem("error", f"This sidecar is not ready: {live.reason}")
     if live.publishes.failed_per_second:
         rate = f"{live.publishes.failed_per_second:g}"
-        yield Problem("error", f"{rate} publishes a second fail")
+        yield Problem("error", f"{rate} publishes per second fail")
     elif live.publishes.waiting:
-        yield Problem("warning", f"{live.publishes.waiting} messages wait for a node to take them")
+        yield Problem("warning", f"{live.publishes.waiting} messages are waiting for a usable node")
 
 
 def _discovery_problems(live: Live) -> Iterator[Problem]:
@@ -232,9 +232,9 @@ def _node_problems(node: LiveNode) -> Iterator[Problem]:
         yield Problem("warning", f"{node.id} is draining")
         return
     if not node.usable:
-        yield Problem("error", f"{node.id} cannot be published to by this sidecar")
+        yield Problem("error", f"{node.id} is unreachable from this sidecar")
     elif node.fenced:
-        yield Problem("warning", f"{node.id} refuses messages")
+        yield Problem("warning", f"{node.id} refuses publishes")
     if node.uncovered_by_count and not node.unheard:
         names = _some(node.uncovered_by, node.uncovered_by_count)
         yield Problem("warning", f"{node.id} is not covered by {names}")

@@ -1,7 +1,7 @@
-"""Who is there: the nodes and sidecars of a fleet, by what discovery and the data plane say.
+"""Membership: the nodes and sidecars of a fleet, from discovery and the data plane.
 
-What holds for records of any kind is in `fanout.core.view`. Where there is a data plane, silence
-removes a node only when it has been dead for `dead_seconds` as well: a node that delivers stays.
+The rules for records of any kind are in `fanout.core.view`. With a data plane, an expired lease
+removes a node only if the node has also been dead for `dead_seconds`: a node that delivers stays.
 """
 
 from collections.abc import Iterable, Mapping
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 DEAD_SECONDS = 5.0
-"""How long the data plane must have been dead before discovery's silence removes a node."""
+"""How long a node must have been dead in the data plane before an expired lease removes it."""
 
 NODES_MAX = 256
 SIDECARS_MAX = 65_536
@@ -53,13 +53,13 @@ class Membership(View[Effect]):
 
     Args:
         cluster: records of other clusters are ignored.
-        instances: number of discovery instances.
-        data_plane: whether this process has links to the nodes and reports by `alive`; without
-            them a node expires by its lease alone. Sidecars always do.
+        instances: the number of discovery instances.
+        data_plane: whether this process has links to the nodes and reports their state with
+            `alive`. Without, a node expires by its lease alone, as sidecars always do.
         dead_seconds: see `DEAD_SECONDS`.
         tombstone_seconds: see `TOMBSTONE_SECONDS`.
-        nodes_max: more nodes are ignored.
-        sidecars_max: more sidecars are ignored.
+        nodes_max: nodes beyond this number are ignored.
+        sidecars_max: sidecars beyond this number are ignored.
 
     """
 
@@ -99,18 +99,18 @@ class Membership(View[Effect]):
         return self._sidecars.records
 
     def read(self, instance: int, snapshot: Snapshot, now: float) -> tuple[Effect, ...]:
-        """Take what one instance knows.
+        """Merge the snapshot of one instance; return the changes.
 
         Raises:
-            ValueError: there is no such instance.
+            ValueError: the instance does not exist.
 
         """
         return self.take(instance, chain(snapshot.nodes, snapshot.sidecars), now)
 
     def alive(self, node: NodeId, *, alive: bool) -> None:
-        """Take what the data plane says of a node: it delivers to somebody, or it does not.
+        """Record whether a node delivers messages, as the data plane reports.
 
-        `dead_seconds` run from the next input that carries a time; `next_deadline` asks for one.
+        `dead_seconds` run from the next call with a time; `next_deadline` is due at once.
         """
         entry = self._nodes.entries.get(node)
         if entry is None:
@@ -122,7 +122,7 @@ class Membership(View[Effect]):
             self._died[node] = None
 
     def advance(self, now: float) -> tuple[Effect, ...]:
-        """Let leases run out."""
+        """Remove the members whose leases ran out; return the changes."""
         for node in self._died:
             if node in self._nodes.entries:
                 self._nodes.entries[node].dead_since = now
@@ -130,11 +130,11 @@ class Membership(View[Effect]):
         return super().advance(now)
 
     def next_deadline(self) -> float:
-        """Return when `advance` may have something to do; infinity when idle."""
+        """Return the time at which to call `advance`; infinity when idle."""
         return -inf if self._died else super().next_deadline()
 
     def _end(self, entry: Entry[Any]) -> float:
-        """Return when a silent member is removed; infinity for a node while it delivers."""
+        """Return when to remove a silent member; infinity for a node while it delivers."""
         if not self._data_plane or isinstance(entry.record, SidecarRecord):
             return entry.lease_end
         if entry.dead_since is None:

@@ -1,13 +1,13 @@
-"""The bytes that wait for one peer, bounded.
+"""A bounded queue of bytes for one peer.
 
-Blobs are appended whole and leave as the peer takes them. A blob always ends at a boundary of
-the peer's protocol, so what is cut off by an overflow is whole messages, never half of one.
+Blobs are appended whole and sent as fast as the peer reads. A blob always ends at a message
+boundary of the peer's protocol, so an overflow drops whole messages only.
 """
 
 from collections import deque
 
 CHUNK_BYTES_MAX = 262_144
-"""How much is offered to the operating system at once; larger sends gain nothing."""
+"""The most bytes for one send; larger sends are not faster."""
 
 
 class Outbox:
@@ -17,21 +17,21 @@ class Outbox:
 
     def __init__(self, bytes_max: int) -> None:
         self._blobs: deque[bytes] = deque()
-        self._offset = 0  # how much of the first blob is already handed over
+        self._offset = 0  # bytes of the first blob already sent
         self.bytes_max = bytes_max
         self.size = 0
-        """Bytes that wait now."""
+        """Bytes in the queue."""
         self.handed = 0
-        """Bytes handed over since the start."""
+        """Bytes sent since the start."""
 
     def __bool__(self) -> bool:
         return self.size > 0
 
     def append(self, blob: bytes) -> bool:
-        """Queue `blob`; False, and nothing queued, when it would pass the limit.
+        """Queue `blob` and return True; return False if that would exceed the limit.
 
-        A blob larger than the limit is taken when nothing else waits: a single large message to
-        a client that keeps up is no overflow.
+        A blob larger than the limit is accepted while the queue is empty: a single large message
+        to a client that keeps up is not an overflow.
         """
         size = self.size + len(blob)
         if size > self.bytes_max and self.size:
@@ -41,7 +41,7 @@ class Outbox:
         return True
 
     def head(self) -> bytes | memoryview:
-        """Return the next bytes to hand over, at least one byte if any wait."""
+        """Return the next bytes to send, at least one byte if the queue is not empty."""
         blobs = self._blobs
         if len(blobs) == 1 or len(blobs[0]) - self._offset >= CHUNK_BYTES_MAX:
             return memoryview(blobs[0])[self._offset :] if self._offset else blobs[0]
@@ -56,9 +56,9 @@ class Outbox:
         return memoryview(joined)[self._offset :] if self._offset else joined
 
     def advance(self, count: int) -> None:
-        """Record that `count` bytes of the queue were handed over."""
+        """Record that `count` bytes of the queue were sent."""
         if not 0 <= count <= self.size:
-            raise ValueError(f"cannot hand over {count} of {self.size} bytes")
+            raise ValueError(f"cannot advance by {count} of {self.size} bytes")
         self.size -= count
         self.handed += count
         count += self._offset
@@ -68,7 +68,10 @@ class Outbox:
         self._offset = count
 
     def truncate(self, farewell: bytes) -> None:
-        """Drop all that waits but the rest of a blob begun; then queue `farewell`, past any limit."""
+        """Drop the queue except the rest of a partly sent blob; then queue `farewell`.
+
+        `farewell` may exceed the limit.
+        """
         blobs = self._blobs
         begun = blobs[0] if self._offset else None
         blobs.clear()
@@ -79,7 +82,7 @@ class Outbox:
         self.finish(farewell)
 
     def finish(self, farewell: bytes) -> None:
-        """Queue the last blob behind all that waits, past any limit."""
+        """Queue the last blob; it may exceed the limit."""
         if farewell:
             self._blobs.append(farewell)
             self.size += len(farewell)

@@ -1,7 +1,7 @@
-"""Gathers the outcomes of messages that were published as one run.
+"""Collects the outcomes of messages that were published as one run.
 
-As long as nothing goes wrong a run is published and answered as a whole. When one of its messages
-has to wait or to be tried again, each message of the run takes its own way and settles here.
+Normally a run is published and answered as a whole. If one of its messages has to wait or to be
+retried, each message of the run is published separately and its outcome is recorded here.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from fanout.values.requests import Outcome, PublishRun
 
 
 class Outcomes:
-    """The outcomes of a run; `done` is called once, with those of all messages in order."""
+    """The outcomes of a run; `done` is called once, with the outcomes of all messages in order."""
 
     __slots__ = ("_done", "_outcomes", "run")
 
@@ -23,7 +23,7 @@ class Outcomes:
         """Record the outcome of one message.
 
         Raises:
-            RuntimeError: the message was settled before.
+            RuntimeError: the message is already settled.
 
         """
         if index in self._outcomes:
@@ -34,5 +34,5 @@ class Outcomes:
             self._done([self._outcomes[each] for each in range(count)])
 
     def settle_all(self, outcomes: Sequence[Outcome]) -> None:
-        """Record the outcomes of all messages, none of which is settled yet."""
+        """Record the outcomes of all messages; none may be settled already."""
         self._done(outcomes)

@@ -1,11 +1,11 @@
-"""Spreads out what comes in a burst, so that it leaves time for the rest."""
+"""A rate limit that spreads bursts of work over time."""
 
 BURST_SECONDS = 0.1
-"""How much of the rate may come at once after a quiet time."""
+"""After idle time, as many events may pass at once as the rate allows in this time."""
 
 
 class Pace:
-    """At most `per_second` in the long run: a leaky bucket that says how long to wait.
+    """A leaky bucket: limits events to `per_second` in the long run.
 
     Source: the generic cell rate algorithm, ITU-T I.371.
     """
@@ -15,6 +15,6 @@ class Pace:
         self._due = float("-inf")
 
     def delay_seconds(self, now: float) -> float:
-        """Count one at `now` and return how long to wait before the next."""
+        """Count one event at `now`; return the time to wait before the next."""
         self._due = max(self._due, now - BURST_SECONDS) + self._interval_seconds
         return max(0.0, self._due - now)

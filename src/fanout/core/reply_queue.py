@@ -1,9 +1,9 @@
-"""Replies leave in the sink of their requests, however late each is known.
+"""The reply queue: sends the replies to a client in the order of its requests.
 
-A client may send many requests without waiting; one answered by a remote node is ready later
-than the one after it. Each request takes a slot; a reply that is ready waits for the queue before
-it. A reply may be a function: it is called at the very moment its bytes go out, which is where a
-subscription begins or ends for the client.
+A client may pipeline requests; a reply that depends on a remote node may be ready later than the
+reply to the next request. Each request reserves a slot; a reply that is ready waits for the slots
+before it. A reply may be a function: it is called when its bytes are sent, which is the point
+where a subscription begins or ends for the client.
 """
 
 from collections import deque
@@ -14,13 +14,13 @@ from fanout.values.requests import Ready
 
 
 class ReplySlot:
-    """The place of one reply."""
+    """The place of one reply in the queue."""
 
     __slots__ = ("ready", "requests")
 
     def __init__(self, requests: int = 1) -> None:
         self.ready: Ready | None = None
-        self.requests = requests  # that it answers
+        self.requests = requests  # answered by this reply
 
 
 def _bytes(ready: Ready) -> bytes:
@@ -28,20 +28,20 @@ def _bytes(ready: Ready) -> bytes:
 
 
 class ReplySink(Protocol):
-    """Where replies take their queue."""
+    """A queue that takes replies: a `ReplyQueue` or a `ReplyGroup`."""
 
     def reserve(self, requests: int = 1) -> ReplySlot:
-        """Take the next slot, for a reply to so many requests in a row."""
+        """Return the next slot, for one reply to `requests` consecutive requests."""
 
     def complete(self, slot: ReplySlot, ready: Ready) -> None:
-        """Make a reply ready, once."""
+        """Set the reply of a slot, once."""
 
     def reply(self, ready: Ready) -> None:
-        """Answer a request at once, in its slot."""
+        """Queue the reply to a request in the next slot."""
 
 
 class ReplyQueue:
-    """The replies one client waits for. Its length is the number of requests they answer."""
+    """The replies that one client waits for. Its length is the number of unanswered requests."""
 
     __slots__ = ("_emit", "_requests", "_waiting")
 
@@ -54,14 +54,14 @@ class ReplyQueue:
         return self._requests
 
     def reserve(self, requests: int = 1) -> ReplySlot:
-        """Take the next slot, for a reply to so many requests in a row."""
+        """Return the next slot, for one reply to `requests` consecutive requests."""
         slot = ReplySlot(requests)
         self._waiting.append(slot)
         self._requests += requests
         return slot
 
     def complete(self, slot: ReplySlot, ready: Ready) -> None:
-        """Make a reply ready, once; emit it and those behind it that are ready."""
+        """Set the reply of a slot, once; emit all replies whose turn has come."""
         if slot.ready is not None:
             raise RuntimeError("a slot was completed twice")
         slot.ready = ready
@@ -71,7 +71,7 @@ class ReplyQueue:
             self._emit(_bytes(ready_now))
 
     def reply(self, ready: Ready) -> None:
-        """Answer a request at once, in its slot."""
+        """Queue the reply to a request in the next slot."""
         if self._waiting:
             self.complete(self.reserve(), ready)
         else:
@@ -79,9 +79,9 @@ class ReplyQueue:
 
 
 class ReplyGroup:
-    """Several replies that leave as one, in the slot at which the group was begun.
+    """Several replies that are sent as one, in the slot at which the group began.
 
-    Nothing comes between them: neither other replies nor deliveries.
+    No other reply or delivery comes between them.
     """
 
     __slots__ = ("_missing", "_parts", "_replies", "_slot")
@@ -93,28 +93,28 @@ class ReplyGroup:
         self._missing = 1  # the seal
 
     def reserve(self, requests: int = 1) -> ReplySlot:
-        """Add a part."""
+        """Reserve the slot of the next part."""
         part = ReplySlot(requests)
         self._parts.append(part)
         self._missing += 1
         return part
 
     def complete(self, slot: ReplySlot, ready: Ready) -> None:
-        """Make a part ready, once; the group leaves when all are."""
+        """Set the reply of a part, once; the group is sent when all parts are complete."""
         if slot.ready is not None:
             raise RuntimeError("a part was completed twice")
         slot.ready = ready
-        self._leave_if_whole()
+        self._complete_part()
 
     def reply(self, ready: Ready) -> None:
-        """Add a part that is ready."""
+        """Add a part with its reply."""
         self.complete(self.reserve(), ready)
 
     def seal(self) -> None:
-        """Say that no more parts are added."""
-        self._leave_if_whole()
+        """End the group: no more parts may be added."""
+        self._complete_part()
 
-    def _leave_if_whole(self) -> None:
+    def _complete_part(self) -> None:
         self._missing -= 1
         if not self._missing:
             self._replies.complete(self._slot, self._join)

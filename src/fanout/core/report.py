@@ -1,4 +1,4 @@
-"""What discovery tells of a fleet, in a form for people and scripts: is it whole, and if not, why."""
+"""A report on a fleet, as discovery shows it: the members, whether it is whole, and its problems."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,13 +12,13 @@ from fanout.values.records import NodeRecord, NodeState, SidecarRecord, Snapshot
 
 @attrs.frozen
 class Reading:
-    """What one discovery instance answered."""
+    """The answer of one discovery instance."""
 
     instance: str  # its address
     snapshot: Snapshot = Snapshot()
     ages: Mapping[tuple[str, int, int], float] = attrs.field(factory=dict)
-    """Seconds since a record was written, by id, incarnation and version, as the instance counts."""
-    error: str = ""  # why it could not be read
+    """Seconds since a record was written, by id, incarnation and version; by the instance's clock."""
+    error: str = ""  # why the read failed; empty: it succeeded
 
 
 @attrs.frozen
@@ -34,7 +34,7 @@ class NodeReport:
     covered_by: tuple[SidecarId, ...]
     not_covered_by: tuple[SidecarId, ...]
     deaf: tuple[SidecarId, ...]
-    """The sidecars that say they cannot hear it."""
+    """The sidecars that report it as unheard."""
 
 
 @attrs.frozen
@@ -49,7 +49,7 @@ class SidecarReport:
 
 @attrs.frozen
 class FleetReport:
-    """One fleet as discovery tells it."""
+    """One fleet, as discovery shows it."""
 
     cluster: str
     whole: bool
@@ -59,13 +59,13 @@ class FleetReport:
     sidecars: tuple[SidecarReport, ...]
 
     def is_last_active(self, node: NodeId) -> bool:
-        """Whether live sidecars would be without any active node if this one drained."""
+        """Return whether live sidecars would have no active node if this one drained."""
         active = [each.id for each in self.nodes if each.state == NodeState.ACTIVE.value]
         return active == [node] and bool(self.sidecars)
 
 
 def report(cluster: str, readings: Iterable[Reading]) -> FleetReport:
-    """Put together what the instances told; the newest record of each member counts."""
+    """Return the report from the answers of all instances; the newest record of a member counts."""
     readings = list(readings)
     view = Membership(cluster, instances=len(readings), data_plane=False)
     ages: dict[tuple[str, int, int], float] = {}

@@ -1,9 +1,10 @@
-"""Notices another agent that lives under the same node id.
+"""Detects another agent that runs with the same node id.
 
-Two agents with one id would write one record in turns. A record in discovery may also be what a
-crashed predecessor left; only one that is renewed while we look belongs to somebody who lives.
-Renewed means within one discovery instance: another may just have missed the last of the dead.
-The older of two keeps the id: the names of owners begin with the time they were started.
+Two agents with one id would overwrite each other's record. A record in discovery may also be left
+over from a crashed predecessor; only a record that is renewed while this agent watches belongs to
+a running agent. The renewal must appear within one discovery instance: another instance may just
+have missed the last record of a dead agent. The older of two agents keeps the id: an owner name
+begins with the start time of the agent.
 """
 
 from math import inf
@@ -14,12 +15,12 @@ from fanout.values.records import NodeRecord, NodeState
 
 
 def owner_name(started_ms: int, nonce: int) -> str:
-    """Return the name of an agent: it sorts by age, and no two are the same."""
+    """Return the unique name of an agent; names sort by start time."""
     return f"{started_ms:016d}-{nonce:032x}"
 
 
 class OwnRedis(Protocol):
-    """Where the agent's own Redis is."""
+    """The agent's own Redis server."""
 
     @property
     def endpoint(self) -> Endpoint:
@@ -27,40 +28,40 @@ class OwnRedis(Protocol):
 
     @property
     def run_id(self) -> str:
-        """Its run."""
+        """Its run id; a new process has a new one."""
 
 
 class Rival:
-    """What one agent knows of the others under its node id.
+    """The other agents with the node id of one agent.
 
     Args:
-        owner: this agent's name.
-        watch_seconds: how long somebody else's record must stay the same to be taken for dead.
+        owner: the name of this agent.
+        watch_seconds: how long another agent's record must be unchanged to count as dead.
 
     """
 
     def __init__(self, owner: str, *, watch_seconds: float) -> None:
         self._owner = owner
         self._watch_seconds = watch_seconds
-        self._records: dict[int, NodeRecord] = {}  # the last of each instance
+        self._records: dict[int, NodeRecord] = {}  # the last record in each instance
         self._record: NodeRecord | None = None
         self.lives = False
-        """Whether somebody else's record was renewed while we looked."""
+        """Whether another agent's record was renewed while this agent watched."""
         self.clear_at = inf
-        """From when on nobody else is believed to live; infinity before the first look."""
+        """The time from which no other agent is presumed alive; infinity before the first read."""
 
     @property
     def is_older(self) -> bool:
-        """Whether the other was started before this agent."""
+        """Whether the other agent was started before this one."""
         return self._record is not None and self._record.owner < self._owner
 
     def looked(self, now: float) -> None:
-        """Discovery was read; what it holds of this id was passed to `found` before."""
+        """Record that discovery was read, after its records of this id were passed to `found`."""
         if self.clear_at == inf:
             self.clear_at = now
 
     def found(self, instance: int, record: NodeRecord, redis: OwnRedis | None, now: float) -> None:
-        """Take somebody else's record of this node id, as one discovery instance has it."""
+        """Record another agent's record of this node id from one discovery instance."""
         before = self._records.get(instance)
         if before is not None and record.stamp <= before.stamp:
             return
@@ -75,7 +76,7 @@ class Rival:
         replaced = (
             redis is not None
             and record.endpoint == redis.endpoint
-            and record.run_id != redis.run_id  # our Redis has its address, so it cannot live
+            and record.run_id != redis.run_id  # our Redis has the address, so that one is dead
         )
         if is_first and not replaced and record.state is not NodeState.GONE:
             self.clear_at = now + self._watch_seconds

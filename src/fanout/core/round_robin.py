@@ -1,8 +1,8 @@
-"""Weighted round robin that spreads the heavy among the light: a pure machine.
+"""Smooth weighted round robin: spreads the choices of a heavy candidate over time.
 
-Each turn everybody gains its weight, and the one with most is chosen and pays what all have
-gained. While nobody comes or goes, everybody is chosen exactly as often as its weight says in
-as many turns as the weights add up to.
+In each turn every candidate gains its weight as credit. The candidate with the most credit is
+chosen and loses the sum of all weights. While the candidates stay the same, each is chosen
+exactly `weight` times in as many turns as the sum of the weights.
 Source: "Upstream: smooth weighted round-robin balancing", nginx 1.3.1, 2012.
 """
 
@@ -11,18 +11,18 @@ from random import Random
 
 
 class RoundRobin:
-    """Whose turn it is. Those to choose from are named at each turn, as they come and go."""
+    """A weighted round robin; the candidates are given at each turn, as they come and go."""
 
     def __init__(self, rng: Random) -> None:
         self._rng = rng
         self._weights: dict[str, int] = {}
         self._credit: dict[str, float] = {}
-        self._order: dict[str, float] = {}  # whom to prefer of equals; else all begin with the same
+        self._order: dict[str, float] = {}  # tie-breaker: else all processes begin alike
 
     def next(self, weights: Mapping[str, int]) -> str:
-        """Return whose turn it is. Raises ValueError when there is nobody."""
+        """Return the candidate of this turn. Raises ValueError if there is none."""
         if not weights:
-            raise ValueError("nobody to choose from")
+            raise ValueError("no candidates to choose from")
         if weights != self._weights:
             self._admit(weights)
         for name, weight in weights.items():
@@ -32,10 +32,11 @@ class RoundRobin:
         return chosen
 
     def _admit(self, weights: Mapping[str, int]) -> None:
-        """Let some go and others come; what is owed to those who stay is as many turns as before.
+        """Change the candidates; scale the credits of those that stay to the same number of turns.
 
-        Those who go take with them what they owe. That is at most about a turn for each who
-        stays, however many come and go: who comes is chosen only when nobody is owed more.
+        The credit of a removed candidate is dropped, also a negative one. That is at most about one
+        turn for each that stays, however many come and go: a new candidate is chosen only if no
+        other has more credit.
         """
         scale = sum(weights.values()) / (sum(self._weights.values()) or 1)
         self._weights = dict(weights)

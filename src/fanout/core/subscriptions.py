@@ -1,18 +1,18 @@
-"""Keeps every node subscribed to what the local consumers want.
+"""Keeps every node subscribed to the names that local clients subscribe to.
 
 Rules
-- `desired` counts the wishes for each name. The first wish and the last one gone (after a linger,
-  so that a client that reconnects causes no churn) are the edges that touch the network.
-- Each link to a node has a `LinkSubscriptions`, for one connection: a new connection is a new link, so an
-  answer of an old one can do no harm. A link knows of each name whether it was sent and
-  acknowledged; at most one command for a name is unanswered on a link, so answers cannot cross.
-- What is sent goes in batches, and only so many names may be unanswered, because the node counts
-  its confirmations against the output limit of the connection.
-- A link is *covered* once everything wished for is acknowledged on it. From then on a
-  subscription is confirmed to a client only with the acknowledgement of this link.
-- A ticket stands for one subscribe request of a client: it is confirmed when every required link
-  has acknowledged all of its names. A required node without a link holds tickets back; the shell
-  ends that by no longer requiring it.
+- `desired` counts the references to each name. Only the first reference and the release of the
+  last one cause commands; the latter after a linger, so that a client that reconnects causes none.
+- Each connection to a node has its own `LinkSubscriptions`. A new connection is a new link, so
+  replies on an old one are ignored. A link records for each name whether it was sent and
+  acknowledged. At most one command for a name is unanswered on a link, so replies cannot cross.
+- Commands are sent in batches, and the number of unanswered names is limited, because the node
+  counts its confirmations against the output limit of the connection.
+- A link is *covered* once every desired name is acknowledged on it. From then on a subscription
+  is confirmed to a client only after the acknowledgement on this link.
+- A ticket is one subscribe request of a client: it is confirmed when every required link has
+  acknowledged all its names. A required node without a link delays tickets until the shell no
+  longer requires it.
 """
 
 from collections import deque
@@ -25,19 +25,19 @@ from fanout.core.glob import compile_pattern
 from fanout.values.names import Kind, NodeId
 
 BATCH_MAX = 512
-"""Names in one SUBSCRIBE; the figure other clients of large fleets settled on (Centrifuge)."""
+"""Names in one SUBSCRIBE; the number that Centrifuge uses."""
 
 UNANSWERED_MAX = 8 * BATCH_MAX
 """Names sent on a link and not yet acknowledged."""
 
 COUNTED_MAX = 10_000
-"""Channels whose matching patterns on a link are remembered."""
+"""Channels whose number of matching patterns on a link is cached."""
 
 Name = tuple[Kind, bytes]
 
 
 class _Stage(Enum):
-    """Where a name stands on a link; a name that is absent is not subscribed."""
+    """The state of a name on a link; an absent name is not subscribed."""
 
     SUBSCRIBING = "subscribe sent"
     SUBSCRIBED = "acknowledged"
@@ -56,7 +56,7 @@ class Batch:
 
 @attrs.define(eq=False, slots=True)
 class LinkSubscriptions:
-    """The subscriptions of one connection to `node`. Only `Subscriptions` changes it."""
+    """The subscriptions of one connection to `node`. Only `Subscriptions` changes them."""
 
     node: NodeId
     covered: bool = False
@@ -65,12 +65,12 @@ class LinkSubscriptions:
     uncovered: set[Name] = attrs.field(factory=set)
     unanswered: int = 0
     patterns: dict[bytes, Callable[[bytes], bool]] = attrs.field(factory=dict)  # acknowledged
-    matches: dict[bytes, int] = attrs.field(factory=dict)  # how many of them match a channel
+    matches: dict[bytes, int] = attrs.field(factory=dict)  # channel -> matching patterns
 
     def counted(self, channel: bytes) -> int:
-        """Return how often the node counts this connection for a message on `channel`.
+        """Return how often the node counts this connection as a receiver on `channel`.
 
-        What lingers counts too: nobody here wants it any more, but the node still delivers it.
+        Lingering names count too: no client subscribes to them, but the node still delivers.
         """
         own = self.stages.get((Kind.CHANNEL, channel)) is _Stage.SUBSCRIBED
         if not self.patterns:
@@ -84,22 +84,22 @@ class LinkSubscriptions:
         return own + matches
 
     def has(self, kind: Kind, name: bytes) -> bool:
-        """Whether the node has confirmed this subscription."""
+        """Return whether the node has confirmed this subscription."""
         return self.stages.get((kind, name)) is _Stage.SUBSCRIBED
 
 
 @attrs.define(eq=False, slots=True)
 class Ticket:
-    """A subscribe request on its way to every node."""
+    """A subscribe request that waits for confirmations of nodes."""
 
     names: tuple[Name, ...]
     on_confirmed: Callable[[], None]
-    """What the shell does when `Subscriptions.confirmed` returns the ticket."""
-    missing: int = 0
+    """Called by the shell when `Subscriptions.confirmed` returns the ticket."""
+    missing: int = 0  # names not yet confirmed
 
 
 class Subscriptions:
-    """The reconciler of one sidecar."""
+    """The subscriptions of one sidecar on all its nodes."""
 
     def __init__(self, *, linger_seconds: float = 1.0) -> None:
         self._linger_seconds = linger_seconds
@@ -109,7 +109,7 @@ class Subscriptions:
         self._required: frozenset[NodeId] = frozenset()
         self._waiting: dict[Name, list[Ticket]] = {}
         self._done: list[Ticket] = []
-        self._recheck = False  # what confirms a ticket has changed for all of them
+        self._recheck = False  # check every ticket: the links or the required nodes changed
         self._dirty: dict[LinkSubscriptions, None] = {}
 
     def __len__(self) -> int:
@@ -117,13 +117,13 @@ class Subscriptions:
 
     @property
     def unconfirmed(self) -> int:
-        """How many names wait for the confirmation of a node."""
+        """The number of names that wait for the confirmation of a node."""
         return len(self._waiting)
 
     def acquire(
         self, kind: Kind, names: Iterable[bytes], on_confirmed: Callable[[], None]
     ) -> Ticket:
-        """Wish for `names`, each given once; `confirmed` returns the ticket when it is time."""
+        """Add a reference to each of the distinct `names`; return the ticket for `confirmed`."""
         keys = tuple((kind, name) for name in names)
         ticket = Ticket(keys, on_confirmed)
         for key in keys:
@@ -143,10 +143,10 @@ class Subscriptions:
         return ticket
 
     def release(self, kind: Kind, names: Iterable[bytes], now: float) -> None:
-        """Give up one wish for each of `names`.
+        """Release one reference to each of `names`.
 
         Raises:
-            KeyError: a name nobody wishes for; nothing is changed for it or those after it.
+            KeyError: a name without references; it and the names after it are unchanged.
 
         """
         for name in names:
@@ -159,7 +159,7 @@ class Subscriptions:
                 self._lingering[key] = now + self._linger_seconds
 
     def abandon(self, ticket: Ticket) -> None:
-        """Forget a ticket whose client left; the wishes are released separately."""
+        """Drop the ticket of a client that left; its references are released separately."""
         for key in ticket.names:
             tickets = self._waiting.get(key)
             if tickets and ticket in tickets:
@@ -168,7 +168,7 @@ class Subscriptions:
                     del self._waiting[key]
 
     def open(self, node: NodeId) -> LinkSubscriptions:
-        """Begin a new connection to `node`; what an older one knew is void."""
+        """Return the subscriptions of a new connection to `node`; it replaces an older one."""
         link = LinkSubscriptions(node)
         self._links[node] = link
         for key in self._desired:
@@ -179,21 +179,21 @@ class Subscriptions:
         return link
 
     def close(self, link: LinkSubscriptions) -> None:
-        """End a connection. Closing an older one than the current changes nothing."""
+        """Record that a connection ended; no effect if it is not the current one."""
         if self._links.get(link.node) is link:
             del self._links[link.node]
             self._recheck = True
         self._dirty.pop(link, None)
 
     def require(self, nodes: frozenset[NodeId]) -> None:
-        """Say which nodes must confirm subscriptions besides those already covered."""
+        """Set the nodes that must confirm subscriptions in addition to the covered ones."""
         self._recheck = self._recheck or nodes != self._required
         self._required = nodes
 
     def acknowledge(
         self, link: LinkSubscriptions, *, subscribed: bool, kind: Kind, name: bytes
     ) -> None:
-        """Take a node's confirmation. One that does not fit the current link is ignored."""
+        """Record a node's confirmation; ignored if it does not match a command on the current link."""
         key = (kind, name)
         sent = _Stage.SUBSCRIBING if subscribed else _Stage.UNSUBSCRIBING
         if self._links.get(link.node) is not link or link.stages.get(key) is not sent:
@@ -210,14 +210,14 @@ class Subscriptions:
             self._confirm(key)
         else:
             del link.stages[key]
-        # The wish may have changed while the command was on its way.
+        # `desired` may have changed while the command was in flight.
         if subscribed is not (key in self._desired):
             self._enqueue(link, key)
         elif link.queue:
             self._dirty[link] = None
 
     def expire(self, now: float) -> None:
-        """Unsubscribe from what nobody has wished for since the linger."""
+        """Unsubscribe from names that stayed without references for the linger time."""
         while self._lingering:
             key, deadline = next(iter(self._lingering.items()))
             if deadline > now:
@@ -230,11 +230,11 @@ class Subscriptions:
                 self._enqueue(link, key)
 
     def next_deadline(self) -> float:
-        """Return when `expire` has something to do; infinity when idle."""
+        """Return the time at which to call `expire`; infinity when idle."""
         return next(iter(self._lingering.values()), float("inf"))
 
     def batches(self) -> list[Batch]:
-        """Return the commands to send now; they count as sent."""
+        """Return the commands to send now, and record them as sent."""
         found: list[Batch] = []
         dirty, self._dirty = self._dirty, {}
         for link in dirty:
@@ -242,7 +242,7 @@ class Subscriptions:
         return found
 
     def confirmed(self) -> list[Ticket]:
-        """Return the tickets that nothing holds back any more, each once."""
+        """Return the newly confirmed tickets, each once."""
         if self._recheck:
             self._recheck = False
             for key in list(self._waiting):
@@ -271,7 +271,7 @@ class Subscriptions:
         return all(link.has(*key) for link in links.values() if link.covered)
 
     def _fill(self, link: LinkSubscriptions, found: list[Batch]) -> None:
-        """Turn the queue of a link into batches, as far as the window allows."""
+        """Add batches from the queue of a link to `found`, up to `UNANSWERED_MAX`."""
         stages, queue = link.stages, link.queue
         groups: dict[tuple[bool, Kind], list[bytes]] = {}
         while queue and link.unanswered < UNANSWERED_MAX:
@@ -286,7 +286,7 @@ class Subscriptions:
                     del link.patterns[key[1]]
                     link.matches.clear()
             else:
-                continue  # as wished already, or decided when the answer comes
+                continue  # already as desired, or decided when the reply arrives
             link.unanswered += 1
             names = groups.setdefault((subscribe, key[0]), [])
             names.append(key[1])

@@ -1,11 +1,11 @@
-"""The most frequent of very many names, counted with a fixed number of entries.
+"""Heavy hitters: the most frequent of very many names, counted with a fixed number of entries.
 
 This is Space-Saving (Metwally, Agrawal, El Abbadi 2005) on its Stream-Summary: names are kept in
-buckets of equal counts, so that one more of a known name and a new name in the place of the least
-frequent both take constant time, also when no name ever comes twice.
+buckets of equal counts, so that counting a known name and replacing the least frequent name by a
+new one both take constant time, even if no name occurs twice.
 
-What is promised: an estimate is never too low, and at most `error` too high; and a name that came
-more than `total / entries_max` times is always among the entries.
+Guarantees: an estimate is never too low, and at most `error` too high; a name that occurred more
+than `total / entries_max` times is always among the entries.
 """
 
 from collections.abc import Hashable, Iterable
@@ -21,24 +21,24 @@ class Entry(Generic[N]):
     """One frequent name."""
 
     name: N
-    count: int  # at most this often
-    error: int  # at least `count - error` times
+    count: int  # upper bound
+    error: int  # `count - error` is the lower bound
 
 
 class Tally(Generic[N]):
-    """Counts names.
+    """Counts the most frequent names.
 
     Args:
-        entries_max: how many names are remembered; at least 1.
+        entries_max: the number of names kept; at least 1.
 
     """
 
     def __init__(self, entries_max: int) -> None:
         if entries_max < 1:
-            raise ValueError(f"{entries_max} entries count nothing")
+            raise ValueError(f"invalid entries_max {entries_max}: expected at least 1")
         self._entries_max = entries_max
         self._counts: dict[N, int] = {}
-        self._errors: dict[N, int] = {}  # of names that took the place of another one
+        self._errors: dict[N, int] = {}  # of names that replaced another one
         self._buckets: dict[int, dict[N, None]] = {}  # count -> names
         self._least = 0  # count of the least frequent entry
 
@@ -56,7 +56,7 @@ class Tally(Generic[N]):
                 self._least = min(self._buckets)
 
     def top(self, most: int) -> list[Entry[N]]:
-        """Return the most frequent entries, at most so many, most frequent first."""
+        """Return at most `most` entries, most frequent first."""
         found: list[Entry[N]] = []
         for count in sorted(self._buckets, reverse=True):
             for name in self._buckets[count]:
@@ -66,7 +66,7 @@ class Tally(Generic[N]):
         return found
 
     def _make_room(self, name: N) -> int:
-        """Return the count that a new name starts from: that of the entry it replaces, if any."""
+        """Return the initial count of a new name: that of the entry it replaces, else 0."""
         if len(self._counts) < self._entries_max:
             self._least = 0
             return 0

@@ -1,14 +1,14 @@
-"""Which of many equal events are told: whoever floods us must not flood the log as well."""
+"""A throttle for log events: a flood of requests must not flood the log as well."""
 
 from collections.abc import Hashable
 
 import attrs
 
 BURST = 10
-"""Events of a kind that are told at once after a quiet time."""
+"""Events of a kind that may pass at once after idle time."""
 
 INTERVAL_SECONDS = 1.0
-"""Between those told in the long run."""
+"""The time between events that pass in the long run."""
 
 
 @attrs.define(slots=True)
@@ -18,16 +18,16 @@ class _Kind:
 
 
 class Throttle:
-    """Lets a few events of each kind through, and counts the others for the next one let through.
+    """Lets a few events of each kind pass, and counts the others for the next one that passes.
 
-    Kinds come from the code, never from a client, so there are few of them.
+    Kinds are defined in the code, never by a client, so there are few.
     """
 
     def __init__(self) -> None:
         self._kinds: dict[Hashable, _Kind] = {}
 
     def admit(self, kind: Hashable, now: float) -> int | None:
-        """Take one event; return how many were held back before it, or None to hold it back."""
+        """Return how many events were held back before this one; None to hold this one back."""
         state = self._kinds.setdefault(kind, _Kind())
         due = max(state.due, now - (BURST - 1) * INTERVAL_SECONDS)
         if due > now:

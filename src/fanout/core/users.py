@@ -1,8 +1,8 @@
-"""The Redis users of a node: who may do what there, and with which password.
+"""The Redis users of a node: their ACL rules and passwords.
 
-Sidecars publish for their clients as `DATA_USER`, and do everything else as `CTL_USER`. Taking
-`+publish` from the first shuts the door to clients' messages and disturbs nobody's subscriptions;
-Redis answers NOPERM, so a publisher knows that nothing was executed.
+Sidecars publish for their clients as `DATA_USER`, and do everything else as `CTL_USER`. Removing
+`+publish` from `DATA_USER` closes the publish gate and leaves subscriptions as they are. Redis
+then answers NOPERM, so a publisher knows that nothing was executed.
 Source of the rules: https://redis.io/docs/latest/operate/oss_and_stack/management/security/acl/
 """
 
@@ -16,11 +16,11 @@ CTL_USER = "fanout-ctl"
 AGENT_USER = "fanout-agent"
 
 SELECTORS_SINCE = 7
-"""The first Redis that can allow a command on some channels and another on all."""
+"""The first major version of Redis with ACL selectors: rules for some channels only."""
 
 
 def password(secret: str, cluster: str, node: NodeId, user: str) -> str:
-    """Return a user's password on a node; without a secret of the fleet there is none."""
+    """Return a user's password on a node; empty if the fleet has no secret."""
     if not secret:
         return ""
     message = f"{cluster}/{node}/{user}".encode()
@@ -28,13 +28,13 @@ def password(secret: str, cluster: str, node: NodeId, user: str) -> str:
 
 
 def data_rules(login: str, *, is_open: bool) -> tuple[str, ...]:
-    """Return the ACL rules of `DATA_USER`, whose password is `login`."""
+    """Return the ACL rules of `DATA_USER`, with the password `login`."""
     rules = (*_base(login), "+get", "+info")
     return (*rules, "+publish") if is_open else rules
 
 
 def ctl_rules(login: str, *, redis_version: int) -> tuple[str, ...]:
-    """Return the ACL rules of `CTL_USER` for a Redis of that major version."""
+    """Return the ACL rules of `CTL_USER` for a major version of Redis."""
     rules = (
         *_base(login),
         *("+get", "+info", "+pubsub"),
@@ -46,7 +46,7 @@ def ctl_rules(login: str, *, redis_version: int) -> tuple[str, ...]:
 
 
 def agent_rules(login: str) -> tuple[str, ...]:
-    """Return the ACL rules of the agent on a Redis that it started."""
+    """Return the ACL rules of the agent on a Redis server that it started."""
     return ("reset", "on", f">{login}", "~*", "&*", "+@all")
 
 

@@ -1,19 +1,19 @@
-"""One process's view of records of any kinds: the union of what all discovery instances say.
+"""One process's view of records of any kind: the union of all discovery instances.
 
 Rules
-- How records are merged is in `fanout.core.ledger`: news by (incarnation, version), states only
-  forward, tombstones.
-- A lease runs on this process's clock from the moment a new record was first seen, in whichever
-  instance; clocks of two machines are never compared. Redis drops a record after one lease too,
-  so a lease that ran out here means: missing or stale in every instance that can be read.
-- Goodbye removes at once, on any instance's word. Silence removes by the lease.
-- While no instance can be read nobody expires and no tombstone ends, without a limit of time;
-  when one is back everybody gets a fresh lease.
-- When most members are silent at once it is discovery that is ill: expiry is held. Healthy
-  members renew several times in a lease, so one silent for two thirds of its lease is late. If
-  more than half are late when a lease runs out, nobody expires until one whole lease after the
-  first renewal (whoever lives has renewed by then), or, when nobody renews, until three leases
-  have passed: a majority may really be dead.
+- `fanout.core.ledger` merges the records: the newest (incarnation, version) wins, states only
+  move forward, tombstones stop old records.
+- A lease runs on the clock of this process from the time a new record was first seen in any
+  instance; clocks of two machines are never compared. Redis expires a record after one lease too,
+  so an expired lease means: missing or stale in every readable instance.
+- A goodbye in any instance removes a member at once. A silent member is removed by its lease.
+- While no instance can be read, no member expires and no tombstone ends, for any length of time;
+  when an instance is back, every member gets a new lease.
+- If most members are silent at once, the fault is presumed in discovery and expiry is held.
+  Healthy members renew several times in a lease, so a member silent for two thirds of its lease
+  is late. If more than half are late when a lease runs out, no member expires until one whole
+  lease after the first renewal (every live member has renewed by then) or, without any renewal,
+  until three leases have passed: a majority may really be dead.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,25 +24,25 @@ from fanout.core.ledger import Entry, Ledger
 from fanout.values.records import Record
 
 TOMBSTONE_SECONDS = 600.0
-"""How long the absent are remembered; much longer than any lease."""
+"""How long tombstones of absent members are kept; much longer than any lease."""
 
 MASS_MIN = 3
-"""From this many members on, the silence of more than half is doubted."""
+"""The smallest number of members for which expiry is held if more than half are late."""
 MASS_LEASES = 3.0
-"""So many leases a doubted expiry is held when nobody renews."""
+"""How many leases expiry is held if no member renews."""
 LATE = 2 / 3
-"""The part of its lease after which a silent member is late."""
+"""The fraction of its lease after which a silent member is late."""
 
 E = TypeVar("E")
 
 
 class View(Generic[E]):
-    """What is known now.
+    """The present records of several kinds.
 
     Args:
         cluster: records of other clusters are ignored.
-        ledgers: of each class of records that counts; others are ignored.
-        instances: number of discovery instances.
+        ledgers: one for each class of records; records of other classes are ignored.
+        instances: the number of discovery instances.
 
     """
 
@@ -52,7 +52,7 @@ class View(Generic[E]):
         self._cluster = cluster
         self._ledgers = ledgers
         self._instances = instances
-        self._read_at: dict[int, float] = {}  # instances that can be read -> when they last were
+        self._read_at: dict[int, float] = {}  # readable instances -> time of the last read
         self._last_read_at = -inf
         self._held_since: float | None = None
         self._refilled_since = inf
@@ -63,14 +63,14 @@ class View(Generic[E]):
         return not self._read_at
 
     def read_age(self, now: float) -> float:
-        """Return the seconds since any instance was last read; infinity before the first."""
+        """Return the seconds since the last read of any instance; infinity before the first."""
         return now - self._last_read_at
 
     def take(self, instance: int, records: Iterable[Record], now: float) -> tuple[E, ...]:
-        """Take all that one instance knows.
+        """Merge all records of one instance; return the changes.
 
         Raises:
-            ValueError: there is no such instance.
+            ValueError: the instance does not exist.
 
         """
         self._check(instance)
@@ -89,10 +89,12 @@ class View(Generic[E]):
         return (*effects, *self.advance(now))
 
     def unreachable(self, instance: int, now: float) -> tuple[E, ...]:
-        """Take that one instance cannot be read; its silence removes nobody.
+        """Record that one instance cannot be read; return the changes.
+
+        Records missing in an unreadable instance are not removed for that reason.
 
         Raises:
-            ValueError: there is no such instance.
+            ValueError: the instance does not exist.
 
         """
         self._check(instance)
@@ -100,7 +102,7 @@ class View(Generic[E]):
         return self.advance(now)
 
     def advance(self, now: float) -> tuple[E, ...]:
-        """Let leases run out."""
+        """Remove the members whose leases ran out; return the changes."""
         if self.frozen:
             return ()
         due = []
@@ -113,14 +115,14 @@ class View(Generic[E]):
         return tuple(ledger.expire(key, now) for ledger, key in due)
 
     def next_deadline(self) -> float:
-        """Return when `advance` may have something to do; infinity when idle."""
+        """Return the time at which to call `advance`; infinity when idle."""
         if self.frozen:
             return inf
         due = min(map(self._end, self._entries()), default=inf)
         return due if self._held_since is None else max(due, self._hold_end())
 
     def _end(self, entry: Entry[Any]) -> float:
-        """Return when a silent member is removed; infinity for never."""
+        """Return when to remove a silent member; infinity for never."""
         return entry.lease_end
 
     @property
@@ -129,10 +131,10 @@ class View(Generic[E]):
 
     def _check(self, instance: int) -> None:
         if not 0 <= instance < self._instances:
-            raise ValueError(f"there is no instance {instance}")
+            raise ValueError(f"invalid instance {instance}: expected 0 to {self._instances - 1}")
 
     def _holds(self, now: float) -> bool:
-        """Whether expiry is held because so many are silent that discovery must be ill."""
+        """Return whether expiry is held because most members are late: a fault of discovery."""
         if self._held_since is None:
             if not self._mostly_late(now):
                 return False
@@ -156,5 +158,5 @@ class View(Generic[E]):
             yield from ledger.entries.values()
 
     def _renewed(self) -> Iterator[Entry[Any]]:
-        """Yield the members that renew what they say, and so can be late."""
+        """Yield the members that renew their records and so can be late."""
         return (entry for entry in self._entries() if entry.record.lease_seconds < inf)

@@ -1,7 +1,7 @@
 """A network in memory: streams with backpressure and delay, and the faults of a real one.
 
-Nothing here reads a clock but trio's, and nothing is random but what `delay_seconds` returns, so
-under an autojump clock hours pass in no time and a run can be repeated.
+Only trio's clock is read, and only `delay_seconds` is random, so hours pass at once under an autojump
+clock, and a run can be repeated.
 """
 
 import errno
@@ -14,12 +14,12 @@ from fanout.testing.stream import MemoryTransport, Pipe
 from fanout.values.names import Endpoint
 
 FIRST_PORT = 20_000
-"""Port 0 is answered with the ports from here on."""
+"""The first port that is chosen for port 0."""
 
 
 @attrs.frozen(eq=False)
 class _Wire:
-    """One connection, as the network knows it."""
+    """One connection."""
 
     origin: str
     endpoint: Endpoint
@@ -28,18 +28,18 @@ class _Wire:
 
     @property
     def over(self) -> bool:
-        """Return whether nothing passes any more."""
+        """Return whether the connection has ended."""
         ended = self.there.ended and self.back.ended
         return self.there.reset or (ended and not (self.there.held or self.back.held))
 
     def end(self) -> None:
-        """End it; what is on its way still arrives."""
+        """Close it; bytes in flight still arrive."""
         for pipe in (self.there, self.back):
             pipe.ended = True
             pipe.wake()
 
     def reset(self) -> None:
-        """Break it; what was on its way is lost."""
+        """Break it; bytes in flight are lost."""
         for pipe in (self.there, self.back):
             pipe.reset = True
             pipe.chunks.clear()
@@ -49,7 +49,7 @@ class _Wire:
 
 @attrs.frozen(eq=False)
 class _Cut:
-    """Two hosts that do not reach each other."""
+    """Two hosts that cannot reach each other."""
 
     one_way: bool
     over: trio.Event = attrs.field(factory=trio.Event)
@@ -66,7 +66,7 @@ class MemoryListener:
         self._send, self._receive = trio.open_memory_channel[MemoryTransport](1000)
 
     def listen(self) -> None:
-        """Begin to take connections."""
+        """Begin to accept connections."""
         self.listening = True
 
     async def accept(self) -> MemoryTransport:
@@ -81,7 +81,7 @@ class MemoryListener:
             raise _refused() from None
 
     def close(self) -> None:
-        """Stop listening; connections already taken go on."""
+        """Stop listening; accepted connections go on."""
         if not self._closed:
             self._closed = True
             self._receive.close()
@@ -89,10 +89,10 @@ class MemoryListener:
 
 
 class MemoryNetwork:
-    """Where endpoints are names: whoever binds one first has it.
+    """A network whose endpoints are names.
 
     Args:
-        delay_seconds: called for everything that is sent; how long it is on its way.
+        delay_seconds: called for each send; returns how long the bytes take to arrive.
         buffer_bytes_max: how much one direction of a connection holds before its sender waits.
         receive_bytes_max: the most one receive returns; 1 cuts every message everywhere.
 
@@ -108,11 +108,11 @@ class MemoryNetwork:
         self.delay_seconds = delay_seconds
         self.receive_bytes_max = receive_bytes_max
         self.on_connect: Callable[[str, Endpoint], None] = lambda _origin, _endpoint: None
-        """Called with who connects, and where to, whenever somebody tries."""
+        """Called with origin and destination of each attempt to connect."""
         self._buffer_bytes_max = buffer_bytes_max
         self._listeners: dict[Endpoint, MemoryListener] = {}
         self._wires: list[_Wire] = []
-        self._sweep_at = 0  # so many wires, and those that are over are forgotten
+        self._sweep_at = 0  # number of wires at which ended ones are dropped
         self._cuts: dict[tuple[str, str], _Cut] = {}
         self._frozen: dict[Endpoint, trio.Event] = {}
         self._next_port = FIRST_PORT
@@ -124,8 +124,8 @@ class MemoryNetwork:
     async def connect(
         self, endpoint: Endpoint, *, tls: bool = False, origin: str = ""
     ) -> MemoryTransport:
-        """Connect, without TLS; hangs while nothing gets through. Raises ConnectionRefusedError."""
-        assert not tls, "nobody listens in memory"  # noqa: S101 - a mistake in a test
+        """Connect without TLS; hangs while the network drops everything. Raises ConnectionRefusedError."""
+        assert not tls, "no TLS in memory"  # noqa: S101 - a mistake in a test
         self.on_connect(origin, endpoint)
         await trio.sleep(self.delay_seconds())
         while (closed := self._closed_between(origin, endpoint)) is not None:
@@ -142,7 +142,7 @@ class MemoryNetwork:
         return MemoryTransport(back, there, str(endpoint), self)
 
     async def bind(self, endpoint: Endpoint) -> MemoryListener:
-        """Take an endpoint. Raises OSError when somebody has it."""
+        """Bind an endpoint. Raises OSError if it is in use."""
         await trio.lowlevel.checkpoint()
         if not endpoint.path and not endpoint.port:
             endpoint = attrs.evolve(endpoint, port=self._next_port)
@@ -153,27 +153,27 @@ class MemoryNetwork:
         return listener
 
     def unbind(self, endpoint: Endpoint) -> None:
-        """Give an endpoint free."""
+        """Release an endpoint."""
         self._listeners.pop(endpoint, None)
 
     # Faults.
 
     def freeze(self, endpoint: Endpoint) -> None:
-        """Let nothing through to or from what listens there: no bytes, no connection, no error.
+        """Drop everything to and from an endpoint: no bytes, no connection, no error.
 
-        This is what a stopped process or a hung host looks like from outside.
+        From outside, a stopped process or a hung host looks like this.
         """
         self._frozen.setdefault(endpoint, trio.Event())
         self._hold()
 
     def thaw(self, endpoint: Endpoint) -> None:
-        """Let everything through again, first what was held."""
+        """Pass everything again, first what was held."""
         self._release(self._frozen.pop(endpoint, None))
 
     def cut(self, origin: str, host: str, *, one_way: bool = False) -> None:
-        """Let nothing through from one host to another; nor back, unless it is `one_way`.
+        """Drop everything from one host to another, and back unless `one_way`.
 
-        Connections that `origin` has made are meant, and those that it will try to make.
+        This affects the connections that `origin` has made or will try to make.
         """
         self._cuts.setdefault((origin, host), _Cut(one_way))
         self._hold()
@@ -184,10 +184,10 @@ class MemoryNetwork:
         self._release(found.over if found is not None else None)
 
     def limit(self, origin: str, host: str, bytes_left: int, *, back: bool) -> None:
-        """Let each connection from one host to another end once it has carried so many bytes more.
+        """End each connection from one host to another after so many more bytes.
 
-        Those are counted that come `back`, or else those that go there. What is cut off is a part
-        of a message, as of a peer that dies while it sends.
+        Bytes `back` are counted, or else those forth. The cut may be within a message, as with a peer
+        that dies while it sends.
         """
         for wire in self._wires:
             if (wire.origin, wire.endpoint.host) == (origin, host) and not wire.over:
@@ -195,13 +195,13 @@ class MemoryNetwork:
                 pipe.bytes_left, pipe.spent = bytes_left, wire.end
 
     def reset(self, endpoint: Endpoint) -> None:
-        """Break every connection to what listens there; what was on its way is lost."""
+        """Break every connection to an endpoint; bytes in flight are lost."""
         for wire in self._wires:
             if wire.endpoint == endpoint:
                 wire.reset()
 
     def _closed_between(self, origin: str, endpoint: Endpoint) -> trio.Event | None:
-        """Return what to wait for before a connection can be made; None when it can be now."""
+        """Return the event before which no connection can be made; None if it can be made now."""
         if (frozen := self._frozen.get(endpoint)) is not None:
             return frozen
         cut = self._cuts.get((origin, endpoint.host))
@@ -226,7 +226,7 @@ class MemoryNetwork:
 
 @attrs.frozen
 class MemoryHost:
-    """A `Network` that tells who connects."""
+    """A `Network` that records which host connects."""
 
     network: MemoryNetwork
     name: str
@@ -236,7 +236,7 @@ class MemoryHost:
         return await self.network.connect(endpoint, tls=tls, origin=self.name)
 
     async def bind(self, endpoint: Endpoint) -> MemoryListener:
-        """Take an endpoint. Raises OSError when somebody has it."""
+        """Bind an endpoint. Raises OSError if it is in use."""
         return await self.network.bind(endpoint)
 
 

@@ -1,7 +1,7 @@
 """A Redis in memory: as much of one as fanout's own connections to it use.
 
 One command runs at a time, replies and deliveries share a bounded output buffer per connection,
-and a client that overruns it is cut off, as in Redis. The tests run one script against this and
+and a client that overruns it is disconnected, as in Redis. The tests run one script against this and
 against a real redis-server and compare the replies.
 
 Long because a server is one table of commands over one state.
@@ -43,7 +43,7 @@ _KEYS = {
     **dict.fromkeys((b"DEL", b"MGET"), slice(0, None)),
 }
 _CHANNELS = {b"PUBLISH": slice(0, 1), b"SUBSCRIBE": slice(0, None)}
-"""Which arguments are keys or channels; patterns are allowed to whoever may use them at all."""
+"""Which arguments are keys or channels; patterns need only the right to the command."""
 _NO_HELLO = (
     "NOAUTH HELLO must be called with the client already authenticated, otherwise the "
     "HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and "

@@ -32,7 +32,7 @@ class Pipe:
     writers: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
 
     def wake(self) -> None:
-        """Have everybody who waits look again."""
+        """Wake all waiting tasks."""
         if self.alarm is not None:
             self.alarm.cancel()
         self.writers.unpark_all()

@@ -1,1 +1,1 @@
-"""The vocabulary that the pure cores and the wire share: frozen values, no behaviour."""
+"""Values shared by `core` and `wire`: frozen, without behaviour."""

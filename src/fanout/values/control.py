@@ -1,4 +1,4 @@
-"""What agents and sidecars tell each other on the nodes."""
+"""Messages between agents and sidecars, published on the nodes."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ from fanout.values.requests import Question
 
 @attrs.frozen(slots=True)
 class End:
-    """Control message: the last thing published on this node in this incarnation."""
+    """Control message of an agent: the last message published on a node in an incarnation."""
 
     node: NodeId
     incarnation: int
@@ -18,7 +18,7 @@ class End:
 
 @attrs.frozen(slots=True)
 class OrderBarrier:
-    """Control message of a sidecar: all it published on this node before is before this."""
+    """Control message of a sidecar: everything it published on this node before comes before this."""
 
     sidecar: SidecarId
     number: int
@@ -26,14 +26,14 @@ class OrderBarrier:
 
 @attrs.frozen(slots=True)
 class BarrierReached:
-    """Control message to the sidecar that published a fence: one more has received it."""
+    """Control message to the sidecar that published an order barrier: another one received it."""
 
     number: int
 
 
 @attrs.frozen(slots=True)
 class Deaf:
-    """Control message of a sidecar: the nodes, by life, that it cannot hear now."""
+    """Control message of a sidecar: the nodes that it cannot hear now, with their incarnations."""
 
     sidecar: SidecarId
     nodes: Mapping[NodeId, int]
@@ -41,7 +41,7 @@ class Deaf:
 
 @attrs.frozen(slots=True)
 class CensusQuestion:
-    """Message of a sidecar to all: how many clients does each of you have for this?"""
+    """Message to all sidecars: how many clients does each have for this?"""
 
     sidecar: SidecarId
     number: int
@@ -50,7 +50,7 @@ class CensusQuestion:
 
 @attrs.frozen(slots=True)
 class CensusAnswer:
-    """Message to the sidecar that asked: one of `parts` pieces of what one sidecar counted."""
+    """Message to the sidecar that asked: one of `parts` pieces of the counts of one sidecar."""
 
     sidecar: SidecarId
     number: int

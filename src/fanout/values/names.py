@@ -1,4 +1,4 @@
-"""The names of the fleet: ids, addresses, and the channels that fanout keeps for itself."""
+"""Names of the fleet: ids, addresses, and the reserved channels."""
 
 import re
 from enum import Enum, IntEnum
@@ -14,37 +14,37 @@ NodeId = NewType("NodeId", str)
 SidecarId = NewType("SidecarId", str)
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""The form of the names of nodes, sidecars, clusters and users."""
+"""The format of names of nodes, sidecars, clusters and users."""
 
 PROTOCOL_VERSION = 1
-"""Version of the records and control messages that this build writes and understands."""
+"""The version of records and control messages that this build reads and writes."""
 
 RESERVED_PREFIX = b"__fanout:"
 """Channels below this prefix carry fanout's own messages; clients may not use them."""
 
 IDENTITY_KEY = b"__fanout:identity"
-"""Key on a node that tells which node, of which cluster and in which life, it is."""
+"""Key on a node that holds its cluster, id and incarnation."""
 
 PRESENCE_CHANNEL = RESERVED_PREFIX + b"presence"
-"""Every sidecar subscribes to it on every node: its NUMSUB is a head count of sidecars."""
+"""Every sidecar subscribes to it on every node: its NUMSUB is the number of sidecars."""
 
 SHARD_PREFIX = RESERVED_PREFIX + b"shard:"
-"""With a name behind it: the channel on the nodes that carries a shard channel of clients.
+"""Prefix of the channels on the nodes that carry shard channels of clients.
 
-Shard channels are a space of names of their own; nodes of Redis 6.2 do not know them.
+Shard channels have a namespace of their own; Redis 6.2 does not support them.
 """
 
 PORT_MAX = 65535
 
 PORT_DIGITS_MAX = 9
-"""With zeros in front. Python reads no number of thousands of digits."""
+"""Leading zeros included. Python refuses to parse numbers of thousands of digits."""
 
 IPNetwork = IPv4Network | IPv6Network
 
 
 @attrs.frozen(slots=True)
 class Endpoint:
-    """Where something listens: a TCP `host` and `port`, or a Unix socket `path`."""
+    """The address of a listener: a TCP `host` and `port`, or a Unix socket `path`."""
 
     host: str = ""
     port: int = 0
@@ -52,10 +52,10 @@ class Endpoint:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `HOST:PORT`, `[IPV6]:PORT` or `unix:PATH`.
+        """Parse `HOST:PORT`, `[IPV6]:PORT` or `unix:PATH`.
 
         Raises:
-            ConfigError: the text has another form or the port is not 0 to 65535.
+            ConfigError: the format is another one, or the port is not 0 to 65535.
 
         """
         if text.startswith("unix:"):
@@ -80,14 +80,14 @@ class Endpoint:
 
 
 class Kind(IntEnum):
-    """The two kinds of subscription, in Redis' words. Numbers, as these hash fastest."""
+    """The two kinds of subscription. Integers, since these hash fastest."""
 
     CHANNEL = 1
     PATTERN = 2
 
 
 class Space(Enum):
-    """The three spaces of names that clients subscribe in."""
+    """The three namespaces of subscriptions."""
 
     CHANNELS = "channels"
     PATTERNS = "patterns"
@@ -98,13 +98,13 @@ CENSUS_CHANNEL = RESERVED_PREFIX + b"census"
 """Every sidecar that answers census questions subscribes to it on every node."""
 
 CENSUS_INBOX_PREFIX = RESERVED_PREFIX + b"census-to:"
-"""With a sidecar's id behind it: the channel on every node for answers to its questions."""
+"""Prefix of the channel, on every node, for answers to a sidecar's census questions."""
 
 INBOX_PREFIX = RESERVED_PREFIX + b"to:"
-"""With a sidecar's id behind it: the channel on every node for what is told to it alone."""
+"""Prefix of the channel, on every node, for control messages to one sidecar."""
 
 CONTROL_CHANNEL = RESERVED_PREFIX + b"control"
-"""Channel on every node for what agents and sidecars tell all sidecars."""
+"""Channel on every node for control messages to all sidecars."""
 
 
 def probe_channel(sidecar: SidecarId) -> bytes:

@@ -1,4 +1,4 @@
-"""What discovery holds: the records of nodes and sidecars, and what one read of it returns."""
+"""Records in discovery, and the snapshot that one read of it returns."""
 
 from collections.abc import Mapping
 from enum import Enum
@@ -10,35 +10,35 @@ from fanout.values.names import PROTOCOL_VERSION, Endpoint, NodeId, SidecarId
 
 
 class NodeState(Enum):
-    """Where a node stands in one incarnation; it only ever moves down this list."""
+    """The state of a node; within an incarnation it only moves down this list."""
 
-    JOINING = "joining"  # sidecars subscribe, nobody publishes yet
+    JOINING = "joining"  # sidecars subscribe; none publishes yet
     ACTIVE = "active"  # sidecars publish
     DRAINING = "draining"  # publishers leave first, subscribers last
     GONE = "gone"  # said goodbye; the record stays as a tombstone
 
 
 class FenceMode(Enum):
-    """How a node keeps publishers out while it joins and drains."""
+    """How a node keeps publishers out while it is joining or draining."""
 
-    ACL = "acl"  # Redis itself refuses: the data user lacks +publish
+    ACL = "acl"  # Redis refuses: the data user lacks +publish
     COOPERATIVE = "cooperative"  # sidecars agree not to
 
 
 class Record(Protocol):
-    """What records of every kind have: one writer each, the newest wins."""
+    """The common part of all records. Each has one writer; the newest wins."""
 
     @property
     def cluster(self) -> str:
-        """The fleet it is of."""
+        """The fleet it belongs to."""
 
     @property
     def id(self) -> str:
-        """What it is the record of, unique in its kind; part of a key in discovery."""
+        """The id of its subject, unique within its kind; part of the key in discovery."""
 
     @property
     def incarnation(self) -> int:
-        """Number of this life of its subject."""
+        """The incarnation of its subject."""
 
     @property
     def stamp(self) -> tuple[int, int]:
@@ -46,22 +46,22 @@ class Record(Protocol):
 
     @property
     def lease_seconds(self) -> float:
-        """How long to believe it without a newer one; infinity: until there is one."""
+        """How long it is valid without a newer one; infinity: until there is one."""
 
     @property
     def gone(self) -> bool:
-        """Whether it says goodbye; it is then kept for a while, as a tombstone."""
+        """Whether its subject has left; the record is then kept for a while, as a tombstone."""
 
 
 @attrs.frozen(slots=True, kw_only=True)
 class LeasedRecord:
-    """What records have that their one writer renews, be it of a node or a sidecar."""
+    """The common part of the records of nodes and sidecars, which their writers renew."""
 
     cluster: str
-    incarnation: int  # number of this life of the subject
+    incarnation: int  # of the subject; grows with every restart
     version: int  # number of the record within the incarnation; grows with every write
-    lease_seconds: float  # how long an observer may believe this record without a newer one
-    extra: Mapping[str, Any] = attrs.field(factory=dict)  # fields of a newer build, kept as read
+    lease_seconds: float  # how long this record is valid without a newer one
+    extra: Mapping[str, Any] = attrs.field(factory=dict)  # unknown fields, kept as read
 
     @property
     def stamp(self) -> tuple[int, int]:
@@ -71,10 +71,10 @@ class LeasedRecord:
 
 @attrs.frozen(slots=True, kw_only=True)
 class NodeRecord(LeasedRecord):
-    """What a node's agent tells discovery; a life of a node begins with a start of its Redis."""
+    """The record of a node, written by its agent; each start of its Redis is a new incarnation."""
 
     node: NodeId
-    owner: str  # random name of the agent process, to notice two agents with one node id
+    owner: str  # name of the agent process, to detect two agents with one node id
     state: NodeState
     endpoint: Endpoint
     run_id: str  # Redis' own name for this run of the server process
@@ -90,19 +90,19 @@ class NodeRecord(LeasedRecord):
 
     @property
     def gone(self) -> bool:
-        """Whether it says goodbye."""
+        """Whether the node has left."""
         return self.state is NodeState.GONE
 
 
 @attrs.frozen(slots=True, kw_only=True)
 class SidecarRecord(LeasedRecord):
-    """What a sidecar tells discovery about itself."""
+    """The record of a sidecar, written by itself."""
 
     sidecar: SidecarId
     covered: Mapping[NodeId, int] = attrs.field(factory=dict)  # node -> incarnation subscribed on
     stopped: Mapping[NodeId, int] = attrs.field(factory=dict)  # no longer published to
     deaf: Mapping[NodeId, int] = attrs.field(factory=dict)  # cannot be heard
-    gone: bool = False  # said goodbye: nobody needs to wait for it
+    gone: bool = False  # it has left: joins and drains do not wait for it
     protocol_min: int = PROTOCOL_VERSION
     protocol_max: int = PROTOCOL_VERSION
 
@@ -114,7 +114,7 @@ class SidecarRecord(LeasedRecord):
 
 @attrs.frozen(slots=True, kw_only=True)
 class Identity:
-    """Content of `IDENTITY_KEY` on a node: who the agent says this Redis is."""
+    """The value of `IDENTITY_KEY` on a node, written by its agent."""
 
     cluster: str
     node: NodeId
@@ -124,19 +124,19 @@ class Identity:
 
 @attrs.frozen(slots=True, kw_only=True)
 class DrainRequest:
-    """What somebody asks of a node's agent, by way of discovery."""
+    """A request to a node's agent to drain, written to discovery by `fanout-node drain`."""
 
     cluster: str
     node: NodeId
-    incarnation: int  # the life that is meant; a later one has nothing to do with it
+    incarnation: int  # the incarnation to drain; a later one ignores the request
     force: bool = False  # also when no other node is active
 
 
 @attrs.frozen(slots=True)
 class Snapshot:
-    """What one read of one discovery instance returned."""
+    """The result of one read of one discovery instance."""
 
     nodes: tuple[NodeRecord, ...] = ()
     sidecars: tuple[SidecarRecord, ...] = ()
     drain: DrainRequest | None = None  # read by agents only
-    further: tuple[Record, ...] = ()  # of the further kinds that were asked for
+    further: tuple[Record, ...] = ()  # of the further kinds that were requested

@@ -1,4 +1,4 @@
-"""What local clients ask for, and what becomes of a publish."""
+"""Requests of local clients, and the outcomes of publishes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
@@ -10,7 +10,7 @@ from fanout.values.names import Kind, Space
 
 
 class Encoding(Enum):
-    """How one delivery is written for one kind of local client."""
+    """The encoding of deliveries to a client."""
 
     RESP2 = "resp2"
     RESP3 = "resp3"
@@ -18,30 +18,30 @@ class Encoding(Enum):
 
 
 Ready = bytes | Callable[[], bytes]
-"""The bytes of a reply, or what makes them at the moment they go out."""
+"""The bytes of a reply, or a function that makes them when they are sent."""
 
 
 @attrs.frozen(slots=True)
 class Reply:
-    """A request was answered on the spot; `data` goes to the client in its turn."""
+    """A request that is answered at once; `data` is sent in the order of the requests."""
 
     data: Ready
 
 
 @attrs.frozen(slots=True)
 class Publish:
-    """The client publishes; its reply is written when the outcome is known."""
+    """The client publishes a message; the reply is sent when the outcome is known."""
 
     channel: bytes
     payload: bytes
-    tag: Any = None  # whatever the door needs to write the reply, such as a request id
+    tag: Any = None  # what the door needs for the reply, such as a request id
 
 
 @attrs.define(slots=True)
 class PublishRun:
-    """The client publishes messages in a row, and wants a reply to each."""
+    """The client publishes messages in a row, each with a reply."""
 
-    channels: Sequence[bytes]  # of each message; equal neighbours are best the same object
+    channels: Sequence[bytes]  # of each message; equal neighbours should be one object
     data: bytes  # the commands as Redis reads them
     ends: Sequence[int]  # where in `data` each of them ends
 
@@ -52,17 +52,17 @@ class PublishRun:
 
 @attrs.frozen(slots=True)
 class Subscribe:
-    """The client subscribes to `names` it did not have; `reply` follows the confirmation."""
+    """The client subscribes to new `names`; `reply` is sent once the nodes have confirmed."""
 
     kind: Kind
     names: tuple[bytes, ...]
     reply: bytes
-    tag: Any = None  # for a door that writes its reply when it knows which nodes confirmed
+    tag: Any = None  # for a door whose reply tells which nodes are not heard
 
 
 @attrs.frozen(slots=True)
 class Unsubscribe:
-    """The client gives up `names`; after `reply` it gets nothing more for them."""
+    """The client unsubscribes from `names`; after `reply` it gets no more messages of them."""
 
     kind: Kind
     names: tuple[bytes, ...]
@@ -71,7 +71,7 @@ class Unsubscribe:
 
 @attrs.frozen(slots=True)
 class Reset:
-    """The client gives up everything and starts anew; deliveries follow `encoding`."""
+    """The connection is reset; deliveries use `encoding` from now on."""
 
     encoding: Encoding
     unsubscribe: bool
@@ -80,7 +80,7 @@ class Reset:
 
 @attrs.frozen(slots=True)
 class Close:
-    """The connection ends after `reply`."""
+    """The connection is closed after `reply`."""
 
     reply: Ready
     reason: str
@@ -88,10 +88,10 @@ class Close:
 
 @attrs.frozen(slots=True)
 class Question:
-    """How many clients subscribe to what, in the whole fleet?
+    """A question to the fleet: how many clients subscribe to each of these names?
 
-    About `names`, or, where that is None, about every name that matches the pattern `glob`; about
-    every name at all where that is None too: to Redis `*` does not match the empty name.
+    The names are `names`; if None, all that match the pattern `glob`; if that is None too, all
+    names (in Redis, `*` does not match the empty name).
     """
 
     space: Space
@@ -101,7 +101,7 @@ class Question:
 
 @attrs.frozen(slots=True)
 class Ask:
-    """The fleet is asked; `reply` makes the reply of the clients counted for each name."""
+    """Ask the fleet; `reply` makes the reply from the number of clients of each name."""
 
     question: Question
     reply: Callable[[Mapping[bytes, int]], bytes]
@@ -109,19 +109,19 @@ class Ask:
 
 @attrs.frozen(slots=True)
 class Exec:
-    """Several requests are answered at once: `header`, then the reply of each action."""
+    """Answer several requests as one: `header`, then the reply of each action."""
 
     header: bytes
     actions: tuple["Action", ...]
 
 
 Action = Reply | Publish | Subscribe | Unsubscribe | Reset | Close | Ask | Exec
-"""What a door's session wants done for one request."""
+"""What a session returns for one request."""
 
 
 @attrs.frozen(slots=True)
 class NotPublished:
-    """Certainly not executed anywhere. `code` is stable, `message` is for a person."""
+    """The message was not executed on any node. `code` is stable, `message` is for people."""
 
     code: str
     message: str
@@ -129,10 +129,10 @@ class NotPublished:
 
 @attrs.frozen(slots=True)
 class OutcomeUnknown:
-    """The connection to the node broke with the publish in flight: it may have been executed."""
+    """The connection to the node was lost with the publish in flight: it may have been executed."""
 
     message: str
 
 
 Outcome = int | NotPublished | OutcomeUnknown
-"""What became of a publish. A number: the node executed it, and so many receivers are told."""
+"""The outcome of a publish. An integer: the node executed it; the number of receivers."""

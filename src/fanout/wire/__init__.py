@@ -1,1 +1,1 @@
-"""Bytes to values and back; no IO."""
+"""Encode values as bytes and decode them; no I/O."""

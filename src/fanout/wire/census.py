@@ -1,7 +1,7 @@
 """The messages in which sidecars count their clients together, as JSON.
 
-Names are any bytes; as JSON text each byte is the character of the same number. Anybody with access
-to a node can publish there, so a decoder returns None for whatever it does not understand.
+Names are arbitrary bytes; in JSON each byte is the character with the same number. Every client with
+access to a node can publish there, so a decoder returns None for anything that it cannot decode.
 """
 
 import json
@@ -13,13 +13,13 @@ from fanout.values.names import NAME, SidecarId, Space
 from fanout.values.requests import Question
 
 MESSAGE_BYTES_MAX = 131_072
-"""Larger messages are not read."""
+"""Larger messages are ignored."""
 
 PART_BYTES_MAX = 65_536
-"""An answer is cut into parts of about this size."""
+"""The approximate size of a part of an answer."""
 
 PARTS_MAX = 64
-"""Parts of one answer; what is in no part (4 MiB of names) is left out of the census."""
+"""Parts of one answer; names beyond them (4 MiB) are left out of the census."""
 
 _NAME_CHARACTERS_MAX = 65_536
 _NUMBER_MAX = 2**53
@@ -41,7 +41,7 @@ def encode_question(asked: CensusQuestion) -> bytes:
 
 
 def decode_question(raw: bytes) -> CensusQuestion | None:
-    """Decode a question; None for what is none."""
+    """Decode a question; return None if it is invalid."""
     try:
         data = _object(raw)
         names = data.get("names")
@@ -58,7 +58,7 @@ def decode_question(raw: bytes) -> CensusQuestion | None:
 
 
 def encode_answer(sidecar: SidecarId, number: int, counts: Mapping[bytes, int]) -> list[bytes]:
-    """Encode an answer in as many parts as it takes, up to `PARTS_MAX`."""
+    """Encode an answer in up to `PARTS_MAX` parts."""
     parts: list[dict[str, int]] = [{}]
     size = 0
     for name, count in counts.items():
@@ -78,7 +78,7 @@ def encode_answer(sidecar: SidecarId, number: int, counts: Mapping[bytes, int]) 
 
 
 def decode_answer(raw: bytes) -> CensusAnswer | None:
-    """Decode one part of an answer; None for what is none."""
+    """Decode one part of an answer; return None if it is invalid."""
     try:
         data = _object(raw)
         part, parts = _number(data["part"]), _number(data["parts"])

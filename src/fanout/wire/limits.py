@@ -1,7 +1,7 @@
-"""What one client may ask for: the same rules at both doors.
+"""The limits of one client, the same for RESP and websocket.
 
-A refusal is a code and a sentence; each door writes it in its own form. Where an option sets the
-limit the sentence names it, so that whoever reads it knows what to raise.
+A refusal has a code and a sentence; each door encodes it in its own form. The sentence names the
+option that sets the limit.
 """
 
 from collections.abc import Collection, Iterable
@@ -14,31 +14,31 @@ from fanout.values.names import RESERVED_PREFIX, Kind
 
 @attrs.frozen(slots=True)
 class Refusal:
-    """Why something is not done: a stable `code` and a `message` for a person."""
+    """Why a request is refused: a stable `code` and a `message` for people."""
 
     code: str
     message: str
 
 
 class Access(Protocol):
-    """What a client may do; see `fanout.core.access`."""
+    """The rights of a client; see `fanout.core.access`."""
 
     @property
     def user(self) -> str:
-        """Who has logged in."""
+        """The name of the user that has logged in."""
 
     def may_publish(self, channel: bytes) -> bool:
-        """Return whether messages to a channel are taken."""
+        """Return whether the client may publish on a channel."""
 
     def may_subscribe(self, channel: bytes) -> bool:
-        """Return whether a channel may be heard."""
+        """Return whether the client may subscribe to a channel."""
 
     def may_psubscribe(self, pattern: bytes) -> bool:
-        """Return whether a pattern may be heard."""
+        """Return whether the client may subscribe to a pattern."""
 
 
 class Patterns:
-    """The distinct patterns of all clients of this sidecar, which every message is matched with."""
+    """The distinct patterns of all clients of a sidecar; every message is matched against each."""
 
     def __init__(self, distinct_max: int) -> None:
         self.distinct_max = distinct_max
@@ -48,7 +48,7 @@ class Patterns:
         return len(self._clients)
 
     def fits(self, patterns: Iterable[bytes]) -> bool:
-        """Return whether these can be added within the limit."""
+        """Return whether adding these patterns stays within the limit."""
         new = sum(pattern not in self._clients for pattern in set(patterns))
         return len(self._clients) + new <= self.distinct_max
 
@@ -57,7 +57,7 @@ class Patterns:
         self._clients[pattern] = self._clients.get(pattern, 0) + 1
 
     def discard(self, pattern: bytes) -> None:
-        """Count one client less."""
+        """Count one client fewer of a pattern."""
         left = self._clients[pattern] - 1
         if left:
             self._clients[pattern] = left
@@ -88,11 +88,11 @@ class ClientLimits:
         return self.check_length(name)
 
     def check_length(self, name: bytes) -> Refusal | None:
-        """Check that a name or pattern is no longer than one may be."""
+        """Check the length of a channel or pattern."""
         if len(name) > self.channel_bytes_max:
             return Refusal(
                 "name_too_long",
-                f"channel name of {len(name)} bytes is over the limit of "
+                f"channel name of {len(name)} bytes exceeds the limit of "
                 f"{self.channel_bytes_max} bytes (channel-bytes-max)",
             )
         return None
@@ -102,7 +102,7 @@ class ClientLimits:
         if len(payload) > self.payload_bytes_max:
             return Refusal(
                 "message_too_large",
-                f"message of {len(payload)} bytes is over the limit of "
+                f"message of {len(payload)} bytes exceeds the limit of "
                 f"{self.payload_bytes_max} bytes (payload-bytes-max)",
             )
         return None
@@ -110,7 +110,7 @@ class ClientLimits:
     def check_subscribe(
         self, kind: Kind, held: Collection[bytes], names: Collection[bytes]
     ) -> Refusal | None:
-        """Check a wish for `names` of a client that has `held`, of the same kind."""
+        """Check a subscribe to `names` of a client that already has `held`, of the same kind."""
         for name in names:
             if refusal := self.check_name(name):
                 return refusal
@@ -124,12 +124,12 @@ class ClientLimits:
             )
             return Refusal(
                 "too_many_subscriptions",
-                f"{len(held) + len(new)} {what} are over the limit of {limit} a client ({option})",
+                f"{len(held) + len(new)} {what} exceed the limit of {limit} per client ({option})",
             )
         if kind is Kind.PATTERN and not self.patterns.fits(new):
             return Refusal(
                 "too_many_subscriptions",
-                f"the clients of this sidecar would have more than {self.patterns.distinct_max} "
+                f"the clients of this sidecar would exceed the limit of {self.patterns.distinct_max} "
                 "different patterns (distinct-patterns-max)",
             )
         return None

@@ -1,7 +1,7 @@
-"""Discovery records and control messages as JSON: tolerant of new fields, strict in the rest.
+"""Discovery records and control messages as JSON: unknown fields are kept, all others are checked.
 
-Whoever can write to a discovery instance can write anything, so a decoder raises nothing but
-`RemoteProtocolError`, whatever the bytes are, and what it returns can always be encoded again.
+Discovery may hold arbitrary bytes, so a decoder raises only `RemoteProtocolError`, and what it
+returns can always be encoded again.
 """
 
 import json
@@ -27,18 +27,18 @@ from fanout.values.records import (
 )
 
 NODE_BYTES_MAX = 16_384
-"""A node's record or identity takes a few hundred bytes; the rest is room for newer builds."""
+"""The largest record of a node. It takes a few hundred bytes; newer versions may add fields."""
 
 SIDECAR_BYTES_MAX = 65_536
-"""A sidecar lists the nodes it covers, has stopped publishing to, or cannot hear."""
+"""The largest record of a sidecar, which lists nodes: covered, stopped and deaf."""
 
 CONTROL_BYTES_MAX = 65_536
 
 LEASE_SECONDS_MAX = 86_400.0
-"""A record that wants to be believed for more than a day without a heartbeat is a mistake."""
+"""The longest lease: more than a day without a heartbeat is a mistake."""
 
 DEPTH_MAX = 16
-"""Nesting of unknown fields: far below where writing them back could exhaust the stack."""
+"""The deepest nesting of unknown fields; encoding them must not exhaust the stack."""
 
 _ERROR_CHARACTERS_MAX = 200
 _TEXT_MAX = 256
@@ -54,12 +54,12 @@ def drain_key(cluster: str, node: str) -> str:
 
 
 def hint_channel(cluster: str) -> str:
-    """Return the channel that says: something has changed, look now."""
+    """Return the channel for hints that discovery has changed and should be read now."""
     return f"fanout:{{{cluster}}}:hint"
 
 
 def encode_record(record: Any) -> bytes:
-    """Encode an attrs value as one JSON object; fields of a newer build that were read are written back."""
+    """Encode an attrs value as a JSON object; unknown fields that were read are written back."""
     data: dict[str, Any] = dict(getattr(record, "extra", {}))
     for field in attrs.fields(type(record)):
         value = getattr(record, field.name)
@@ -100,10 +100,10 @@ class RecordKind(Generic[R]):
     """One kind of record in discovery.
 
     Attributes:
-        name: of one such record, a word; its plural with "s" names the index of their ids.
+        name: a word for one such record; with "s" it names the index of their ids.
         type: the class of the records; no two kinds share it.
-        decode: reads one; raises nothing but RemoteProtocolError, whatever the bytes are.
-        encode: writes one so that `decode` reads it.
+        decode: decodes one; raises only RemoteProtocolError, for any bytes.
+        encode: encodes one so that `decode` can decode it.
 
     """
 
@@ -142,10 +142,10 @@ def encode_control(message: Control) -> bytes:
 
 
 def decode_control(raw: bytes) -> Control | None:
-    """Decode a control message; None for one this build does not know, or that is malformed.
+    """Decode a control message; return None if it is unknown or malformed.
 
-    Never raises: it is called while a batch of a node is read, and anybody with access to the
-    node can publish there.
+    Never raises: it is called while a batch of a node is read, and every client with access to
+    the node can publish there.
     """
     try:
         data = _object(raw, CONTROL_BYTES_MAX)
@@ -167,7 +167,7 @@ def decode_control(raw: bytes) -> Control | None:
 
 def _object(raw: bytes, bytes_max: int) -> dict[str, Any]:
     if len(raw) > bytes_max:
-        raise RemoteProtocolError(f"a record of {len(raw)} bytes is over {bytes_max}")
+        raise RemoteProtocolError(f"record of {len(raw)} bytes exceeds the limit of {bytes_max}")
     try:
         data = json.loads(raw.decode(), parse_constant=_not_finite, parse_float=_finite)
     except (ValueError, RecursionError) as error:
@@ -192,7 +192,7 @@ def _finite(text: str) -> float:
 
 
 def _is_shallow(value: Any) -> bool:
-    """Whether `value` nests at most `DEPTH_MAX` deep; level by level, so that no depth hurts."""
+    """Return whether `value` nests at most `DEPTH_MAX` deep; iterative, so any depth is safe."""
     level = [value]
     for _ in range(DEPTH_MAX + 1):
         level = [
@@ -214,7 +214,7 @@ def decode_fields(
 ) -> _T:
     """Decode a JSON object of at most `bytes_max` into an attrs class, unknown fields into `extra`.
 
-    `readers` are for the fields that no record here has: each returns the value, or raises
+    `readers` are for fields that no record in this module has: each returns the value, or raises
     ValueError or ConfigError. Raises RemoteProtocolError naming the field at fault.
     """
     data = _object(raw, bytes_max)
@@ -234,7 +234,7 @@ def decode_fields(
 
 
 def read_name(value: Any) -> str:
-    """Return a name as it is. Raises ValueError."""
+    """Return a valid name. Raises ValueError."""
     if not isinstance(value, str) or not NAME.fullmatch(value):
         raise ValueError("not a name")
     return value
@@ -265,7 +265,7 @@ def _seconds(value: Any) -> float:
 
 
 def read_numbers(value: Any) -> dict[Any, int]:
-    """Return a table of whole numbers by names, of whatever, as it is. Raises ValueError."""
+    """Return a table of whole numbers by name. Raises ValueError."""
     if not isinstance(value, dict) or len(value) > NUMBERS_MAX:
         raise ValueError("not a table of numbers by name")
     return {read_name(name): _integer(number) for name, number in value.items()}

@@ -11,7 +11,6 @@ import attrs
 import pytest
 import trio
 
-from tests.live.conftest import Fleet, Process
 from tests.support.live.cdn import (
     HOST,
     MANY_KEYS,
@@ -24,6 +23,7 @@ from tests.support.live.cdn import (
     start_varnish_edge,
     wait_log,
 )
+from tests.support.live.fleet import Fleet, Process
 
 pytestmark = pytest.mark.live
 

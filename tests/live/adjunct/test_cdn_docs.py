@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fanout.runtime.redis.redis_server import free_port
-from tests.live.conftest import Process
+from tests.support.live.fleet import Process
 
 pytestmark = pytest.mark.live
 

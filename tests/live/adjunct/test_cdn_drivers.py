@@ -8,9 +8,9 @@ import pytest
 
 from fanout.adjunct.pages import Receive, Scope, Send
 from fanout.core.access import digest
-from tests.live.conftest import START_SECONDS, Fleet
-from tests.live.sidecar.test_tls import Authority
+from tests.support.live.authority import Authority
 from tests.support.live.cdn import outcomes, purge, serving, start_edge, wait_log
+from tests.support.live.fleet import START_SECONDS, Fleet
 
 pytestmark = pytest.mark.live
 

@@ -7,7 +7,6 @@ import httpx
 import pytest
 
 from fanout.runtime.redis.redis_server import free_port
-from tests.live.conftest import START_SECONDS, Fleet
 from tests.support.live.cdn import (
     HOST,
     NO_TLS,
@@ -18,6 +17,7 @@ from tests.support.live.cdn import (
     start_edge,
     wait_log,
 )
+from tests.support.live.fleet import START_SECONDS, Fleet
 
 pytestmark = pytest.mark.live
 

@@ -14,9 +14,9 @@ import httpx
 import pytest
 import redis
 
-from tests.live.conftest import Fleet, Process, command
-from tests.live.sidecar.test_tls import Authority
 from tests.support.adjunct.knot import SECRET, ZONE, Knot
+from tests.support.live.authority import Authority
+from tests.support.live.fleet import Fleet, Process, command
 
 pytestmark = pytest.mark.live
 

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from fanout.adjunct.replicas import DatabaseError, Databases, RoutedSession
 from fanout.config import FleetConfig
 from fanout.errors import ConfigError
-from tests.live.conftest import Fleet
+from tests.support.live.fleet import Fleet
 from tests.support.live.mariadb import PASSWORD, servers
 from tests.support.live.shop import (
     LIMIT_SECONDS,

@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from fanout.adjunct.replicas import Database, Databases, RoutedSession
 from fanout.adjunct.topology import set_topology
 from fanout.config import FleetConfig
-from tests.live.conftest import Fleet
+from tests.support.live.fleet import Fleet
 from tests.support.live.postgresql import PostgreSQL, pair
 from tests.support.live.shop import QUICK, add, names, until
 

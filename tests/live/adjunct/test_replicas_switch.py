@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from fanout.adjunct.replicas import Database, RoutedSession
 from fanout.adjunct.topology import DATABASE, DatabaseError
-from tests.live.conftest import Fleet, command
+from tests.support.live.fleet import Fleet, command
 from tests.support.live.mariadb import servers
 from tests.support.live.shop import Item, Shop, add, names, port_of, promote, readers, shop, until
 

@@ -88,7 +88,7 @@ async function fleet(page) {
   await isBad(page, "node-4", ["unreachable", "not heard"]);
   await isBad(page, "node-4", ["lost"]);
   await page.locator("#events li", { hasText: "node-4 lost: its lease expired" }).waitFor();
-  await page.locator("#verdict-text", { hasText: "node-4 fell silent and was given up" }).waitFor();
+  await page.locator("#verdict-text", { hasText: "node-4 fell silent and was removed" }).waitFor();
   await fits(page);
 }
 

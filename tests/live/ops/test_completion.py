@@ -10,7 +10,7 @@ from fanout_cli.completion import SHELLS
 from fanout_cli.node import main as node_main
 from fanout_cli.options import Service
 from fanout_cli.sidecar import main as sidecar_main
-from tests.live.conftest import Fleet, command
+from tests.support.live.fleet import Fleet, command
 
 pytestmark = pytest.mark.live
 

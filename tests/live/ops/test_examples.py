@@ -12,8 +12,8 @@ import attrs
 import pytest
 
 from fanout.runtime.redis.redis_server import free_port
-from tests.live.conftest import Fleet, Process
-from tests.live.sidecar.test_fleet import client, next_data, subscribed
+from tests.support.live.clients import client, next_data, subscribed
+from tests.support.live.fleet import Fleet, Process
 
 pytestmark = pytest.mark.live
 

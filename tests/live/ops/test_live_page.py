@@ -17,9 +17,9 @@ import pytest
 import redis
 
 from fanout.core.access import digest
-from tests.live.conftest import FAST, Fleet, Process, command
-from tests.live.sidecar.test_fleet import until
-from tests.live.sidecar.test_tls import Authority
+from tests.support.live.authority import Authority
+from tests.support.live.clients import until
+from tests.support.live.fleet import FAST, Fleet, Process, command
 
 pytestmark = pytest.mark.live
 

@@ -15,8 +15,8 @@ import redis
 from fanout.runtime.admin.sidecar_metrics import SIDECAR_METRICS
 from fanout.runtime.agent.agent_metrics import AGENT_METRICS
 from fanout.runtime.metrics.metrics import Family
-from tests.live.conftest import Fleet, Process, command
 from tests.support.exposition import families, samples
+from tests.support.live.fleet import Fleet, Process, command
 
 pytestmark = pytest.mark.live
 OPENMETRICS = {"accept": "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"}

@@ -12,9 +12,9 @@ import pytest
 import redis
 
 from fanout.runtime.redis.redis_server import free_port
-from tests.live.conftest import FAST, START_SECONDS, Fleet, Process, command
-from tests.live.sidecar.test_fleet import until
 from tests.support.documents import OPS, SECRET, compose
+from tests.support.live.clients import until
+from tests.support.live.fleet import FAST, START_SECONDS, Fleet, Process, command
 
 pytestmark = pytest.mark.live
 

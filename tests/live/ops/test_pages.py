@@ -16,8 +16,8 @@ import redis
 import trio
 import trio_websocket
 
-from tests.live.conftest import Fleet
 from tests.support.documents import DOCS, blocks
+from tests.support.live.fleet import Fleet
 from tests.support.live.pages import Page, lines_of, whole
 
 pytestmark = pytest.mark.live

@@ -11,7 +11,7 @@ from queue import Queue
 
 import pytest
 
-from tests.live.conftest import Fleet, command
+from tests.support.live.fleet import Fleet, command
 
 pytestmark = pytest.mark.live
 

@@ -12,8 +12,8 @@ import redis
 
 from fanout.runtime.redis.redis_server import free_port
 from fanout.terminal.screen import ENTER, LEAVE
-from tests.live.conftest import Fleet, Process, command
-from tests.live.sidecar.test_tls import Authority
+from tests.support.live.authority import Authority
+from tests.support.live.fleet import Fleet, Process, command
 from tests.support.live.terminal import COLOUR, open_terminal
 
 pytestmark = pytest.mark.live

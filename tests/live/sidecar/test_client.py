@@ -10,7 +10,7 @@ import trio
 
 from fanout.client import Client, Event, Gap, Message, open_client
 from fanout.errors import RequestFailed
-from tests.live.conftest import Fleet, Process
+from tests.support.live.fleet import Fleet, Process
 
 pytestmark = pytest.mark.live
 

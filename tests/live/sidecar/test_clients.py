@@ -11,8 +11,8 @@ import pytest
 import redis
 import redis.asyncio
 
-from tests.live.conftest import Fleet
-from tests.live.sidecar.test_fleet import client, next_data, subscribed, until
+from tests.support.live.clients import client, next_data, subscribed, until
+from tests.support.live.fleet import Fleet
 
 pytestmark = pytest.mark.live
 

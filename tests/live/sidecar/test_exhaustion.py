@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.live.conftest import FAST, Fleet, Process, command
-from tests.live.sidecar.test_fleet import client, next_data, subscribed, until
+from tests.support.live.clients import client, next_data, subscribed, until
+from tests.support.live.fleet import FAST, Fleet, Process, command
 
 pytestmark = pytest.mark.live
 

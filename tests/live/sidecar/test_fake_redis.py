@@ -16,7 +16,7 @@ from fanout.testing.network import MemoryNetwork
 from fanout.testing.redis import FakeRedis
 from fanout.values.names import Endpoint
 from fanout.wire.resp.replies import array, bulk
-from tests.live.conftest import Fleet
+from tests.support.live.fleet import Fleet
 
 pytestmark = pytest.mark.live
 

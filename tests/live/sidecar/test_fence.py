@@ -8,7 +8,7 @@ import redis
 
 from fanout.core.users import CTL_USER, DATA_USER, ctl_rules, data_rules
 from fanout.runtime.redis.login import NO_PASSWORD
-from tests.live.conftest import Fleet
+from tests.support.live.fleet import Fleet
 
 pytestmark = pytest.mark.live
 

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from fanout.core.glob import compile_pattern
 from fanout.runtime.redis.redis_server import find_redis_server
 from fanout.wire.redis.client import NOT_YET, PushNotification, ReplyReader, pack
-from tests.live.conftest import Fleet
-from tests.wire.resp.test_requests import LIKE_REDIS
+from tests.support.live.fleet import Fleet
+from tests.support.wire.like_redis import LIKE_REDIS
 
 pytestmark = pytest.mark.live
 

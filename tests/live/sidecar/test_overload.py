@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from fanout.wire.redis.client import pack
-from tests.live.conftest import Fleet, Process, command
-from tests.live.sidecar.test_fleet import client, subscribed, until
+from tests.support.live.clients import client, subscribed, until
+from tests.support.live.fleet import Fleet, Process, command
 
 pytestmark = pytest.mark.live
 

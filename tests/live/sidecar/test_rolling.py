@@ -16,9 +16,9 @@ import redis
 import trio
 import trio_websocket
 
-from tests.live.conftest import Fleet, Process
-from tests.live.sidecar.test_fleet import client, pubsub_of
 from tests.sim.history import History, Publish, Subscription
+from tests.support.live.clients import client, pubsub_of
+from tests.support.live.fleet import Fleet, Process
 
 pytestmark = pytest.mark.live
 

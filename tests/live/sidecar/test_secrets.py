@@ -22,9 +22,9 @@ from cryptography.hazmat.primitives.serialization import (
 
 from fanout.core.users import CTL_USER, DATA_USER, password
 from fanout.values.names import NodeId
-from tests.live.conftest import FAST, Fleet, Process, command
-from tests.live.sidecar.test_fleet import until
-from tests.live.sidecar.test_tls import Authority
+from tests.support.live.authority import Authority
+from tests.support.live.clients import until
+from tests.support.live.fleet import FAST, Fleet, Process, command
 
 pytestmark = pytest.mark.live
 

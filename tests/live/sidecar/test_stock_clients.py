@@ -16,8 +16,8 @@ import redis.asyncio
 import trio
 from channels_redis.pubsub import RedisPubSubChannelLayer
 
-from tests.live.conftest import Fleet
-from tests.live.sidecar.test_fleet import WAIT_SECONDS, pubsub_of, until
+from tests.support.live.clients import WAIT_SECONDS, pubsub_of, until
+from tests.support.live.fleet import Fleet
 
 pytestmark = pytest.mark.live
 

@@ -11,31 +11,14 @@ from urllib.request import urlopen
 import pytest
 import redis
 import trio
-import trustme
 
 from fanout.client import open_client
 from fanout.runtime.redis.redis_server import free_port
-from tests.live.conftest import FAST, Fleet, Process, command
-from tests.live.sidecar.test_fleet import next_data, pubsub_of, until
+from tests.support.live.authority import Authority
+from tests.support.live.clients import next_data, pubsub_of, until
+from tests.support.live.fleet import FAST, Fleet, Process, command
 
 pytestmark = pytest.mark.live
-
-
-class Authority:
-    """A certificate authority whose files lie in a folder."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self._authority = trustme.CA()
-        self._folder = folder
-        self.ca = folder / f"{name}-ca.pem"
-        self._authority.cert_pem.write_to_path(self.ca)
-
-    def issue(self, name: str, host: str = "localhost") -> Path:
-        """Write certificate and key to one file."""
-        certificate = self._authority.issue_cert(host, "127.0.0.1")
-        path = self._folder / f"{name}.pem"
-        certificate.private_key_and_cert_chain_pem.write_to_path(path)
-        return path
 
 
 def client(sidecar: Process, ca: Path, certificate: Path | None = None) -> redis.Redis:

@@ -8,7 +8,8 @@ import pytest
 import trio
 import trio_websocket
 
-from tests.live.conftest import Fleet
+from tests.support.live.fleet import Fleet
+from tests.support.wire.cases import CASES, TOO_LARGE, Case
 from tests.support.wire.rfc6455 import (
     BINARY,
     CLOSE,
@@ -21,7 +22,6 @@ from tests.support.wire.rfc6455 import (
     frame,
     sent_frames,
 )
-from tests.wire.ws.test_rfc6455 import CASES, TOO_LARGE, Case
 
 pytestmark = pytest.mark.live
 

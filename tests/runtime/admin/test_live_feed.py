@@ -187,7 +187,7 @@ async def test_a_node_that_falls_silent_is_told_as_it_happens(autojump_clock: Mo
     looks = reading.found("snapshot")
     worst = [each["problems"][0]["text"] for each in looks if each["problems"]]
     assert "This sidecar is not ready: not subscribed on node-2" in worst
-    assert worst[-1].startswith("node-2 fell silent and was given up ")
+    assert worst[-1].startswith("node-2 fell silent and was removed ")
     assert [each["id"] for each in looks[-1]["nodes"]] == ["node-1"]
     assert [each["number"] for each in looks] == list(range(1, len(looks) + 1))
 

@@ -14,9 +14,9 @@ from fanout.testing.network import MemoryNetwork
 from fanout.values.names import Endpoint
 from fanout.wire.redis.client import pack
 from fanout.wire.ws.websocket import FRAGMENTS_MAX
-from tests.runtime.doors.test_floods import users_file
-from tests.runtime.doors.test_limits import RESP, WS, beside_a_neighbour, rest_of, say
 from tests.support.runtime.fleet import TIMINGS, Client, memory_fleet, until
+from tests.support.runtime.neighbours import RESP, WS, beside_a_neighbour, rest_of, say
+from tests.support.runtime.users import users_file
 from tests.support.runtime.ws_client import open_websocket
 from tests.support.wire.rfc6455 import CONTINUATION, HANDSHAKE, TEXT, frame, header
 

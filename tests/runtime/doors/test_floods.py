@@ -2,7 +2,6 @@
 
 import base64
 import errno
-import json
 import os
 from functools import partial
 from itertools import pairwise
@@ -15,7 +14,6 @@ import trio
 from trio.testing import MockClock
 
 from fanout.config import Limits
-from fanout.core.access import digest
 from fanout.core.throttle import BURST, INTERVAL_SECONDS
 from fanout.runtime.doors.ws_connection import HANDSHAKE_SECONDS
 from fanout.runtime.net.accept import accept_clients
@@ -24,20 +22,12 @@ from fanout.testing.network import MemoryNetwork
 from fanout.values.names import Endpoint
 from fanout.wire.redis.client import pack
 from tests.support.runtime.fleet import memory_fleet
+from tests.support.runtime.users import users_file
 from tests.support.wire.rfc6455 import HANDSHAKE, TEXT, frame, header
 
 RESP, WS = 6380, 7380
 CLIENTS_MAX = 50
 FLOOD = 300
-
-
-def users_file(folder: Path, **lists: list[str]) -> str:
-    """Write a file with the user `u`, whose secret is `s`."""
-    lists = {"publish": ["*"], "subscribe": ["*"], "psubscribe": ["*"], **lists}
-    path = folder / "users.toml"
-    lines = [f"{name} = {json.dumps(values)}" for name, values in lists.items()]
-    path.write_text("\n".join(["[users.u]", f'secrets = ["{digest(b"s")}"]', *lines]))
-    return str(path)
 
 
 async def said_to(network: MemoryNetwork, port: int, sent: bytes) -> bytes:

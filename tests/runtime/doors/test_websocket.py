@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-from typing import Any
 
 import pytest
 import trio
@@ -13,29 +12,13 @@ from fanout.runtime.doors.ws_connection import HANDSHAKE_SECONDS
 from fanout.runtime.doors.ws_listener import CLOSING_SECONDS, GAP_SECONDS
 from fanout.testing.network import MemoryNetwork
 from fanout.values.names import Endpoint
-from tests.support.runtime.fleet import LEASE, TIMINGS, MemoryFleet, memory_fleet
+from tests.support.runtime.fleet import LEASE, TIMINGS, memory_fleet
+from tests.support.runtime.subscriber import gap, ok, subscriber
 from tests.support.runtime.ws_client import WsConnection, open_websocket
 from tests.support.wire.rfc6455 import BINARY, HANDSHAKE, PING, TEXT, close, frame, header
 
 NOTICE = 2 * (TIMINGS.probe_interval_seconds + TIMINGS.probe_timeout_seconds)
 """Seconds after which a node that does not deliver has been noticed."""
-
-
-def ok(id_: Any, **more: Any) -> Any:
-    """Return the answer to what was done."""
-    return {"type": "ok", "id": id_, **more}
-
-
-def gap(node: str, reason: str) -> Any:
-    """Return the event of a gap."""
-    return {"type": "gap", "node": node, "reason": reason}
-
-
-async def subscriber(fleet: MemoryFleet, sidecar: str = "sidecar-1") -> WsConnection:
-    """Return a client that is subscribed to channel `c`."""
-    client = await open_websocket(fleet.network, sidecar)
-    assert await client.ask(op="subscribe", channels=["c"], id=1) == ok(1)
-    return client
 
 
 @pytest.mark.parametrize("bytes_max", [1, 65_536])

@@ -9,10 +9,8 @@ from trio.testing import MockClock
 
 from fanout.runtime.net.transport import SocketNetwork
 from fanout.testing.network import MemoryNetwork
-from fanout.testing.stream import MemoryTransport
 from fanout.values.names import Endpoint
-
-HERE = Endpoint("here", 1)
+from tests.support.runtime.network import HERE, pair
 
 
 async def try_within(host: str, *networks: str) -> str:
@@ -71,14 +69,6 @@ async def test_why_the_last_allowed_address_failed_is_said() -> None:
             Endpoint("localhost", listener.endpoint.port)
         )
     listener.close()
-
-
-async def pair(network: MemoryNetwork) -> tuple[MemoryTransport, MemoryTransport]:
-    """Return both ends of a connection."""
-    listener = await network.bind(HERE)
-    listener.listen()
-    near = await network.connect(HERE)
-    return near, await listener.accept()
 
 
 async def test_bytes_arrive_in_order_after_their_delay(autojump_clock: MockClock) -> None:

@@ -19,7 +19,7 @@ from fanout.runtime.net.tls import HANDSHAKE_SECONDS, TlsListener, TlsTransport
 from fanout.runtime.net.transport import Transport
 from fanout.testing.network import MemoryNetwork
 from fanout.values.names import Endpoint
-from tests.runtime.net.test_network import pair
+from tests.support.runtime.network import pair
 
 HERE = Endpoint("door", 1)
 

@@ -15,7 +15,7 @@ from fanout.runtime.redis.link import Link, use_link
 from fanout.testing.network import MemoryNetwork
 from fanout.testing.redis import FakeRedis
 from fanout.values.names import Endpoint
-from tests.runtime.sidecar.test_fleet import outside
+from tests.support.runtime.clients import outside
 from tests.support.runtime.fleet import TIMINGS, Client, MemoryFleet, memory_fleet, until
 from tests.support.runtime.steps import at_every_step, at_step, cancel
 

@@ -16,7 +16,7 @@ from fanout.wire.redis import runs as runs_module
 from fanout.wire.redis.client import pack
 from fanout.wire.redis.runs import RunReader, leading_run
 from fanout.wire.resp.replies import messages3, pmessages3
-from tests.runtime.sidecar.test_fleet import CHANNELS, two_clients
+from tests.support.runtime.clients import CHANNELS, two_clients
 from tests.support.runtime.fleet import memory_fleet, until
 
 REPLIES = [b"+OK\r\n", b"*2\r\n$1\r\na\r\n$1\r\nb\r\n", b"$12\r\n>3\r\n$7\r\nmess\r\n"]

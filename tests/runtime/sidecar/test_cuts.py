@@ -12,9 +12,9 @@ from fanout.testing.network import MemoryNetwork
 from fanout.values.names import NodeId
 from fanout.wire.redis.client import pack
 from fanout.wire.resp.replies import messages3
-from tests.runtime.doors.test_websocket import gap, subscriber
-from tests.runtime.sidecar.test_fleet import carried, outside
+from tests.support.runtime.clients import carried, outside
 from tests.support.runtime.fleet import TIMINGS, memory_fleet, until
+from tests.support.runtime.subscriber import gap, subscriber
 
 CHANNEL = next(
     name

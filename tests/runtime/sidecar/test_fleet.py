@@ -9,18 +9,17 @@ import trio
 import trio.lowlevel
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fanout.config import DiscoveryAddress, FleetConfig, Limits, NodeConfig, RedisAddress
+from fanout.config import Limits, NodeConfig, RedisAddress
 from fanout.errors import CommandFailed
 from fanout.runtime.agent.node_service import NodeIdTaken, run_node
 from fanout.runtime.discovery.fleet import DrainRefused, ask_to_drain, read_fleet
-from fanout.runtime.net.world import World
 from fanout.runtime.process.signals import Stop
 from fanout.testing.network import MemoryNetwork
 from fanout.testing.redis import FakeRedis
 from fanout.values.names import Endpoint
-from tests.support.runtime.fleet import LEASE, TIMINGS, Client, MemoryFleet, memory_fleet, until
+from tests.support.runtime.clients import CHANNELS, carried, outside, two_clients
+from tests.support.runtime.fleet import LEASE, TIMINGS, Client, memory_fleet, until
 
-CHANNELS = tuple(b"channel-%d" % number for number in range(40))
 NOTICE = 2 * (TIMINGS.probe_interval_seconds + TIMINGS.probe_timeout_seconds)
 """Seconds after which a node that does not deliver has been noticed."""
 
@@ -31,18 +30,6 @@ async def publish_all(client: Client, round_: int) -> list[tuple[bytes, bytes]]:
     for channel, payload in sent:
         await client.publish(channel, payload)
     return sent
-
-
-async def two_clients(fleet: MemoryFleet) -> tuple[Client, Client]:
-    """Return a publisher at one sidecar, a subscriber of all channels at another."""
-    subscriber = await fleet.client("sidecar-2")
-    await subscriber.subscribed(*CHANNELS)
-    return await fleet.client("sidecar-1"), subscriber
-
-
-def carried(server: FakeRedis) -> int:
-    """Return how many messages a node has carried."""
-    return len(server.published)
 
 
 @pytest.mark.parametrize("bytes_max", [1, 3, 65_536])
@@ -367,12 +354,6 @@ async def test_who_has_not_logged_in_may_leave_little_unread(
                 said += data
         assert said.startswith(b"-NOAUTH ")
         assert len(said) < 10_000  # of 70,000: it was cut off
-
-
-def outside(fleet: MemoryFleet) -> tuple[FleetConfig, World]:
-    """Return what a look from outside needs."""
-    addresses = tuple(DiscoveryAddress(RedisAddress(each.endpoint)) for each in fleet.discovery)
-    return FleetConfig(discovery=addresses), World(network=fleet.network)
 
 
 async def test_a_node_drains_when_it_is_asked_from_anywhere(autojump_clock: MockClock) -> None:

@@ -9,8 +9,8 @@ from trio.testing import MockClock
 from fanout.core.view import TOMBSTONE_SECONDS
 from fanout.testing.network import MemoryNetwork
 from fanout.values.names import Endpoint
-from tests.runtime.sidecar.test_fleet import CHANNELS, two_clients
 from tests.support.runtime.alive import alive
+from tests.support.runtime.clients import CHANNELS, two_clients
 from tests.support.runtime.fleet import LEASE, memory_fleet
 from tests.support.wire.rfc6455 import HANDSHAKE, TEXT, close, frame
 

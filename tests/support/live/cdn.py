@@ -20,7 +20,7 @@ from hypercorn.config import Config
 from hypercorn.trio import serve
 
 from fanout.adjunct.pages import App, CacheHeaders, CachePolicy, Receive, Scope, Send, tag
-from tests.live.conftest import START_SECONDS, Fleet, Process, command
+from tests.support.live.fleet import START_SECONDS, Fleet, Process, command
 
 VCL = Path(__file__).parents[3] / "docs" / "examples" / "varnish.vcl"
 HOST = "www.example.com"

@@ -16,7 +16,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from fanout.adjunct.replicas import Database, Databases, RoutedSession, RoutingConfig
 from fanout.adjunct.topology import DatabaseRecord, read_topology, set_topology
 from fanout.config import DiscoveryAddress, FleetConfig
-from tests.live.conftest import Fleet
+from tests.support.live.fleet import Fleet
 from tests.support.live.mariadb import PASSWORD, MariaDB
 
 LIMIT_SECONDS = 30.0

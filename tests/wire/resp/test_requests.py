@@ -16,34 +16,11 @@ from fanout.wire.resp.heads import PublishHeadCache
 from fanout.wire.resp.requests import RequestDecoder
 from fanout.wire.resp.session import Session
 from tests.support.wire.cuts import cut
+from tests.support.wire.decoding import decode
+from tests.support.wire.like_redis import LIKE_REDIS
 from tests.support.wire.limits import default_limits, request_limits
 from tests.support.wire.sidecar import USERS, LoneSidecar
-from tests.wire.test_doors import decode
 
-LIKE_REDIS = [
-    (b"*1\r\nfoo\r\n", b"expected '$', got 'f'"),
-    (b"*1\r\n\r\n", b"expected '$', got ' '"),
-    (b"*1\r\n\xff\r\n", b"expected '$', got '\xff'"),
-    (b"*3\r\n$3\r\nSET\r\n$1\r\nx\r\nfooz\r\n", b"expected '$', got 'f'"),
-    (b"*3000000000\r\n", b"invalid multibulk length"),
-    (b"*99999999999999999999\r\n", b"invalid multibulk length"),
-    (b"*+1\r\n", b"invalid multibulk length"),
-    (b"*01\r\n", b"invalid multibulk length"),
-    (b"*-0\r\n", b"invalid multibulk length"),
-    (b"* 1\r\n", b"invalid multibulk length"),
-    (b"*1.0\r\n", b"invalid multibulk length"),
-    (b"*\r\n", b"invalid multibulk length"),
-    (b"*1\r\n$-10\r\n", b"invalid bulk length"),
-    (b"*1\r\n$-1\r\n", b"invalid bulk length"),
-    (b"*1\r\n$2000000000\r\n", b"invalid bulk length"),
-    (b"*1\r\n$9223372036854775808\r\n", b"invalid bulk length"),
-    (b"*1\r\n$blabla\r\n", b"invalid bulk length"),
-    (b"*1\r\n$04\r\n", b"invalid bulk length"),
-    (b"*1\r\n$\r\n", b"invalid bulk length"),
-    (b"*3\r\n$7\r\nPUBLISH\r\n$01\r\nc\r\n$1\r\nx\r\n", b"invalid bulk length"),
-    (b"*3\r\n$7\r\nPUBLISH\r\n$1\r\nc\r\n$01\r\nx\r\n", b"invalid bulk length"),
-    (b"*3\r\n$7\r\nPUBLISH\r\n$1\r\nc\r\n$-2\r\nx\r\n", b"invalid bulk length"),
-]
 STRICTER = [
     (b"*1000000\r\n", b"invalid multibulk length"),
     (b"\0", b"inline commands other"),

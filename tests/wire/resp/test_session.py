@@ -233,7 +233,7 @@ def test_subscriptions_are_bounded(verb: bytes) -> None:
     tell(one, b"HELLO 3", verb + b" a b")
     (refused,) = tell(one, verb + b" c d")
     assert refused.startswith(b"-ERR 4 ")
-    assert b"limit of 3 a client" in refused
+    assert b"limit of 3 per client" in refused
     assert (b"patterns-max" if verb == b"PSUBSCRIBE" else b"subscriptions-max") in refused
     assert isinstance(one.handle([verb, b"c", b"c", b"a"]), Subscribe)
 

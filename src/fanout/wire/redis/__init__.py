@@ -1,1 +1,1 @@
-"""What is said to a Redis, and how its answers are read."""
+"""The client side of the Redis protocol."""

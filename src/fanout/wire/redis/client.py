@@ -1,7 +1,7 @@
-"""The client side of Redis' protocol: commands to bytes, bytes to replies.
+"""The client side of the Redis protocol: encode commands, decode replies.
 
-hiredis does both in C. It trusts the announced length of an array, so it is only used towards
-Redis servers of our own fleet, never towards clients (see `fanout.wire.resp.requests`).
+hiredis does both in C. It trusts the announced length of an array, so it is used only for the Redis
+servers of the fleet, never for clients (see `fanout.wire.resp.requests`).
 """
 
 from typing import Any
@@ -23,13 +23,13 @@ Argument = bytes | str | int | float
 
 
 def pack(*arguments: Argument) -> bytes:
-    """Return one command as Redis reads it."""
+    """Encode a command."""
     packed: bytes = hiredis.pack_command(arguments)  # type: ignore[arg-type]
     return packed
 
 
 def publish_command(channel: bytes, payload: bytes) -> bytes:
-    """Return the command that publishes a message; `pack` would take twice as long."""
+    """Encode a PUBLISH; twice as fast as `pack`."""
     return b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
         len(channel),
         channel,
@@ -39,7 +39,7 @@ def publish_command(channel: bytes, payload: bytes) -> bytes:
 
 
 class ReplyReader:
-    """Feed bytes, take replies: numbers, bytes, lists, dicts, `PushNotification`, `ReplyError`."""
+    """Decodes replies: numbers, bytes, lists, dicts, `PushNotification`, `ReplyError`."""
 
     __slots__ = ("feed", "gets", "has_data")
 

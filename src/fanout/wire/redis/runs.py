@@ -1,8 +1,8 @@
-"""Messages of one channel and one size that a node delivers in a row: taken apart at once.
+"""Fast decoding of messages of one channel and one size that a node delivers in a row.
 
-They begin with the same bytes, so cutting at those gives the payloads, in C, where the parser
-makes four objects of each. What is in the row is proved by lengths alone: a part that is as long as
-the first begins where the next message has to begin.
+They begin with the same bytes, so splitting at these bytes yields the payloads, in C; the parser
+would make four objects of each message. Lengths alone prove that a part is a message: a part as long
+as the first ends where the next message must begin.
 """
 
 import re
@@ -10,17 +10,17 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 RUN_BYTES_MIN = 4096
-"""Received bytes from which on it pays to look for a run."""
+"""The least number of received bytes for which looking for a run pays off."""
 
 LONG_RUN = 32
-"""Messages of a run from which on another one is looked for behind it."""
+"""The least length of a run after which another run is looked for."""
 
 _MESSAGE = re.compile(rb">3\r\n\$7\r\nmessage\r\n\$(\d{1,9})\r\n")
 _SIZE = re.compile(rb"\r\n\$(\d{1,9})\r\n")
 
 
 class DeliveryRun(NamedTuple):
-    """Equal messages but for their payloads."""
+    """Messages that differ only in their payloads."""
 
     channel: bytes
     payloads: list[bytes]
@@ -28,7 +28,7 @@ class DeliveryRun(NamedTuple):
     end: int
 
     def begins(self, data: bytes) -> bool:
-        """Whether `data` is the beginning of one more of them, but not all of it."""
+        """Return whether `data` is an incomplete further message of the run."""
         whole = len(self.head) + len(self.payloads[0]) + 2
         return 0 < len(data) < whole and data[: len(self.head)] == self.head[: len(data)]
 
@@ -36,7 +36,7 @@ class DeliveryRun(NamedTuple):
 def leading_run(data: bytes, start: int) -> DeliveryRun | None:
     """Return the run that begins at `start`.
 
-    None when fewer than two whole messages are in it, or something else begins there.
+    Return None if it has fewer than two whole messages, or if something else begins there.
     """
     begin = _MESSAGE.match(data, start)
     if begin is None:
@@ -68,19 +68,19 @@ def leading_run(data: bytes, start: int) -> DeliveryRun | None:
 
 
 class RunReader:
-    """Takes runs off the front of what is received, so long as only whole replies came before."""
+    """Takes runs from the front of received bytes, while the parser is between replies."""
 
     __slots__ = ("_begun", "_on_run")
 
     def __init__(self, on_run: Callable[[bytes, list[bytes]], None]) -> None:
         self._on_run = on_run  # called with channel and payloads
-        self._begun = b""  # a message that goes on with the next bytes
+        self._begun = b""  # a message whose end has not come yet
 
     def take(self, data: bytes, *, is_between: bool) -> bytes:
-        """Take runs; return what the parser is to have, in its order.
+        """Take runs and return the bytes for the parser, in order.
 
-        `is_between` says that the parser waits for no more bytes of an item. Between the items of
-        a reply nothing begins like a run either: a push stands in no other reply.
+        `is_between`: the parser is not within an item. No run begins between the items of a reply:
+        a push is never part of another reply.
         """
         if self._begun:
             data, self._begun = self._begun + data, b""
@@ -92,7 +92,7 @@ class RunReader:
             last, start = run, run.end
             self._on_run(run.channel, run.payloads)
             if len(run.payloads) < LONG_RUN:
-                break  # the parser is as fast with what is like this
+                break  # the parser is as fast for such data
         if last is None:
             return data
         left = data[start:]

@@ -1,1 +1,1 @@
-"""The RESP door: requests and replies in Redis' protocol."""
+"""The server side of the Redis protocol: requests and replies of clients."""

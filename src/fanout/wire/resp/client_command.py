@@ -1,4 +1,4 @@
-"""CLIENT: what a connection says of itself, and the list of the others."""
+"""The command CLIENT: the connection itself, and the list of connections."""
 
 from collections.abc import Callable
 from functools import partial
@@ -52,7 +52,7 @@ _HELP = (
 
 
 def client_help(_state: ClientState, _request: list[bytes]) -> Action:
-    """Say what CLIENT can."""
+    """Return the help of CLIENT."""
     return Reply(replies.help_text("CLIENT", _HELP))
 
 
@@ -67,7 +67,7 @@ def getname(state: ClientState, _request: list[bytes]) -> Action:
 
 
 def setname(state: ClientState, request: list[bytes]) -> Action:
-    """Take a name, or none."""
+    """Set or remove the name of this connection."""
     if not is_client_name(request[2]):
         return Reply(replies.error(BAD_CLIENT_NAME))
     state.name = request[2]
@@ -75,12 +75,12 @@ def setname(state: ClientState, request: list[bytes]) -> Action:
 
 
 def on_off(_state: ClientState, request: list[bytes]) -> Action:
-    """Agree to NO-EVICT and NO-TOUCH: there is nothing to evict or to touch."""
+    """Accept NO-EVICT and NO-TOUCH, which have no effect here."""
     return Reply(replies.OK if request[2].lower() in (b"on", b"off") else _SYNTAX)
 
 
 def reply(state: ClientState, request: list[bytes]) -> Action:
-    """Turn replies on, off, or off for the next request. Off says nothing itself."""
+    """Turn replies on, off, or off for the next request. OFF itself gets no reply."""
     mode = request[2].lower()
     if mode == b"on":
         state.reply_off = state.reply_skip = False
@@ -94,12 +94,12 @@ def reply(state: ClientState, request: list[bytes]) -> Action:
 
 
 def info(state: ClientState, _request: list[bytes]) -> Action:
-    """Describe this connection."""
+    """Return a description of this connection."""
     return Reply(_list(state, lambda client: client.state is state))
 
 
 def list_clients(state: ClientState, request: list[bytes]) -> Action:
-    """Describe the connections of this door."""
+    """Return a description of each connection of this door."""
     rest = request[2:]
     option = rest[0].lower() if rest else b""
     match: _Match = lambda _client: True  # noqa: E731
@@ -118,7 +118,7 @@ def list_clients(state: ClientState, request: list[bytes]) -> Action:
 
 
 def kill(state: ClientState, request: list[bytes]) -> Action:
-    """End connections of this door, one by its address or all that fit every filter."""
+    """Close connections of this door: one by its address, or all that match every filter."""
     old_form = len(request) == 3  # noqa: PLR2004
     skip_me = not old_form
     filters: list[_Match] = []
@@ -156,7 +156,7 @@ def kill(state: ClientState, request: list[bytes]) -> Action:
 
 
 def _filter(option: bytes, value: bytes) -> _Match | str:
-    """Return a filter of CLIENT KILL, or what is wrong with it."""
+    """Return a filter of CLIENT KILL, or an error."""
     shown = replies.text(value)
     match option:
         case b"id":
@@ -191,7 +191,7 @@ def _list(state: ClientState, match: _Match) -> bytes:
 
 
 def _line(client: ClientFacts) -> bytes:
-    """Return one line as Redis writes it; what it tells of its memory is 0 here."""
+    """Return one line in the format of Redis; fields about memory are 0."""
     state = client.state
     flags = ("P" if state.subscribed else "") + ("x" if state.queue is not None else "")
     name, command = replies.text(state.name), replies.text(state.last_command)

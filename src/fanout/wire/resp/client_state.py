@@ -1,4 +1,4 @@
-"""What the RESP door knows of one client, and what a client may learn of the sidecar."""
+"""The state of one RESP client, and the facts that it can ask of the sidecar."""
 
 from collections.abc import Collection, Mapping
 from typing import Protocol
@@ -24,7 +24,7 @@ class ClientFacts:
 
 @attrs.frozen(slots=True, kw_only=True)
 class SidecarFacts:
-    """What INFO tells of the sidecar. Fields are named as there."""
+    """The values in INFO, with the field names of Redis."""
 
     run_id: str = "0" * 40
     process_id: int = 0
@@ -47,16 +47,16 @@ class Sidecar(Protocol):
         """Whether clients must log in."""
 
     def log_in(self, client_id: int, name: str, secret: bytes) -> Access | None:
-        """Return what a user may do; None when the secret is wrong."""
+        """Return the rights of a user; None if the secret is wrong."""
 
     def facts(self) -> SidecarFacts:
-        """Return how the sidecar is."""
+        """Return the values for INFO."""
 
     def clients(self) -> Collection[ClientFacts]:
         """Return the clients of this door, oldest first."""
 
     def disconnect(self, client_id: int) -> None:
-        """End the connection of a client, if it is still there."""
+        """Close the connection of a client, if it is still open."""
 
     def wall_microseconds(self) -> int:
         """Return the time of day since 1970."""
@@ -64,7 +64,7 @@ class Sidecar(Protocol):
 
 @attrs.define(eq=False, slots=True)
 class ClientState:
-    """One client: what it has said of itself and asked for so far."""
+    """The state of one client as of the requests handled so far."""
 
     client_id: int
     sidecar: Sidecar
@@ -72,21 +72,21 @@ class ClientState:
     resp3: bool = False
     name: bytes = b""
     access: Access | None = None
-    """What the client may do once it has logged in; None: anything, where nobody must."""
+    """The rights of the client once it has logged in; None without users: everything."""
     last_command: bytes = b"NULL"
     held: dict[Space, dict[bytes, None]] = attrs.field(
         factory=lambda: {space: {} for space in Space}
     )
-    queue: list[list[bytes]] | None = None  # of requests since MULTI
+    queue: list[list[bytes]] | None = None  # requests since MULTI
     queue_bytes: int = 0
     queue_failed: bool = False
     reply_off: bool = False
-    reply_skip: bool = False  # of the request at hand
+    reply_skip: bool = False  # for the current request
     reply_skip_next: bool = False
 
     @property
     def encoding(self) -> Encoding:
-        """How deliveries to this client are written."""
+        """The encoding of deliveries to this client."""
         return Encoding.RESP3 if self.resp3 else Encoding.RESP2
 
     @property
@@ -96,7 +96,7 @@ class ClientState:
 
     @property
     def user(self) -> str:
-        """Return the name the client is known by."""
+        """Return the name of the client's user."""
         return self.access.user if self.access is not None else "default"
 
     @property
@@ -106,7 +106,7 @@ class ClientState:
 
     @property
     def silent(self) -> bool:
-        """Whether the request at hand gets no reply."""
+        """Whether the current request gets no reply."""
         return self.reply_off or self.reply_skip
 
     @property
@@ -115,11 +115,11 @@ class ClientState:
         return replies.NULL3 if self.resp3 else replies.NULL2
 
     def verbatim(self, text: bytes) -> bytes:
-        """Encode a text for people."""
+        """Encode text for people."""
         return replies.verbatim(text) if self.resp3 else replies.bulk(text)
 
     def count(self, space: Space) -> int:
-        """Count subscriptions as Redis does in a confirmation: those of shards apart."""
+        """Return the number of subscriptions as in a confirmation of Redis: shard channels apart."""
         if space is Space.SHARDS:
             return len(self.held[space])
         return len(self.held[Space.CHANNELS]) + len(self.held[Space.PATTERNS])
@@ -148,7 +148,7 @@ class ClientState:
 
 
 UNANSWERED = "unanswered"
-"""The tag of a publish whose outcome the client does not want to know."""
+"""The tag of a publish whose reply is turned off."""
 
 KINDS = {Space.CHANNELS: Kind.CHANNEL, Space.PATTERNS: Kind.PATTERN, Space.SHARDS: Kind.CHANNEL}
-"""How the nodes carry what clients subscribe to."""
+"""The kind of subscription on the nodes for each space."""

@@ -7,7 +7,7 @@ from fanout.wire.resp import replies
 from fanout.wire.resp.client_state import UNANSWERED, ClientState
 
 REDIS_VERSION = b"7.0.15"
-"""The Redis whose pub/sub behaviour clients get; they read it to choose their features."""
+"""The Redis version whose pub/sub is implemented; clients choose their features by it."""
 
 BAD_CLIENT_NAME = "ERR Client names cannot contain spaces, newlines or special characters."
 _WRONG_PASSWORD = "WRONGPASS invalid username-password pair or user is disabled."  # noqa: S105
@@ -24,7 +24,7 @@ _INT64 = 2**63
 
 
 def ping(state: ClientState, request: list[bytes]) -> Action:
-    """Answer; a subscriber of protocol 2 gets it in the form of a message."""
+    """Answer PING; a subscriber with RESP2 gets the reply in the form of a message."""
     if len(request) > 2:  # noqa: PLR2004
         return Reply(replies.error("ERR wrong number of arguments for 'ping' command"))
     argument = request[1] if len(request) > 1 else None
@@ -34,12 +34,12 @@ def ping(state: ClientState, request: list[bytes]) -> Action:
 
 
 def echo(_state: ClientState, request: list[bytes]) -> Action:
-    """Say it back."""
+    """Return the argument."""
     return Reply(replies.bulk(request[1]))
 
 
 def auth(state: ClientState, request: list[bytes]) -> Action:
-    """Log in. Without users there are no passwords, and Redis' default user takes any."""
+    """Log in. Without users there are no passwords; the default user of Redis then accepts any."""
     if len(request) > 3:  # noqa: PLR2004
         return Reply(replies.error("ERR syntax error"))
     if len(request) == 2 and not state.sidecar.has_users:  # noqa: PLR2004
@@ -61,7 +61,7 @@ def _authenticate(state: ClientState, user: bytes, secret: bytes) -> str:
 
 
 def hello(state: ClientState, request: list[bytes]) -> Action:
-    """Choose the protocol, log in, take a name; what was done before an error stays done."""
+    """Set the protocol, log in, set a name; steps before an error are kept."""
     resp3 = state.resp3
     if len(request) > 1:
         version = integer(request[1])
@@ -105,7 +105,7 @@ def hello(state: ClientState, request: list[bytes]) -> Action:
 
 
 def select(_state: ClientState, request: list[bytes]) -> Action:
-    """Choose database 0, the only one: channels are the same in all of them anyway."""
+    """Select database 0, the only one: pub/sub ignores the database."""
     number = integer(request[1])
     if number is None:
         return Reply(replies.error("ERR value is not an integer or out of range"))
@@ -113,7 +113,7 @@ def select(_state: ClientState, request: list[bytes]) -> Action:
 
 
 def reset(state: ClientState, _request: list[bytes]) -> Action:
-    """Begin anew, as if just connected."""
+    """Reset the connection, as if just connected."""
     state.drop_all()
     state.forget_transaction()
     state.resp3 = state.reply_off = state.reply_skip_next = False
@@ -123,17 +123,17 @@ def reset(state: ClientState, _request: list[bytes]) -> Action:
 
 
 def close(_state: ClientState, _request: list[bytes]) -> Action:
-    """End the connection."""
+    """Close the connection."""
     return Close(replies.OK, "the client quit")
 
 
 def done(_state: ClientState, _request: list[bytes]) -> Action:
-    """Agree to what changes nothing here."""
+    """Accept a command that has no effect here."""
     return Reply(replies.OK)
 
 
 def integer(digits: bytes) -> int | None:
-    """Read a number as strictly as Redis does; None when it is none."""
+    """Parse an integer as strictly as Redis does; return None if it is invalid."""
     plain = digits.removeprefix(b"-")
     if not plain.isdigit() or len(plain) > 19 or (plain[:1] == b"0" and digits != b"0"):  # noqa: PLR2004
         return None
@@ -142,12 +142,12 @@ def integer(digits: bytes) -> int | None:
 
 
 def is_client_name(name: bytes) -> bool:
-    """Return whether Redis would take it as the name of a connection."""
+    """Return whether it is a valid name of a connection."""
     return all(0x21 <= byte <= 0x7E for byte in name)  # noqa: PLR2004
 
 
 def silenced(action: Action) -> Action:
-    """Return what is done for a request whose reply is turned off; confirmations are no replies."""
+    """Return the action without its reply; confirmations of subscriptions are kept, as in Redis."""
     match action:
         case Reply(data) if callable(data):
             return Reply(lambda: data()[:0])

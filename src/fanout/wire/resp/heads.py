@@ -1,21 +1,21 @@
-"""How PUBLISH commands begin: those that were found in order once need no second look.
+"""A cache of the beginnings of PUBLISH commands that were decoded and checked before.
 
-A command is known by its bytes up to the end of the channel, and the length of its payload by its
-digits. Bytes that equal those of a command which was decoded and checked mean the same again, so
-the next such command costs two look-ups instead of a decoding, however many clients send it.
+The key is the bytes of a command up to the end of the channel, and the digits of the payload's length.
+The same bytes mean the same again, so the next such command costs two look-ups instead of a decoding,
+from any client.
 """
 
 HEADS_MAX = 100_000
-"""Channels, and lengths, that are remembered; forgetting them costs only decoding one again."""
+"""Cached channels, and cached lengths; an evicted one is decoded again."""
 
 HEAD_BYTES_MAX = 2048
-"""How far the end of the channel is looked for; behind it a command is decoded as any other."""
+"""How far to look for the end of the channel; longer commands are decoded as any other."""
 
 HEAD_BYTES_MIN = len(b"*3\r\n$7\r\nPUBLISH\r\n$0\r\n")
 
 
 class PublishHeadCache:
-    """What is known of the commands of all clients of a door."""
+    """The cache of all clients of a door."""
 
     __slots__ = ("channels", "lengths")
 
@@ -26,7 +26,7 @@ class PublishHeadCache:
         """Digits -> length of a payload that may be published."""
 
     def learn(self, verb: bytes, channel: bytes, payload_bytes: int) -> None:
-        """Take that such a command may be published by everybody who may publish on the channel."""
+        """Cache a command that every client with the right to the channel may send."""
         for known in (self.channels, self.lengths):
             if len(known) >= HEADS_MAX:
                 known.clear()

@@ -1,7 +1,7 @@
 """The RESP door's pub/sub commands.
 
-The state holds the subscriptions as of the requests handled so far, so that confirmations with the
-right counts can be made at once; the shell writes them when the nodes have confirmed.
+The state holds the subscriptions as of the requests handled so far, so confirmations with the right
+counts can be made at once; the shell sends them when the nodes have confirmed.
 """
 
 from collections.abc import Mapping
@@ -78,7 +78,7 @@ def subscribe(state: ClientState, request: list[bytes]) -> Action:
 
 
 def unsubscribe(state: ClientState, request: list[bytes]) -> Action:
-    """Give up names, or all in the order they were subscribed; each is confirmed."""
+    """Unsubscribe from names, or from all in the order they were subscribed; each is confirmed."""
     verb = request[0].lower()
     space = _SPACES[verb]
     held = state.held[space]
@@ -95,7 +95,7 @@ def unsubscribe(state: ClientState, request: list[bytes]) -> Action:
 
 
 def channels(state: ClientState, request: list[bytes]) -> Action:
-    """List the channels, or shard channels, that anybody subscribes to."""
+    """List the channels, or shard channels, with subscribers."""
     if len(request) > 3:  # noqa: PLR2004
         return Reply(replies.syntax_error("PUBSUB", request[1]))
     shard = request[1].lower() == b"shardchannels"
@@ -122,17 +122,17 @@ def numsub(_state: ClientState, request: list[bytes]) -> Action:
 
 
 def numpat(_state: ClientState, _request: list[bytes]) -> Action:
-    """Count the distinct patterns that anybody subscribes to."""
+    """Count the distinct patterns with subscribers."""
     return Ask(Question(Space.PATTERNS), lambda counts: replies.integer(len(counts)))
 
 
 def pubsub_help(_state: ClientState, _request: list[bytes]) -> Action:
-    """Say what PUBSUB can."""
+    """Return the help of PUBSUB."""
     return Reply(replies.help_text("PUBSUB", _HELP))
 
 
 def _carried(space: Space, names: list[bytes]) -> tuple[bytes, ...]:
-    """Return the names under which the nodes carry these."""
+    """Return the names of these channels on the nodes."""
     if space is Space.SHARDS:
         return tuple(SHARD_PREFIX + name for name in names)
     return tuple(names)

@@ -1,4 +1,4 @@
-"""What the RESP door writes: replies and deliveries in Redis' protocol, versions 2 and 3."""
+"""Encoding of replies and deliveries in the Redis protocol, versions 2 and 3."""
 
 from collections.abc import Iterable
 
@@ -29,15 +29,15 @@ def error(text: str) -> bytes:
 
 
 def text(data: bytes) -> str:
-    """Return bytes of a client as text for `error`, which writes the same bytes again.
+    """Return bytes of a client as text for `error`, which encodes the same bytes again.
 
-    What follows a NUL is left out: Redis prints such text as C does.
+    Bytes after a NUL are left out, as in Redis, which prints a C string.
     """
     return data.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
 
 
 def syntax_error(container: str, subcommand: bytes) -> bytes:
-    """Encode Redis' complaint about the arguments of a subcommand."""
+    """Encode the error of Redis for wrong arguments of a subcommand."""
     shown = text(subcommand[:128])
     return error(
         f"ERR unknown subcommand or wrong number of arguments for '{shown}'. Try {container} HELP."
@@ -69,7 +69,7 @@ def mapping(items: Iterable[tuple[bytes, bytes]], *, resp3: bool) -> bytes:
 
 
 def help_text(container: str, lines: Iterable[str]) -> bytes:
-    """Encode what a HELP subcommand says, in Redis' frame."""
+    """Encode the reply to a HELP subcommand."""
     first = f"{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"
     last = ("HELP", "    Prints this help.")
     return array(simple(line.encode()) for line in (first, *lines, *last))

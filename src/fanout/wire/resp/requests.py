@@ -1,7 +1,7 @@
-"""The server side of Redis' protocol: what clients send, decoded within bounds.
+"""A bounded decoder of client requests in the Redis protocol.
 
-Unlike hiredis this decoder trusts nothing a client announces: every number is checked against a
-limit before anything is allocated or waited for. Error texts are Redis' own.
+Unlike hiredis, it checks every announced number against a limit before anything is allocated or
+waited for. Error texts are those of Redis.
 """
 
 import re
@@ -17,10 +17,10 @@ from fanout.wire.resp import replies
 from fanout.wire.resp.heads import HEAD_BYTES_MAX, HEAD_BYTES_MIN
 
 PAYLOAD_MARGIN_BYTES = 65_536
-"""A payload that exceeds its limit by less is read and refused; else the connection is closed."""
+"""A payload over its limit by less is read and refused; otherwise the connection is closed."""
 
 _HEADER_BYTES_MAX = 32
-"""A `*` or `$` line is a number; a longer one is no number we would accept."""
+"""The longest `*` or `$` line; a longer number is never accepted."""
 
 _NUMBER = re.compile(rb"0|-?[1-9][0-9]{0,18}")
 _HTTP = re.compile(
@@ -30,7 +30,7 @@ _ARRAY, _BULK = b"*$"
 _INLINE = frozenset((b"PING", b"QUIT", b"AUTH"))
 _NOT_INLINE = "inline commands other than PING, QUIT and AUTH are not accepted"
 _LINE_STARTS = frozenset(b" \t\r\n\v\f" + string.ascii_letters.encode())
-"""What a plain line may begin with. TLS does not, and is told so before it has sent a line."""
+"""First bytes of an inline command. TLS begins with another byte and is refused at once."""
 
 
 @attrs.frozen(kw_only=True)
@@ -57,11 +57,11 @@ def request_limits(limits: ClientLimits, arguments_max: int) -> RequestLimits:
 UNAUTHENTICATED = RequestLimits(
     arguments_max=10, bulk_bytes_max=16_384, request_bytes_max=65_536, authenticated=False
 )
-"""What Redis reads of a client that has yet to log in: enough for HELLO with everything."""
+"""The limits of Redis for a client that has not logged in: enough for HELLO with all options."""
 
 
 class RequestDecoder:
-    """Feed bytes, take requests. After an error the connection must be closed."""
+    """Decodes requests. After an error the connection must be closed."""
 
     __slots__ = (
         *("_arguments", "_at", "_buffer", "_bulk", "_expected", "_gathered", "_lacking", "_room"),
@@ -81,7 +81,7 @@ class RequestDecoder:
         self._lacking = 0  # bytes of it that are still to come
 
     def feed(self, data: bytes) -> None:
-        """Take bytes as they arrived. What has come of an argument is not copied for each piece."""
+        """Add received bytes. The received part of an argument is not copied for each piece."""
         if len(data) < self._lacking:
             self._gathered += data
             self._lacking -= len(data)
@@ -98,8 +98,8 @@ class RequestDecoder:
     ) -> PublishRun | None:
         """Return the next whole requests that are PUBLISH commands of a known kind, if any.
 
-        `known` and `lengths` are as in `PublishHeadCache`. What is not known, not whole or wrong is left to
-        `next_request`.
+        `known` and `lengths` are as in `PublishHeadCache`. Commands that are unknown, incomplete or
+        invalid are left to `next_request`.
         """
         if self._expected or self._gathered:
             return None
@@ -128,10 +128,10 @@ class RequestDecoder:
         return PublishRun(channels, buffer[start:at], ends)
 
     def next_request(self) -> list[bytes] | None:
-        """Return the next whole request, its verb first; None when more bytes are needed.
+        """Return the next whole request, its verb first; None if more bytes are needed.
 
         Raises:
-            RemoteProtocolError: the client broke the protocol or a limit; `reply` says how.
+            RemoteProtocolError: the client violated the protocol or a limit; `reply` is the error.
 
         """
         while True:
@@ -152,7 +152,7 @@ class RequestDecoder:
             return request
 
     def _line(self, what: str) -> bytes | None:
-        """Take a header line without its end; None when it has not come whole."""
+        """Return a header line without its end; None if it is incomplete."""
         end = self._buffer.find(b"\r\n", self._at, self._at + _HEADER_BYTES_MAX)
         if end < 0:
             if len(self._buffer) - self._at >= _HEADER_BYTES_MAX:
@@ -198,7 +198,7 @@ class RequestDecoder:
         return True
 
     def _announced(self, length: int | None) -> int:
-        """Check the announced length of an argument before anything of it is waited for."""
+        """Check the announced length of an argument before waiting for it."""
         limits = self.limits
         if length is None or length < 0:
             raise _protocol_error("invalid bulk length")
@@ -209,7 +209,7 @@ class RequestDecoder:
         return length
 
     def _inline(self) -> list[bytes] | None:
-        """Take a plain line of PING, QUIT or AUTH, never HTTP, which a browser may send here."""
+        """Decode an inline PING, QUIT or AUTH; refuse HTTP, which a browser may send here."""
         if self._buffer[self._at] not in _LINE_STARTS:
             raise _protocol_error(_NOT_INLINE)
         end = self._buffer.find(b"\n", self._at, self._at + self.limits.inline_bytes_max)

@@ -1,4 +1,4 @@
-"""The RESP door's commands about the server: what clients ask before they consider it ready."""
+"""Commands about the server, which clients send when they connect."""
 
 from fnmatch import fnmatchcase
 
@@ -43,14 +43,14 @@ _CONFIG = {
     "save": "",
     "timeout": "0",
 }
-"""What CONFIG GET tells of a Redis that keeps no data. Harmless, and the same in every sidecar."""
+"""The settings of CONFIG GET, those of a Redis without data; the same in every sidecar."""
 
 _CONFIG_PATTERN_MAX = 64
-"""Longer patterns are not looked at: fnmatch takes the square of their length, and keeps them."""
+"""Longer patterns are ignored: fnmatch takes quadratic time, and caches them."""
 
 
 def command(state: ClientState, request: list[bytes]) -> Action:
-    """Describe the commands that are served, or those asked for."""
+    """Return the description of all commands, or of those named."""
     names = [name.lower() for name in request[2:]] or TOP
     return Reply(
         replies.array(
@@ -60,7 +60,7 @@ def command(state: ClientState, request: list[bytes]) -> Action:
 
 
 def command_docs(state: ClientState, request: list[bytes]) -> Action:
-    """Document the commands that are served, or those asked for."""
+    """Return the documentation of all commands, or of those named."""
     names = [name.lower() for name in request[2:]] or TOP
     pairs = [
         (replies.bulk(name), document(name, resp3=state.resp3))
@@ -71,24 +71,24 @@ def command_docs(state: ClientState, request: list[bytes]) -> Action:
 
 
 def command_count(_state: ClientState, _request: list[bytes]) -> Action:
-    """Count the commands that are served."""
+    """Return the number of commands."""
     return Reply(replies.integer(len(TOP)))
 
 
 def command_list(_state: ClientState, request: list[bytes]) -> Action:
-    """Name the commands that are served; there are no filters."""
+    """Return the names of all commands; filters are not supported."""
     if len(request) > 2:  # noqa: PLR2004
         return Reply(replies.error("ERR syntax error"))
     return Reply(replies.array(map(replies.bulk, TOP)))
 
 
 def command_help(_state: ClientState, _request: list[bytes]) -> Action:
-    """Say what COMMAND can."""
+    """Return the help of COMMAND."""
     return Reply(replies.help_text("COMMAND", _COMMAND_HELP))
 
 
 def config_get(state: ClientState, request: list[bytes]) -> Action:
-    """Tell the settings that clients and benchmarks look at; a known one is named as asked."""
+    """Return the settings that clients and benchmarks read; a name is returned as it was asked for."""
     found: dict[bytes, bytes] = {}
     for asked in request[2:]:
         lower = replies.text(asked).lower()
@@ -103,12 +103,12 @@ def config_get(state: ClientState, request: list[bytes]) -> Action:
 
 
 def config_help(_state: ClientState, _request: list[bytes]) -> Action:
-    """Say what CONFIG can."""
+    """Return the help of CONFIG."""
     return Reply(replies.help_text("CONFIG", _CONFIG_HELP))
 
 
 def time(state: ClientState, _request: list[bytes]) -> Action:
-    """Tell the time of day in seconds and microseconds."""
+    """Return the time of day in seconds and microseconds."""
 
     def reply() -> bytes:
         seconds, micros = divmod(state.sidecar.wall_microseconds(), 1_000_000)
@@ -118,7 +118,7 @@ def time(state: ClientState, _request: list[bytes]) -> Action:
 
 
 def info(state: ClientState, request: list[bytes]) -> Action:
-    """Tell how the sidecar is, section by section."""
+    """Return information about the sidecar, section by section."""
     wanted = {replies.text(name).lower() for name in request[1:]}
     everything = not wanted or bool(wanted & {"default", "all", "everything"})
 

@@ -1,8 +1,8 @@
-"""One Redis client's session: what each request means, and the reply it gets.
+"""The session of one Redis client: the action of each request.
 
-Pure: a request goes in, an action comes out, and the shell does it. The order of the checks is
-Redis' own: is the command known, are its arguments as many as they must be, is it allowed to a
-subscriber, is it to wait for EXEC. Replies leave in the order of the requests.
+Pure: a request goes in, an action comes out, and the shell performs it. Checks are in the order of
+Redis: known command, number of arguments, allowed in subscriber mode, queued by MULTI. Replies are
+sent in the order of the requests.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from fanout.wire.resp.heads import PublishHeadCache
 
 _ERROR_ARGUMENTS_BYTES_MAX = 128
 _REQUEST_OVERHEAD_BYTES = 64
-"""What a queued argument costs besides its bytes."""
+"""The overhead of a queued argument."""
 
 _NOPERM = "NOPERM this user has no permissions to access one of the channels used as arguments"
 _NOPERM_AT_EXEC = (
@@ -31,7 +31,7 @@ _NOPERM_AT_EXEC = (
     "the channel used as arguments to the command"
 )
 _READY_BYTES = 2048
-"""What a reply is counted as that is made only when it goes out."""
+"""The assumed size of a reply that is made when it is sent."""
 
 _IN_SUBSCRIBED_MODE = frozenset(
     b"subscribe psubscribe ssubscribe unsubscribe punsubscribe sunsubscribe ping quit reset".split()
@@ -57,14 +57,14 @@ def _discard(state: ClientState, _request: list[bytes]) -> Action:
 
 
 def _watch(state: ClientState, _request: list[bytes]) -> Action:
-    """Watch keys: as there are none, none ever changes."""
+    """Accept WATCH: there are no keys, so none ever changes."""
     if state.queue is not None:
         return Reply(replies.error("ERR WATCH inside MULTI is not allowed"))
     return Reply(replies.OK)
 
 
 def _exec(state: ClientState, _request: list[bytes]) -> Action:
-    """Run what was queued. The header goes out or not before what is in it can change that."""
+    """Perform the queued requests. Whether the header is sent is decided before they can change it."""
     queue, failed = state.queue, state.queue_failed
     if queue is None:
         return Reply(replies.error("ERR EXEC without MULTI"))
@@ -79,7 +79,7 @@ def _exec(state: ClientState, _request: list[bytes]) -> Action:
         actions.append(action)
         if isinstance(action, Reply):
             room -= len(action.data) if isinstance(action.data, bytes) else _READY_BYTES
-        if room < 0:  # some requests are short and have long replies, and all leave as one
+        if room < 0:  # short requests may have long replies, and all are sent as one
             why = f"the replies would be over the limit of {limit} bytes (transaction-bytes-max)"
             return Close(replies.error(f"EXECABORT Nothing is done: {why}"), why)
     state.forget_transaction()
@@ -87,7 +87,7 @@ def _exec(state: ClientState, _request: list[bytes]) -> Action:
 
 
 def _run(state: ClientState, request: list[bytes]) -> Action:
-    """Handle one request of a transaction; its rights may have changed since it was queued."""
+    """Handle one request of a transaction; rights may have changed since it was queued."""
     name = _full_name(request)
     if name == b"ssubscribe":
         return Reply(replies.error("ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client"))
@@ -164,7 +164,7 @@ class Session:
 
     @property
     def encoding(self) -> Encoding:
-        """How deliveries to this client are written."""
+        """The encoding of deliveries to this client."""
         return self.state.encoding
 
     @property
@@ -179,11 +179,11 @@ class Session:
 
     @property
     def access(self) -> Any:
-        """What the client may do; None before it has logged in, and where nobody must."""
+        """The rights of the client; None before it has logged in, and without users."""
         return self.state.access
 
     def may_keep(self, access: Access) -> bool:
-        """Give the client other rights; return whether they allow what it is subscribed to."""
+        """Replace the client's rights; return whether they allow its subscriptions."""
         self.state.access = access
         held = self.state.held
         channels = (*held[Space.CHANNELS], *held[Space.SHARDS])
@@ -192,7 +192,7 @@ class Session:
         )
 
     def known(self, head: bytes) -> bytes | None:
-        """Return the channel of a PUBLISH that begins like this; None when `handle` must look."""
+        """Return the channel of a PUBLISH that begins like this; None if `handle` must decide."""
         channel = self._heads.channels.get(head)
         access = self.state.access
         if access is None or channel is None or access.may_publish(channel):
@@ -200,11 +200,11 @@ class Session:
         return None
 
     def close(self) -> None:
-        """Give up what the client held, when its connection has ended."""
+        """Release what the client holds, after its connection has ended."""
         self.state.drop_all()
 
     def handle(self, request: list[bytes]) -> Action:
-        """Return what one request asks for. Never raises for anything a client can send."""
+        """Return the action of a request. Never raises, whatever a client sends."""
         state = self.state
         action = _answered(state, _handle(state, request))
         state.reply_skip, state.reply_skip_next = state.reply_skip_next, False
@@ -257,7 +257,7 @@ def _answered(state: ClientState, action: Action) -> Action:
 
 
 def _full_name(request: list[bytes]) -> bytes:
-    """Return the name in the table; of a subcommand that is not there too."""
+    """Return the full name of a command, also of an unknown subcommand."""
     verb = request[0].lower()
     if verb in CONTAINERS and len(request) > 1:
         return verb + b"|" + request[1].lower()
@@ -265,7 +265,7 @@ def _full_name(request: list[bytes]) -> bytes:
 
 
 def _refusal(state: ClientState, request: list[bytes], name: bytes, command: Command | None) -> str:
-    """Return why a request cannot be served now; empty when it can."""
+    """Return the error of a request that cannot be served now; empty if it can."""
     if command is None:
         verb = request[0].lower()
         if verb in CONTAINERS:
@@ -287,7 +287,7 @@ def _refusal(state: ClientState, request: list[bytes], name: bytes, command: Com
 
 
 def _unknown_command(request: list[bytes]) -> str:
-    """Name the command and the first arguments, as much of them as Redis shows."""
+    """Return the error of an unknown command, with as much of its arguments as Redis shows."""
     shown = ""
     for argument in request[1:]:
         if len(shown) >= _ERROR_ARGUMENTS_BYTES_MAX:

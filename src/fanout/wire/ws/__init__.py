@@ -1,1 +1,1 @@
-"""The websocket door: frames, JSON, and the client's side of both."""
+"""The websocket protocol: frames and JSON, for server and client."""

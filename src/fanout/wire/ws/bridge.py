@@ -1,11 +1,11 @@
-"""The JSON that websocket clients speak: subprotocol `fanout.v1.json`.
+"""The JSON protocol of websocket clients: subprotocol `fanout.v1.json`.
 
-Requests are objects with an `op`; those with an `id`, of any JSON type, are answered with the same
-`id`. Errors are answered always. Names are text; a channel that is not UTF-8 can only come from a
+Requests are objects with an `op`; a request with an `id`, of any JSON type, gets a reply with the same
+`id`. Errors always get a reply. Names are text; a channel that is not UTF-8 can only come from a
 Redis client or a binary frame, through a pattern, and is delivered as `channel_base64`.
 
-An `id` is kept as the JSON it is answered with: whether it can be written is known before anything
-is done for its request.
+An `id` is kept as encoded JSON, so a request whose `id` cannot be encoded is refused before it is
+performed.
 """
 
 import base64
@@ -35,24 +35,24 @@ PUBLISH_NUMBERED = 2
 
 ERROR_CODES = {
     "bad_json": "The text frame is not a JSON object.",
-    "bad_binary": "The binary frame has no known form.",
-    "unauthenticated": "Log in first, or the token is wrong.",
+    "bad_binary": "The binary frame has an unknown format.",
+    "unauthenticated": "The client is not logged in, or the token is invalid.",
     "forbidden": "The user has no right to the channel or pattern.",
     "bad_request": "A field is missing or of the wrong kind; the message names it.",
-    "reserved_channel": "The channel belongs to fanout itself.",
+    "reserved_channel": "The channel is reserved for fanout.",
     "name_too_long": "A channel or pattern is over the sidecar's limit.",
     "message_too_large": "The payload is over the sidecar's limit.",
     "too_many_subscriptions": "The client, or all clients together, would hold too many names.",
-    "no_node": "No node can be published to now; the message was not published.",
-    "publish_failed": "No node took the message; it was not published.",
-    "outcome_unknown": "The node was lost with the message; it may or may not have been published.",
+    "no_node": "No node accepts publishes at the moment; the message was not published.",
+    "publish_failed": "No node accepted the message; it was not published.",
+    "outcome_unknown": "The node was lost before its reply; the message may or may not have been published.",
 }
 """Stable codes of error replies."""
 
 GAP_REASONS = {
     "lost": "The sidecar no longer hears the node; messages may be missed from now on.",
-    "heard": "The sidecar hears the node; what was published on it before may be missed.",
-    "left": "A lost node is given up; it will not be heard again under this name and life.",
+    "heard": "The sidecar hears the node; messages published on it before may be missed.",
+    "left": "The sidecar gave up a lost node; this incarnation will not be heard again.",
 }
 """Why messages of a node may have been missed."""
 
@@ -76,14 +76,14 @@ class _Refused(Exception):  # noqa: N818 - control flow within this module
 
 
 class TokenAuthenticator(Protocol):
-    """Who decides whether a token lets a client in; see `fanout.runtime.sidecar.authenticator`."""
+    """Checks tokens; see `fanout.runtime.sidecar.authenticator`."""
 
     @property
     def has_users(self) -> bool:
         """Whether clients must log in."""
 
     def log_in_by_token(self, token: bytes) -> Access | None:
-        """Return what the user may do whose secret this is; None when it is nobody's."""
+        """Return the rights of the user with this secret; None if there is none."""
 
 
 class BridgeSession:
@@ -110,13 +110,13 @@ class BridgeSession:
         return self.access is None and self._gate is not None and self._gate.has_users
 
     def log_in(self, token: bytes) -> bool:
-        """Take a token; return whether it is somebody's."""
+        """Log in with a token; return whether it is valid."""
         access = self._gate.log_in_by_token(token) if self._gate is not None else None
         self.access = access or self.access
         return access is not None
 
     def may_keep(self, access: Access) -> bool:
-        """Give the client other rights; return whether they allow what it is subscribed to."""
+        """Replace the client's rights; return whether they allow its subscriptions."""
         self.access = access
         held = self._held
         return all(map(access.may_subscribe, held[Kind.CHANNEL])) and all(
@@ -124,12 +124,12 @@ class BridgeSession:
         )
 
     def close(self) -> None:
-        """Give up what the client held, when its connection has ended."""
+        """Release what the client holds, after its connection has ended."""
         for pattern in self._held[Kind.PATTERN]:
             self._limits.patterns.discard(pattern)
 
     def handle(self, text: str) -> Action:
-        """Return what one text frame asks for. A refused request changes nothing."""
+        """Return the action of a text frame. A refused request changes nothing."""
         tag = b""
         try:
             try:
@@ -150,7 +150,7 @@ class BridgeSession:
             return Reply(error_frame(tag, refused.code, str(refused)))
 
     def handle_binary(self, data: bytes) -> Action:
-        """Return the publish that one binary frame asks for. A refused one changes nothing."""
+        """Return the publish of a binary frame. A refused one changes nothing."""
         tag = b""
         try:
             start = _BINARY_HEAD_BYTES.get(data[0], 0) if data else 0
@@ -181,7 +181,7 @@ class BridgeSession:
     def _auth(self, request: dict[str, Any], tag: bytes) -> Action:
         token = _utf8(request.get("token"), "'token'")
         if self._gate is not None and self._gate.has_users and not self.log_in(token):
-            raise _Refused("unauthenticated", "the token is nobody's")
+            raise _Refused("unauthenticated", "invalid token")
         return Reply(confirmed_frame(tag, ()))
 
     def _subscribe(self, kind: Kind, request: dict[str, Any], tag: bytes) -> Action:
@@ -235,7 +235,7 @@ class BridgeSession:
 
 
 def _tag(request: dict[str, Any]) -> bytes:
-    """Return the id of a request as JSON; empty when it has none."""
+    """Return the id of a request as JSON; empty if it has none."""
     given = request.get("id", _ABSENT)
     if given is _ABSENT:
         return b""
@@ -274,4 +274,4 @@ def _finite(text: str) -> float:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
-"""Made once: `json.loads` with such arguments makes one for each text."""
+"""One decoder: `json.loads` with these arguments would make one for each text."""

@@ -1,4 +1,4 @@
-"""The other side of the bridge: what a client sends and how it reads what comes."""
+"""The client side of the JSON protocol: encode requests, decode frames."""
 
 import base64
 import json
@@ -12,12 +12,12 @@ from fanout.wire.ws.bridge import PUBLISH_NUMBERED
 from fanout.wire.ws.bridge_frames import VERSION
 
 ID_LIMIT = 2**32
-"""Ids are numbers below it: what a binary frame has room for."""
+"""Ids are numbers below this: the range of a binary frame."""
 
 
 @attrs.frozen
 class Message:
-    """A message. What is not UTF-8 in names is escaped, see `surrogateescape`."""
+    """A message. Bytes of names that are not UTF-8 are escaped, see `surrogateescape`."""
 
     channel: str
     data: bytes
@@ -26,7 +26,7 @@ class Message:
 
 @attrs.frozen
 class Gap:
-    """Messages may have been missed before this point: read anew what they would have told.
+    """Messages may have been missed before this point: reload the state they would have changed.
 
     With a `node`, the sidecar said so; reasons are those of docs/websocket.md. Without, it is
     `reconnected`, when the connection to the sidecar was lost and the subscriptions are back, or
@@ -54,16 +54,16 @@ def publish_request(number: int, channel: str, data: bytes) -> bytes:
 
 @attrs.frozen
 class Limits:
-    """What a sidecar takes at a time."""
+    """Limits of the sidecar."""
 
     names: int  # in one request
     payload_bytes: float = math.inf
 
 
 def limits(hello: dict[str, Any]) -> Limits:
-    """Return the limits that a sidecar greets with. Raises RemoteProtocolError, LookupError."""
+    """Return the limits in the hello of a sidecar. Raises RemoteProtocolError, LookupError."""
     if hello.get("type") != "hello" or hello.get("protocol") != VERSION:
-        raise RemoteProtocolError("this is no sidecar of a known version")
+        raise RemoteProtocolError("not a sidecar of a known version")
     said = hello["limits"]
     names = said.get("names") if isinstance(said, dict) else None
     if type(names) is not int or names < 1:
@@ -73,7 +73,7 @@ def limits(hello: dict[str, Any]) -> Limits:
 
 
 def decode(text: str | bytes) -> dict[str, Any]:
-    """Return a frame. Raises RemoteProtocolError, ValueError."""
+    """Decode a frame. Raises RemoteProtocolError, ValueError."""
     frame = json.loads(text)
     if not isinstance(frame, dict):
         raise RemoteProtocolError("a frame is not a JSON object")
@@ -81,7 +81,7 @@ def decode(text: str | bytes) -> dict[str, Any]:
 
 
 def event(frame: dict[str, Any]) -> Event | None:
-    """Return what a frame means to an application, if it does. Raises LookupError, ValueError."""
+    """Return the event of a frame, if it is one for the application. Raises LookupError, ValueError."""
     match frame.get("type"):
         case "message":
             text = frame.get("data")

@@ -1,4 +1,4 @@
-"""What the sidecar sends to websocket clients, as frames that are encoded once for all of them."""
+"""Frames to websocket clients; each is encoded once for all clients."""
 
 import base64
 import json
@@ -9,7 +9,7 @@ from typing import Any
 from fanout.wire.ws.frames import text_frame
 
 VERSION = 1
-"""Of the protocol, told in the greeting."""
+"""Version of the protocol, in the hello."""
 
 
 def hello_frame(sidecar: str, connection: int, limits: Mapping[str, int]) -> bytes:
@@ -36,7 +36,7 @@ def closing_frame(reason: str) -> bytes:
 
 
 def confirmed_frame(tag: bytes, degraded: Sequence[str]) -> bytes:
-    """Return the reply to a subscribe, with the nodes not heard; nothing without an id."""
+    """Return the reply to a subscribe, with the nodes not heard; empty without an id."""
     if not tag:
         return b""
     if not degraded:
@@ -46,7 +46,7 @@ def confirmed_frame(tag: bytes, degraded: Sequence[str]) -> bytes:
 
 
 def published_frame(tag: bytes, receivers: int) -> bytes:
-    """Return the reply to a publish; nothing when the request had no id."""
+    """Return the reply to a publish; empty if the request had no id."""
     return text_frame(b'{"type":"ok","id":%b,"receivers":%d}' % (tag, receivers)) if tag else b""
 
 

@@ -1,7 +1,7 @@
-"""Websocket frames: written once for many clients, and their announced lengths read ahead.
+"""Websocket frames: encoding, and checks of the announced lengths.
 
-wsproto delivers a data frame piece by piece and knows no limit. Here the lengths are added up as
-the headers announce them, so that what is too large is refused before any of it is kept.
+wsproto delivers a data frame piece by piece and has no limit. Here the lengths in the headers are
+added up, so that a message that is too large is refused before any part of it is stored.
 """
 
 import struct
@@ -10,12 +10,12 @@ _REASON_BYTES_MAX = 123
 _LENGTH_7_MAX = 125
 _LENGTH_16_MAX = 65_535
 _HEAD_BYTES = {126: 4, 127: 10}
-"""Bytes of a header up to its length, by the first length; else two."""
+"""Bytes of a header up to its length, by the first length byte; two otherwise."""
 _FIN, _CONTROL = 0x80, 0x08
 _MASK_BYTES = 4
 _WHOLE_TEXT, _MASKED, _SIXTEEN_BITS = 0x81, 0x80, 126
 _SMALLEST_BYTES = 6
-"""Of a frame of a client: its two first bytes and the mask."""
+"""The shortest header of a client: two bytes and the mask."""
 
 
 def text_frame(data: bytes) -> bytes:
@@ -39,10 +39,10 @@ def _frame(first: int, data: bytes) -> bytes:
 
 
 def whole_text(data: bytes, at: int, bytes_max: int) -> tuple[str, int] | None:
-    """Read a whole text message of one masked frame at `at`; return it and where it ends.
+    """Decode a whole text message in one masked frame at `at`; return it and where it ends.
 
-    None when it is anything else, larger, not whole, or wrong in any way: that is for wsproto to
-    judge. Most frames of most clients are like this, and wsproto takes ten times as long.
+    Return None for anything else, also if it is larger, incomplete or invalid: wsproto decides
+    then. Most frames are of this form, and wsproto takes ten times as long.
     """
     if len(data) < at + _SMALLEST_BYTES or data[at] != _WHOLE_TEXT:
         return None
@@ -68,10 +68,10 @@ def whole_text(data: bytes, at: int, bytes_max: int) -> tuple[str, int] | None:
 
 
 class FrameMeter:
-    """Follows the frames of one client and adds up what their headers announce.
+    """Adds up the lengths that the frame headers of one client announce.
 
-    It judges nothing but size: headers that are wrong in another way are passed on for wsproto to
-    refuse. Its verdict falls on the same byte however the bytes are cut.
+    It checks size only: headers that are invalid in another way are passed to wsproto, which
+    refuses them. A message is refused at the same byte however the bytes are split.
     """
 
     __slots__ = (
@@ -88,21 +88,21 @@ class FrameMeter:
         self.message_bytes_max = message_bytes_max
         self._fragments_max = fragments_max
         self._head = bytearray()  # of the frame that begins
-        self._left = 0  # bytes of the present frame still to come behind its header
-        self._last = True  # whether a message ends with the present frame
-        self._announced = 0  # of the present message, over all its frames so far
+        self._left = 0  # payload bytes of the current frame that are still to come
+        self._last = True  # whether the current frame ends a message
+        self._announced = 0  # of the current message, over its frames so far
         self._fragments = 0
 
     @property
     def idle(self) -> bool:
-        """Whether a new message is to begin: none has begun, nor a frame."""
+        """Whether no message and no frame has begun."""
         return self._last and not self._left and not self._head
 
     def measure(self, data: bytes, at: int = 0) -> tuple[int, str]:
-        """Return up to where `data` may pass from `at` on, and why no further.
+        """Return the end of the bytes of `data` that may pass from `at` on, and why no more may.
 
-        Without a reason that is the end of a message, behind which there may be another limit, or
-        of the data. The byte that completes a refused length is the first that may not pass.
+        Without a reason this is the end of a message, after which the limit may differ, or of the
+        data. The byte that completes a refused length is the first that may not pass.
         """
         size, head = len(data), self._head
         while at < size:
@@ -122,7 +122,7 @@ class FrameMeter:
         return size, ""
 
     def _announce(self, head: bytearray) -> str:
-        """Take a whole header; return why it is refused, if it is."""
+        """Check a whole header; return why it is refused, or an empty string."""
         length = int.from_bytes(head[2:]) if len(head) > 2 else head[1] & 0x7F  # noqa: PLR2004
         self._left = length + (_MASK_BYTES if head[1] & 0x80 else 0)
         self._last = head[0] & (_FIN | _CONTROL) == _FIN
@@ -133,7 +133,7 @@ class FrameMeter:
         self._announced += length
         self._fragments += 1
         if self._announced > self.message_bytes_max:
-            return f"a message may have {self.message_bytes_max} bytes"
+            return f"message exceeds {self.message_bytes_max} bytes"
         if self._fragments > self._fragments_max:
-            return f"a message may have {self._fragments_max} fragments"
+            return f"message exceeds {self._fragments_max} fragments"
         return ""

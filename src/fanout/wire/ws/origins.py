@@ -1,9 +1,9 @@
-"""Which web pages may talk to an HTTP door.
+"""Checks of Origin and Host: which web pages may use an HTTP door.
 
-A page in a browser on this machine can connect to a loopback address, and a page from elsewhere can
-make its own name point there. So a request that carries an `Origin` is refused unless exactly that
-is listed, and the `Host` it was sent to must be one that this door is known by, at whatever port: a
-forwarded port is no other site. Programs that are no browsers send no `Origin` and pass.
+A page in a browser on this machine can connect to a loopback address, and any site can make its own
+name resolve to it (DNS rebinding). So a request with an `Origin` is refused unless exactly that origin
+is listed, and the `Host` must be a name of this door, with any port: a forwarded port is not another
+site. Programs other than browsers send no `Origin` and pass.
 Source: OWASP ASVS 4.0.3, 13.5.1 and 14.5.3; RFC 6454.
 """
 
@@ -14,19 +14,19 @@ import attrs
 from fanout.values.names import Endpoint
 
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
-"""Which an origin leaves out."""
+"""The ports that an origin leaves out."""
 
 
 @attrs.frozen
 class OriginPolicy:
-    """The pages and names that one door knows."""
+    """The origins and hosts that a door accepts."""
 
     origins: frozenset[str]
     hosts: frozenset[str]
 
     @classmethod
     def of(cls, endpoint: Endpoint, origins: Iterable[str], hosts: Iterable[str]) -> "OriginPolicy":
-        """Return those of a door bound at `endpoint`: its own names, and what is configured."""
+        """Return the policy of a door bound at `endpoint`: its own names, and what is configured."""
         own = (endpoint.host, "localhost", "127.0.0.1", "::1")
         return cls(
             frozenset(each.lower() for each in origins),
@@ -37,10 +37,10 @@ class OriginPolicy:
     def with_page(
         cls, endpoint: Endpoint, origins: Iterable[str], hosts: Iterable[str], page: str
     ) -> "OriginPolicy":
-        """Return those of a door that serves the page of another door of ours as well.
+        """Return the policy of a door that also accepts the page at the URL `page`.
 
-        `page` is that door's URL. Its page is let in under every name that the door is known by,
-        with exactly its scheme and port: no other page has such an origin.
+        The page is accepted under every host name of its door, with exactly its scheme and port: no
+        other page has such an origin.
         """
         scheme, _, rest = page.rstrip("/").partition("://")
         host, _, port = rest.rpartition(":")
@@ -50,7 +50,7 @@ class OriginPolicy:
         return cls.of(endpoint, (*origins, *pages), hosts)
 
     def refusal(self, host: str | None, origins: Iterable[str]) -> str:
-        """Return why a request with this `Host` and these `Origin` headers is refused, or nothing."""
+        """Return why a request with these headers is refused; empty if it is accepted."""
         if _name(host or "").lower() not in self.hosts:
             return "this Host is not served here; see --host"
         if any(origin.lower() not in self.origins for origin in origins):

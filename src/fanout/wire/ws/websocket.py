@@ -1,7 +1,7 @@
-"""The server side of one websocket connection, on wsproto; no IO.
+"""The server side of one websocket connection, based on wsproto; no I/O.
 
-wsproto checks frames; added here are the bounds on the handshake and on a message over all its
-fragments, and the Close frame that a protocol error deserves.
+wsproto checks frames; this adds limits on the handshake and on a message over all its fragments,
+and the Close frame after a protocol error.
 """
 
 import base64
@@ -20,12 +20,12 @@ from fanout.wire.ws.frames import FrameMeter, close_frame, whole_text
 from fanout.wire.ws.origins import OriginPolicy
 
 HEAD_BYTES_MAX = 16_384
-"""The whole request head of a handshake."""
+"""The largest request head of a handshake."""
 TOKEN_SUBPROTOCOL = "fanout.token."  # noqa: S105 - the name of the form, not a token
-"""With a token as base64url behind it: offered beside the real subprotocol, never chosen."""
+"""Prefix of a subprotocol with a token as base64url; offered with the real one, never chosen."""
 
 FRAGMENTS_MAX = 1024
-"""Frames of one message, the empty ones too."""
+"""Frames of one message, including empty ones."""
 
 _KEY_BYTES = 16
 _UPGRADE_REQUIRED = 426
@@ -33,17 +33,17 @@ _UPGRADE_REQUIRED = 426
 
 @attrs.frozen
 class Opened:
-    """The handshake is done; `response` is to be sent before anything else is."""
+    """The handshake succeeded; `response` must be sent before anything else."""
 
     subprotocol: str | None
     response: bytes = attrs.field(default=b"", eq=False)
     token: bytes = attrs.field(default=b"", repr=False)
-    """What the client has shown to be let in, by header or by subprotocol; empty: nothing."""
+    """The client's token, from a header or a subprotocol; empty if there is none."""
 
 
 @attrs.frozen
 class Rejected:
-    """The handshake was refused; the connection is to be closed."""
+    """The handshake was refused; the connection must be closed."""
 
     status: int
 
@@ -69,18 +69,18 @@ class Pong:
 
 @attrs.frozen
 class Closed:
-    """The connection is over; what is outgoing is the last, a Close frame at its end."""
+    """The connection has ended; the outgoing bytes are the last and end with a Close frame."""
 
     code: int
     by_peer: bool = False
-    """The client closed, so TCP may be closed at once. Else it has yet to read why."""
+    """Whether the client closed: TCP may then be closed at once. Otherwise it has yet to read why."""
 
 
 Event = Opened | Rejected | Text | Binary | Pong | Closed
 
 
 class WebSocketServer:
-    """One connection. After `Closed` or `Rejected` it ignores what comes."""
+    """One connection. After `Closed` or `Rejected` it ignores further bytes."""
 
     def __init__(
         self,
@@ -98,16 +98,16 @@ class WebSocketServer:
         self._over = False
         self._head = bytearray()
         self._out = bytearray()
-        self._message = bytearray()  # what came of a message that is not yet whole
+        self._message = bytearray()  # the received part of a message
 
     def receive(self, data: bytes) -> tuple[Event, ...]:
-        """Take bytes and return what they mean."""
+        """Decode bytes and return the events."""
         return tuple(self.events(data))
 
     def events(self, data: bytes) -> Iterator[Event]:
-        """Take bytes and yield what they mean, to be used up before more is taken.
+        """Decode bytes and yield the events; exhaust it before you pass more bytes.
 
-        What is done at an event, such as `limit`, holds for the bytes behind it already.
+        A call at an event, such as `limit`, applies to the bytes after it.
         """
         if self._over:
             return
@@ -130,7 +130,7 @@ class WebSocketServer:
                 yield self._fail(CloseReason.MESSAGE_TOO_BIG, refusal)
 
     def outgoing(self) -> bytes:
-        """Take the bytes to send."""
+        """Return the bytes to send, and forget them."""
         out, self._out = self._out, bytearray()
         return bytes(out)
 
@@ -139,7 +139,7 @@ class WebSocketServer:
         return self._connection.send(ws.Ping())
 
     def _handshake(self, data: bytes) -> tuple[tuple[Event, ...], bytes]:
-        """Collect the request head and answer it; return the frames that follow it at once, too."""
+        """Collect the request head and answer it; return the bytes that follow it."""
         searched = max(0, len(self._head) - 3)
         self._head += data
         line = self._head.find(b"\r\n", 0, HEAD_BYTES_MAX)
@@ -163,7 +163,7 @@ class WebSocketServer:
             hint = error.event_hint
             status = hint.status_code if isinstance(hint, ws.RejectConnection) else 400
             return self._reject(status, f"this is a websocket endpoint: {error}")
-        except UnicodeError:  # wsproto decodes some headers without a guard
+        except UnicodeError:  # wsproto does not catch errors when it decodes some headers
             return self._reject(400, "a header holds bytes that do not belong there")
         if not isinstance(request, ws.Request):
             return self._reject(400, "the request head is no request")
@@ -188,7 +188,7 @@ class WebSocketServer:
         return (Opened(chosen, response, _token(request, offered)),)
 
     def limit(self, message_bytes_max: int) -> None:
-        """Take larger messages from now on, or only smaller ones."""
+        """Set the limit of messages from now on."""
         self._meter.message_bytes_max = message_bytes_max
 
     def _take(self, event: ws.Event) -> tuple[Event, ...]:

@@ -1,0 +1,26 @@
+"""Requests that are answered as Redis answers them."""
+
+LIKE_REDIS = [
+    (b"*1\r\nfoo\r\n", b"expected '$', got 'f'"),
+    (b"*1\r\n\r\n", b"expected '$', got ' '"),
+    (b"*1\r\n\xff\r\n", b"expected '$', got '\xff'"),
+    (b"*3\r\n$3\r\nSET\r\n$1\r\nx\r\nfooz\r\n", b"expected '$', got 'f'"),
+    (b"*3000000000\r\n", b"invalid multibulk length"),
+    (b"*99999999999999999999\r\n", b"invalid multibulk length"),
+    (b"*+1\r\n", b"invalid multibulk length"),
+    (b"*01\r\n", b"invalid multibulk length"),
+    (b"*-0\r\n", b"invalid multibulk length"),
+    (b"* 1\r\n", b"invalid multibulk length"),
+    (b"*1.0\r\n", b"invalid multibulk length"),
+    (b"*\r\n", b"invalid multibulk length"),
+    (b"*1\r\n$-10\r\n", b"invalid bulk length"),
+    (b"*1\r\n$-1\r\n", b"invalid bulk length"),
+    (b"*1\r\n$2000000000\r\n", b"invalid bulk length"),
+    (b"*1\r\n$9223372036854775808\r\n", b"invalid bulk length"),
+    (b"*1\r\n$blabla\r\n", b"invalid bulk length"),
+    (b"*1\r\n$04\r\n", b"invalid bulk length"),
+    (b"*1\r\n$\r\n", b"invalid bulk length"),
+    (b"*3\r\n$7\r\nPUBLISH\r\n$01\r\nc\r\n$1\r\nx\r\n", b"invalid bulk length"),
+    (b"*3\r\n$7\r\nPUBLISH\r\n$1\r\nc\r\n$01\r\nx\r\n", b"invalid bulk length"),
+    (b"*3\r\n$7\r\nPUBLISH\r\n$1\r\nc\r\n$-2\r\nx\r\n", b"invalid bulk length"),
+]
