@@ -93,3 +93,17 @@ def test_the_last_word_of_each_counts(
         for life in (1, 2):
             said = sum(deaf.get(node) == life for deaf in last.values())
             assert hearing.count(node, life) == said
+
+
+def test_hearers_cover_a_node_and_are_not_deaf_to_it() -> None:
+    """A sidecar that still lists a node which it cannot hear is no hearer."""
+    hearing = Hearing()
+    for number in range(3):
+        hearing.tell_covered(SidecarId(f"s-{number}"), {A: 7})
+    hearing.tell_covered(SidecarId("old"), {A: 6})
+    hearing.tell(SidecarId("s-2"), {A: 7})
+
+    assert hearing.hearers(A, 7) == 2
+    assert hearing.hearers(A, 6) == 1
+    hearing.forget(SidecarId("s-0"))
+    assert hearing.hearers(A, 7) == 1

@@ -2,13 +2,15 @@
 
 When the nodes to publish to change, a barrier is published on every node that lately carried
 messages of this sidecar. Redis delivers the barrier behind those messages. Every sidecar that
-receives it answers, and the reply of Redis to PUBLISH is the number of receivers. Until all have
-answered, messages of channels that moved away from that node are held, so that no subscriber
+receives it answers once. The number of answers to wait for is the least that was counted: the
+reply to PUBLISH, which includes pattern subscriptions, and the subscribers of the control channel.
+Until all have answered, messages of channels that moved away from that node are held, so that no subscriber
 sees a later message from the new node before an earlier one from the old node. The wait is
 bounded: after the timeout the messages are sent and may arrive out of order.
 """
 
 from collections.abc import Mapping
+from math import inf
 from typing import Generic, TypeVar
 
 import attrs
@@ -25,7 +27,8 @@ class _Barrier(Generic[T]):
 
     node: NodeId
     deadline: float
-    receivers: int | None = None  # as counted by Redis; None before its reply
+    published: bool = False  # whether Redis has replied
+    most: float = inf  # answers to wait for: the least that was counted
     answers: int = 0
     held: list[T] = attrs.field(factory=list)
     channels: set[bytes] = attrs.field(factory=set)  # of the held items
@@ -33,7 +36,7 @@ class _Barrier(Generic[T]):
     @property
     def answered(self) -> bool:
         """Whether all receivers have answered."""
-        return self.receivers is not None and self.answers >= self.receivers
+        return self.published and self.answers >= self.most
 
 
 @attrs.frozen(slots=True)
@@ -93,10 +96,16 @@ class OrderBarriers(Generic[T]):
 
     def received(self, number: int, receivers: int) -> list[T]:
         """Record to how many receivers Redis delivered a barrier; return the released items."""
+        if (barrier := self._barriers.get(number)) is not None:
+            barrier.published = True
+        return self.bound(number, receivers)
+
+    def bound(self, number: int, most: int) -> list[T]:
+        """Record that at most so many receivers can answer a barrier; return the released items."""
         barrier = self._barriers.get(number)
         if barrier is None:
             return []
-        barrier.receivers = receivers
+        barrier.most = min(barrier.most, most)
         return self._end(number) if barrier.answered else []
 
     def answered(self, number: int) -> list[T]:

@@ -7,7 +7,7 @@ nothing: it cannot stop the fleet from publishing.
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 
 from fanout.values.names import NodeId, SidecarId
@@ -24,6 +24,14 @@ class IncarnationReports:
         # Updated, not recounted for each report: after a crash every sidecar sends one.
         self._counts: Counter[tuple[NodeId, int]] = Counter()
         self.counts: Mapping[tuple[NodeId, int], int] = MappingProxyType(self._counts)
+
+    def of(self, sidecar: SidecarId) -> Incarnations:
+        """Return the latest report of a sidecar; empty if there is none."""
+        return self._reports.get(sidecar, {})
+
+    def items(self) -> Iterable[tuple[SidecarId, Incarnations]]:
+        """Return the latest report of each sidecar."""
+        return self._reports.items()
 
     def tell(self, sidecar: SidecarId, incarnations: Incarnations) -> bool:
         """Record the report of a sidecar; return whether it changed."""
@@ -66,6 +74,13 @@ class Hearing:
     def count(self, node: NodeId, incarnation: int) -> int:
         """Return how many other sidecars cannot hear this incarnation of a node."""
         return self._unheard.counts.get((node, incarnation), 0)
+
+    def hearers(self, node: NodeId, incarnation: int) -> int:
+        """Return how many other sidecars cover this incarnation of a node and can hear it."""
+        return sum(
+            covered.get(node) == incarnation and self._unheard.of(sidecar).get(node) != incarnation
+            for sidecar, covered in self._covered.items()
+        )
 
     def is_heard(self, node: NodeId, incarnation: int) -> bool:
         """Return whether another sidecar covers this incarnation of a node."""

@@ -81,6 +81,7 @@ class Fanout:
         self._publisher = Publisher(
             sidecar,
             self._dispatch,
+            nodes.hearing,
             timeout_seconds=publish_timeout_seconds,
             on_deadline=self._deadline_moved.set,
         )

@@ -19,6 +19,7 @@ import trio
 
 from fanout.core.barriers import OrderBarriers
 from fanout.core.choices import Choices
+from fanout.core.hearing import Hearing
 from fanout.core.histogram import SHORT_SECONDS, Histogram, HistogramStatistics
 from fanout.core.in_flight import Answer
 from fanout.core.outcomes import Outcomes
@@ -99,12 +100,14 @@ class Publisher:
         self,
         sidecar: SidecarId,
         receivers: Receivers,
+        hearing: Hearing,
         *,
         timeout_seconds: float,
         on_deadline: Callable[[], None],
     ) -> None:
         self._sidecar = sidecar
         self._receivers = receivers
+        self._hearing = hearing
         self._timeout_seconds = timeout_seconds
         self._on_deadline = on_deadline  # called when `next_deadline` may be earlier than before
         self._choices: Choices[NodeLink] = Choices()
@@ -269,16 +272,42 @@ class Publisher:
             name: used for name, used in self._used.items() if name in self._choices.nodes
         }
         for name, number in numbers.items():
+            node = before[name]
+            node.control(
+                pack(b"PUBSUB", b"NUMSUB", CONTROL_CHANNEL),
+                partial(self._barrier_counted, number, node),
+            )
             message = encode_control(OrderBarrier(self._sidecar, number))
             links[name].submit(
-                pack(b"PUBLISH", CONTROL_CHANNEL, message), partial(self._barrier_sent, number)
+                pack(b"PUBLISH", CONTROL_CHANNEL, message),
+                partial(self._barrier_sent, number, node),
             )
             self._dirty[links[name]] = None
 
-    def _barrier_sent(self, number: int, answer: Answer) -> None:
-        barriers = self._barriers
-        known = type(answer) is int
-        self._resubmit(barriers.received(number, answer) if known else barriers.lost(number))
+    def _barrier_counted(self, number: int, node: NodeLink, answer: Answer) -> None:
+        """Take the subscribers of the control channel: patterns of clients are not among them."""
+        if isinstance(answer, list) and len(answer) == 2 and type(answer[1]) is int:  # noqa: PLR2004
+            self._resubmit(self._barriers.bound(number, self._answering(node, answer[1])))
+
+    def _barrier_sent(self, number: int, node: NodeLink, answer: Answer) -> None:
+        if type(answer) is int:
+            self._resubmit(self._barriers.received(number, self._answering(node, answer)))
+        else:
+            self._resubmit(self._barriers.lost(number))
+
+    def _answering(self, node: NodeLink, counted: int) -> int:
+        """Return how many of the counted receivers will answer: not those known to be deaf.
+
+        A deaf sidecar may still be counted, by a connection that delivers nothing; or not. So at
+        least the sidecars that are known to hear the node are waited for.
+        """
+        name, incarnation = node.record.node, node.record.incarnation
+        deaf = self._hearing.count(name, incarnation)
+        if not deaf:
+            return counted
+        own = node.subscribed is not None and not node.unheard
+        hearers = self._hearing.hearers(name, incarnation) + own
+        return min(counted, max(counted - deaf, hearers))
 
     def _resubmit(self, attempts: list[_Attempt]) -> None:
         for attempt in attempts:
