@@ -2,6 +2,7 @@
 
 import os
 import re
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -24,7 +25,7 @@ from fanout.errors import ConfigError, SettingError
 from fanout.runtime.process.toml_file import read_toml
 
 HOST_CHARACTERS_MAX = 48
-"""Characters of the host name in a default id, so that the process id fits in as well."""
+"""Characters of the host name in a default id. The last ones: names of pods differ at the end."""
 
 _WHOLE = (NodeConfig, SidecarConfig)
 _ALL = (*_WHOLE, FleetConfig, DnsConfig, EdgeConfig, PurgeConfig, BridgeConfig, TopConfig)
@@ -107,5 +108,6 @@ def _refuse_secrets(config: type, given: Mapping[str, str | tuple[str, ...]]) ->
 
 
 def _default_id() -> str:
-    host = re.sub(r"[^A-Za-z0-9]+", "-", os.uname().nodename)[:HOST_CHARACTERS_MAX].strip("-")
-    return f"{host or 'host'}-{os.getpid()}"
+    """Return a new id: in containers process ids are all alike, and host names may be cut alike."""
+    host = re.sub(r"[^A-Za-z0-9]+", "-", os.uname().nodename)[-HOST_CHARACTERS_MAX:].strip("-")
+    return f"{host or 'host'}-{secrets.token_hex(4)}"

@@ -248,16 +248,20 @@ def test_a_password_in_environment_or_file_is_taken(
     assert "canary" not in f"{config} {config!r}"
 
 
-@pytest.mark.parametrize("node_name", ["host", "a" * 64, "--", "ä.b_c"])
-def test_the_default_id_is_allowed_and_unique_to_the_process(
+@pytest.mark.parametrize("node_name", ["host", "a" * 64, "--", "ä.b_c", "pod-" * 20 + "x7k2p"])
+def test_the_default_id_is_allowed_and_unique(
     node_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For any host name, the whole process id is at the end."""
+    """Containers have the process id 1 each, and long names that differ at the end only."""
     uname = type("uname", (), {"nodename": node_name})
     monkeypatch.setattr("os.uname", lambda: uname)
-    monkeypatch.setattr("os.getpid", lambda: 4194304)
+    monkeypatch.setattr("os.getpid", lambda: 1)
+    found = [gather(SidecarConfig, {"discovery": (URL,)}, None).id for _ in range(2)]
 
-    assert gather(SidecarConfig, {"discovery": (URL,)}, None).id.endswith("-4194304")
+    assert found[0] != found[1]
+    for each in found:
+        assert re.fullmatch(r"[A-Za-z0-9-]+-[0-9a-f]{8}", each)
+        assert re.sub(r"[^A-Za-z0-9]+", "-", node_name)[-5:].strip("-") in each
 
 
 @pytest.mark.parametrize(("main", "config"), COMMANDS)

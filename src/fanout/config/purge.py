@@ -64,7 +64,7 @@ class EdgeConfig(ClientConfig):
         "",
         read_name,
         "NAME",
-        "Name of this edge in reports. Default: host name and process id.",
+        "Name of this edge in reports. Default: host name and a random suffix.",
     )
     pool: str = pool_option()
     cache: str = option(
@@ -153,7 +153,7 @@ class PurgeConfig(BridgeConfig):
         "",
         read_name,
         "NAME",
-        "Name of the sender in the edges' logs. Default: host name and process id.",
+        "Name of the sender in the edges' logs. Default: host name and a random suffix.",
     )
     pool: str = pool_option()
 

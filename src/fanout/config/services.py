@@ -47,7 +47,7 @@ class MemberConfig(Configuration):
         read_name,
         "NAME",
         "Id of this process, unique in its fleet; set one to keep it across restarts. "
-        "Default: host name and process id.",
+        "Default: host name and a random suffix.",
     )
     cluster: str = cluster_option()
     discovery: tuple[DiscoveryAddress, ...] = discovery_option()
