@@ -16,7 +16,7 @@ from fanout.runtime.discovery.fleet import DrainRefused, ask_to_drain, read_flee
 from fanout.runtime.process.signals import Stop
 from fanout.testing.network import MemoryNetwork
 from fanout.testing.redis import FakeRedis
-from fanout.values.names import Endpoint
+from fanout.values.names import IDENTITY_KEY, Endpoint
 from tests.support.runtime.clients import CHANNELS, carried, outside, two_clients
 from tests.support.runtime.fleet import LEASE, TIMINGS, Client, memory_fleet, until
 
@@ -506,6 +506,32 @@ async def test_a_node_made_a_replica_is_not_used_until_it_is_itself_again(
 
         assert carried(server) > before
         assert sorted(subscriber.received) == sorted(sent)
+
+
+@pytest.mark.parametrize("flushes", [1, 3])
+async def test_flushed_nodes_lose_nothing(flushes: int, autojump_clock: MockClock) -> None:
+    """The identity is a key, and FLUSHALL takes it: agents put it back before a sidecar leaves."""
+    async with memory_fleet() as fleet:
+        publisher, subscriber = await two_clients(fleet)
+        sent = []
+        for round_ in range(flushes):
+            for server in fleet.redis.values():
+                server.restore({})
+            for number in range(100):
+                sent += await publish_all(publisher, 1000 * round_ + number)
+                await trio.sleep(0.1)
+        await trio.sleep(1)
+
+        assert sorted(subscriber.received) == sorted(sent)
+        failures = [
+            value
+            for name in ("sidecar-1", "sidecar-2")
+            for key, value in (await fleet.admin[name].samples()).items()
+            if key[0] == "fanout_node_link_failures_total"
+        ]
+        assert failures
+        assert set(failures) == {0.0}
+        assert all(IDENTITY_KEY in server.dump() for server in fleet.redis.values())
 
 
 async def test_cooperative_nodes_log_sidecars_in_as_configured(autojump_clock: MockClock) -> None:

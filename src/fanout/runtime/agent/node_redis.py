@@ -202,15 +202,28 @@ class NodeRedis:
             await self._check_identity(link)
 
     async def _check_identity(self, link: Link) -> None:
-        """Check the identity key. Raises LinkLost when it is gone, as on a new replica."""
+        """Check the identity key, and restore it where it was flushed or evicted.
+
+        Raises:
+            LinkLost: it is another one, or this Redis has become a replica.
+            CommandFailed: Redis refuses to store it.
+
+        """
         on, raw = self._identified
         with trio.move_on_after(self._timings.probe_timeout_seconds) as scope:
             found = await link.call("GET", IDENTITY_KEY)
         if scope.cancelled_caught:
             self._probe_failures += 1
             raise LinkLost("no answer from the node's Redis")
-        if on is link and found != raw:
-            raise LinkLost("identity key lost: was this Redis flushed, or made a replica?")
+        if on is not link or found == raw:
+            return
+        if found is not None:
+            raise LinkLost("the identity key was replaced: was this Redis made a replica?")
+        # Sidecars ask twice before they disconnect, see `NodeLink`.
+        if (await self.call("ROLE"))[0] != b"master":  # type: ignore[index]
+            raise LinkLost("the identity key is gone: this Redis was made a replica")
+        await self.call("SET", IDENTITY_KEY, raw)
+        log.warning("identity_restored", reason="the key was flushed or evicted")
 
     async def _set_up_users(
         self, link: Link, address: RedisAddress, info: dict[str, str]

@@ -14,6 +14,10 @@ class WrongIdentity(LinkLost):
     """The Redis at a node's address is not that node."""
 
 
+class MissingIdentity(WrongIdentity):
+    """The Redis at a node's address has no identity: it was flushed, or is not a node."""
+
+
 async def identify(link: Link, record: NodeRecord, timeout_seconds: float) -> None:
     """Check that the Redis behind `link` is the node of `record`, same incarnation and run.
 
@@ -34,9 +38,13 @@ async def identify(link: Link, record: NodeRecord, timeout_seconds: float) -> No
 
 
 def check_identity(raw: Answer, record: NodeRecord) -> None:
-    """Check the value of a node's identity key. Raises WrongIdentity."""
+    """Check the value of a node's identity key. Raises MissingIdentity, WrongIdentity."""
+    if raw is None:
+        raise MissingIdentity(f"the Redis at {record.endpoint} has no identity key")
     if not isinstance(raw, bytes):
-        raise WrongIdentity(f"the Redis at {record.endpoint} has no identity key")
+        raise WrongIdentity(
+            f"the Redis at {record.endpoint} does not show its identity: {raw!r:.64}"
+        )
     try:
         found = decode_identity(raw)
     except RemoteProtocolError as error:

@@ -14,6 +14,7 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from math import inf
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -29,7 +30,7 @@ from fanout.core.users import CTL_USER, DATA_USER
 from fanout.errors import CommandFailed, LinkLost
 from fanout.notice import Notice
 from fanout.runtime.net.transport import Network
-from fanout.runtime.redis.identity import WrongIdentity, check_identity, identify
+from fanout.runtime.redis.identity import MissingIdentity, WrongIdentity, check_identity, identify
 from fanout.runtime.redis.link import Link, LinkStatistics, OnAnswer, use_link
 from fanout.runtime.redis.login import node_address
 from fanout.runtime.sidecar.member_log import MemberLog
@@ -57,6 +58,9 @@ _VERBS = {
     (False, Kind.PATTERN): b"PUNSUBSCRIBE",
 }
 
+
+MISSING_FACTOR = 1.5
+"""How many probe intervals the identity of a node may be missing: the agent restores it in one."""
 
 LATE_FACTOR = 2
 """How many timeouts a probe may take while other messages arrive before it."""
@@ -168,6 +172,7 @@ class NodeLink:
         self._ctl: Link | None = None
         self._scope = trio.CancelScope()
         self._probe_back = Notice()
+        self._missing_since = inf  # of the identity key, on the present connection
         self._was_covered = False
         self._missed = False  # whether messages may be missed since it was last heard
         self._heard = False  # whether the present or last connection could subscribe
@@ -360,6 +365,7 @@ class NodeLink:
         self._ctl = link
         self._connects[CTL_USER] += 1
         self._was_covered = False
+        self._missing_since = inf
         link.on_pushes = partial(self._take_pushes, subscribed)
         link.runs = RunReader(partial(self._take_run, subscribed))
         link.on_batch = self._batch_done
@@ -412,7 +418,23 @@ class NodeLink:
                 with trio.move_on_at(deadline):
                     await self._probe_back.wait(sent)
             self._probe_seconds = trio.current_time() - since
-            check_identity(answers[0], self.record)  # Redis answers in order
+            self._check_identity(answers[0])  # Redis answers in order
+
+    def _check_identity(self, answer: Answer) -> None:
+        """Check the identity of the node; a missing one has to stay missing. Raises WrongIdentity.
+
+        A flushed Redis has lost the key, and its agent puts it back within a probe interval. To
+        disconnect at once would lose messages on every node that is flushed at the same time.
+        """
+        now = trio.current_time()
+        try:
+            check_identity(answer, self.record)
+        except MissingIdentity:
+            since = self._missing_since = min(self._missing_since, now)
+            if now - since < MISSING_FACTOR * self._timings.probe_interval_seconds:
+                return
+            raise
+        self._missing_since = inf
 
     async def _publishing(self, link: Link) -> None:
         """Publish over the link; close it when publishes are not answered."""
