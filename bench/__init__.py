@@ -1,1 +1,1 @@
-"""The benchmark: fanout beside its peers on this machine, as ratios in one run."""
+"""The benchmark: fanout and comparable systems on one machine, as ratios within one run."""

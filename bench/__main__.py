@@ -16,11 +16,11 @@ from bench.processes import Missing
 from bench.scenarios import scenarios
 
 WIDTH = 160
-"""Columns of the tables where there is no terminal to ask."""
+"""Width of tables when standard output is not a terminal."""
 
 
 def _results(_context: click.Context, parameter: click.Parameter, path: Path) -> dict[str, Any]:
-    """Read a file of results, or say which argument is none."""
+    """Return the results in a file. Raises BadParameter when it has none."""
     try:
         found: dict[str, Any] = json.loads(path.read_text())
         if found["scenarios"] is not None and found["about"] is not None:
@@ -28,7 +28,7 @@ def _results(_context: click.Context, parameter: click.Parameter, path: Path) ->
     except (OSError, ValueError, KeyError, TypeError):
         pass
     raise click.BadParameter(
-        f"{path} is no file of results: write one with `python -m bench run --json`",
+        f"{path} is not a file of results; create one with `python -m bench run --json`",
         param=parameter,
     )
 
@@ -36,7 +36,7 @@ def _results(_context: click.Context, parameter: click.Parameter, path: Path) ->
 def _writable(
     _context: click.Context, parameter: click.Parameter, path: Path | None
 ) -> Path | None:
-    """Say at once, and not after half an hour, that a file cannot be written."""
+    """Return `path` if it is writable: an error now, not after half an hour of trials."""
     try:
         if path is not None:
             path.touch()
@@ -50,15 +50,15 @@ RESULTS = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.group()
 def main() -> None:
-    """Measure fanout beside its peers. Results are ratios within one run."""
+    """Measure fanout and comparable systems. Results are ratios within one run."""
 
 
 @main.command()
 @click.option("--quick", is_flag=True, help="Few scenarios, one short round: under two minutes.")
-@click.option("--only", default="", help="Scenarios whose name contains this.")
+@click.option("--only", default="", help="Run scenarios whose name contains this.")
 @click.option(
     "--rounds", type=click.IntRange(1), default=5, show_default=True,
-    help="Rounds; the median is shown.",
+    help="Number of rounds; the median is shown.",
 )  # fmt: skip
 @click.option(
     "--seconds", type=click.FloatRange(0.05), default=1.0, show_default=True,
@@ -66,16 +66,16 @@ def main() -> None:
 )  # fmt: skip
 @click.option(
     "--json", "path", type=click.Path(dir_okay=False, path_type=Path), callback=_writable,
-    help="Write the results there, after each scenario.",
+    help="Write the results to this file after each scenario.",
 )  # fmt: skip
-@click.option("--list", "listing", is_flag=True, help="Name the scenarios and stop.")
+@click.option("--list", "listing", is_flag=True, help="List the scenarios and exit.")
 def run(
     *, quick: bool, only: str, rounds: int, seconds: float, path: Path | None, listing: bool
 ) -> None:
-    """Run the scenarios and print a table of each."""
+    """Run the scenarios and print a table for each."""
     chosen = [each for each in scenarios() if only in each.name and (each.quick or not quick)]
     if not chosen:
-        raise click.UsageError(f"no scenario is called {only!r}; --list names them")
+        raise click.UsageError(f"no scenario matches {only!r}; see --list")
     if listing:
         for scenario in chosen:
             click.echo(scenario.name)
@@ -100,7 +100,7 @@ def run(
 @click.argument("before", type=RESULTS, callback=_results)
 @click.argument("after", type=RESULTS, callback=_results)
 def compare(before: dict[str, Any], after: dict[str, Any]) -> None:
-    """Show what changed between two results."""
+    """Show the changes between two results."""
     report.compare(before, after, Console(width=None if sys.stdout.isatty() else WIDTH))
 
 
@@ -115,10 +115,10 @@ def plot(results: dict[str, Any], folder: Path) -> None:
 
 @main.command("model")
 def show_model() -> None:
-    """Print the table of docs/scaling.md: what fleets need, reckoned from measured costs."""
+    """Print the table of docs/scaling.md: the needs of fleets, computed from measured costs."""
     click.echo(model.table(model.Costs()), nl=False)
 
 
-# As Ctrl-C does: what was started is ended.
+# Like Ctrl-C: processes that were started are ended.
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 main()

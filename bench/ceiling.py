@@ -1,4 +1,4 @@
-"""What the load generator can do alone, against a server that does next to nothing."""
+"""The throughput of the load generator itself, against a server that does almost nothing."""
 
 import time
 from contextlib import ExitStack
@@ -12,9 +12,9 @@ DEPTH = 64
 
 
 def ceiling(loadgen: Loadgen, seconds: float) -> Figures:
-    """Return what one process of it receives, and sends and gets answered; messages of 100 bytes.
+    """Return the rates at which one process receives, and publishes with replies, 100-byte messages.
 
-    The mirror shares the machine with it, so the ceiling may lie higher.
+    The mirror server shares the machine with it, so the real ceiling may be higher.
     """
     data = protocols.payload(PAYLOAD_BYTES)
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""What clients notice while the fleet changes: nodes join, drain, and come back from a crash."""
+"""Effects on clients when the fleet changes: nodes join, drain, and restart after a crash."""
 
 import time
 from contextlib import ExitStack
@@ -26,15 +26,15 @@ def _fleet(system: System) -> Fleet:
 
 @attrs.frozen
 class Joins:
-    """Nodes that join and drain, one after the other, under traffic on many channels.
+    """Nodes join and drain, one after the other, under traffic on many channels.
 
-    Published at the first sidecar, subscribed at each. Without `nodes` nothing changes.
+    Messages are published at the first sidecar and received at each. With 0 `nodes` nothing changes.
     """
 
     nodes: int = 0
 
     def run(self, loadgen: Loadgen, system: System, seconds: float) -> Figures:
-        """Let them come and go; return how long that took and what latencies were meanwhile."""
+        """Let nodes join and drain; return how long it took, and the latencies meanwhile."""
         fleet = _fleet(system)
         names = [f"c{n:02}" for n in range(CHANNELS)]
         door, subscribers = system.publish[0], list(system.subscribe)
@@ -60,15 +60,15 @@ class Joins:
 
 @attrs.frozen
 class Resubscribe:
-    """A node's Redis crashes and comes back empty; a client of the sidecar has many channels.
+    """A node's Redis crashes and restarts empty while a client of the sidecar has many channels.
 
-    Traffic goes on meanwhile, at another node, to a client of the same sidecar.
+    Meanwhile another node carries traffic to a client of the same sidecar.
     """
 
     channels: int
 
     def run(self, loadgen: Loadgen, system: System, _seconds: float) -> Figures:
-        """Return how long it took until all channels were there again, and the latencies."""
+        """Return the time until all channels were subscribed again, and the latencies."""
         lost, other = _fleet(system).nodes
         door = system.subscribe[0]
         with ExitStack() as stack:
@@ -84,9 +84,9 @@ class Resubscribe:
 
 
 def _until_subscribed(node: Node, channels: int) -> Figures:
-    """Wait until so many channels are subscribed on a node that was just started.
+    """Wait until `channels` channels are subscribed on a node that was just started.
 
-    Returns how long that took, from its start and from the first of them. Raises Stalled.
+    Returns how long it took, from the start and from the first channel. Raises Stalled.
     """
     began = time.monotonic()
     first, count = None, 0
@@ -97,7 +97,7 @@ def _until_subscribed(node: Node, channels: int) -> Figures:
             if first is None and count > channels // 100:
                 first = now
             if now - began > PACE["seconds_max"]:
-                raise Stalled(f"{count} of {channels} channels were subscribed again")
+                raise Stalled(f"only {count} of {channels} channels were subscribed again")
             time.sleep(POLL_SECONDS)
     assert first is not None
     return {"back_seconds": now - began, "resubscribe_seconds": now - first}
@@ -105,7 +105,7 @@ def _until_subscribed(node: Node, channels: int) -> Figures:
 
 @attrs.frozen
 class Subscribe:
-    """What Redis takes for as many channels, asked by one client for all at once."""
+    """The time Redis takes when one client subscribes to as many channels at once."""
 
     channels: int
 

@@ -1,4 +1,4 @@
-"""What trials give, and how those of several rounds become one."""
+"""The figures of trials, and their median and range over several rounds."""
 
 from collections.abc import Iterable, Sequence
 from statistics import median
@@ -6,16 +6,16 @@ from statistics import median
 from hdrh.histogram import HdrHistogram
 
 Figures = dict[str, float]
-"""Name and value; the name ends with the unit."""
+"""Figures by name; the name ends with the unit."""
 
 PERCENTILES = (50, 90, 99, 99.9)
 LATENCY_NS_MAX = 60 * 1_000_000_000
 SAMPLES_MAX = 100_000
-"""More are thinned out evenly: the histogram is the slowest thing of a trial."""
+"""Limit of samples; more are thinned out evenly: the histogram is the slowest part of a trial."""
 
 
 def percentiles(samples: Sequence[int]) -> Figures:
-    """Return what an HdrHistogram says of latencies in ns, in us. There must be some."""
+    """Return the percentiles of latencies (ns) in us, by an HdrHistogram. `samples` is not empty."""
     histogram = HdrHistogram(1, LATENCY_NS_MAX, 3)
     for sample in samples[:: len(samples) // SAMPLES_MAX + 1]:
         histogram.record_value(min(sample, LATENCY_NS_MAX))
@@ -31,7 +31,7 @@ def middle(trials: Iterable[Figures]) -> Figures:
 
 
 def span(trials: Iterable[Figures]) -> dict[str, tuple[float, float]]:
-    """Return the least and the greatest of each figure that all trials have."""
+    """Return the minimum and maximum of each figure that all trials have."""
     return {name: (min(values), max(values)) for name, values in _columns(trials).items()}
 
 

@@ -1,4 +1,4 @@
-"""A fleet of fanout's own processes, whose members may come and go while it is measured."""
+"""A fleet of fanout processes whose nodes may join and drain during a trial."""
 
 import re
 import signal
@@ -9,12 +9,12 @@ from bench.processes import HOST, Process, Servers, program
 
 PLENTY = ("--subscriptions-max", "1000000", "--connects-per-second-max", "100000",
           "--arguments-max", "1000001", "--outbox-bytes-max", "268435456")  # fmt: skip
-"""Limits of the sidecar that a load test would only hit by being one."""
+"""Limits of the sidecar raised so far that a load test does not reach them."""
 
 
 @attrs.define(eq=False)
 class Node:
-    """A Redis and the agent that is attached to it."""
+    """A Redis and its agent."""
 
     name: str
     port: int
@@ -23,15 +23,15 @@ class Node:
 
     @property
     def address(self) -> str:
-        """Where it is published to directly."""
+        """The address of its Redis, to publish to it directly."""
         return f"{HOST}:{self.port}"
 
     def wait_active(self) -> None:
-        """Wait until it is published to; only once. Raises Missing."""
+        """Wait until the node is active; call it once. Raises Missing."""
         self.agent.says("ready")
 
     def drain(self) -> None:
-        """Have it leave in order, and wait for that."""
+        """Drain the node and wait until it has left."""
         self.agent.popen.send_signal(signal.SIGTERM)
         self.agent.popen.wait()
 
@@ -56,7 +56,7 @@ class Fleet:
 
     @classmethod
     def start(cls, servers: Servers, nodes: int, sidecars: int) -> "Fleet":
-        """Start one and wait until it is whole. Raises Missing."""
+        """Start a fleet and wait until all its members are ready. Raises Missing."""
         _, discovery = servers.redis()
         fleet = cls(servers, {"FANOUT_DISCOVERY": f"redis://{HOST}:{discovery}"})
         fleet.nodes.extend(fleet.node(f"node-{n}") for n in range(nodes))
@@ -67,7 +67,7 @@ class Fleet:
 
     def node(self, name: str) -> Node:
         """Start a node; it is active once `wait_active` returns."""
-        # The Redis is not spawned by the agent, so that it is clear what each of them uses.
+        # The agent does not spawn the Redis, so that the usage of each is measured separately.
         redis, port = self.servers.redis()
         words = [program("fanout-node", "pip install -e ."), "--id", name]
         words += ["--redis", f"redis://{HOST}:{port}"]

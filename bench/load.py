@@ -1,4 +1,4 @@
-"""Runs the load generator, which is written in C so as not to be what is measured."""
+"""Runs the load generator. It is written in C so that it is not the bottleneck."""
 
 import contextlib
 import itertools
@@ -23,14 +23,14 @@ OPENING_SECONDS = 60.0
 
 
 class Stalled(Exception):  # noqa: N818 - a fact about a server
-    """Messages or replies ceased to come before all were there, or too many came."""
+    """Messages or replies stopped before all had arrived, or too many arrived."""
 
 
 @attrs.frozen
 class Counters:
-    """What one generator saw; the times are seconds of the monotonic clock.
+    """The counters of one generator; times are in seconds of the monotonic clock.
 
-    `closed` is how many of its connections the server has hung up on.
+    `closed` is the number of its connections that the server has closed.
     """
 
     count: int
@@ -41,14 +41,14 @@ class Counters:
 
     @classmethod
     def parse(cls, line: str) -> "Counters":
-        """Read a line of the generator."""
+        """Parse a line of the generator's output."""
         said: dict[str, Any] = json.loads(line)
         first, last = said.pop("first_ns") / 1e9, said.pop("last_ns") / 1e9
         return cls(first=first, last=last, **said)
 
 
 class Run:
-    """One generator that has connected."""
+    """One running generator, connected."""
 
     def __init__(self, process: "subprocess.Popen[str]", latencies: Path, connections: int) -> None:
         self._process = process
@@ -65,33 +65,33 @@ class Run:
         return pipe
 
     def hear(self, seconds: float = STALL_SECONDS) -> str:
-        """Return the next line. Raises Stalled."""
+        """Return the next line of its output. Raises Stalled."""
         out = self._pipe(self._process.stdout)
         with selectors.DefaultSelector() as selector:
             selector.register(out, selectors.EVENT_READ)
             if not selector.select(seconds):
-                raise Stalled("the server does not answer any more")
+                raise Stalled("the server stopped answering")
         line = out.readline()
         if not line:
             raise Stalled(self._pipe(self._process.stderr).read().strip())
         return line
 
     def say(self, line: str) -> None:
-        """Give it a line."""
+        """Write a line to its input."""
         pipe = self._pipe(self._process.stdin)
         pipe.write(line + "\n")
         pipe.flush()
 
     def counters(self) -> Counters:
-        """Return what a sink has counted so far."""
+        """Return the counters of a sink so far."""
         self.say("count")
         return Counters.parse(self.hear())
 
     def wait(self, count: int) -> Counters:
-        """Wait until a sink has counted so many.
+        """Wait until a sink has received `count` messages.
 
         Raises:
-            Stalled: none come any more, or more came.
+            Stalled: no more arrive, or too many arrived.
 
         """
         seen, moved = self.counters(), time.monotonic()
@@ -103,16 +103,18 @@ class Run:
             elif time.monotonic() - moved > STALL_SECONDS or seen.closed == self.connections:
                 break
         if seen.count != count:
-            hung = f", hung up on {seen.closed} of {self.connections}" if seen.closed else ""
-            raise Stalled(f"{seen.count} of {count} messages came{hung}")
+            hung = (
+                f", {seen.closed} of {self.connections} connections closed" if seen.closed else ""
+            )
+            raise Stalled(f"{seen.count} of {count} messages arrived{hung}")
         return seen
 
     def result(self, seconds: float) -> Counters:
-        """Return what a pump or pacer counted, once it has run for its time."""
+        """Return the counters of a pump or pacer once it has finished."""
         return Counters.parse(self.hear(seconds + STALL_SECONDS))
 
     def samples(self) -> "array[int]":
-        """Return all latencies in ns, once it has counted."""
+        """Return all latencies in ns, once the counters have been read."""
         found: array[int] = array("Q")
         found.frombytes(self._latencies.read_bytes())
         return found
@@ -120,21 +122,21 @@ class Run:
 
 @attrs.frozen
 class Ledger:
-    """What of one trial is on its way, in deliveries; `window` is how many may be."""
+    """The deliveries in flight in one trial; `window` is their limit."""
 
     path: Path
     window: int
 
 
 class Loadgen:
-    """The compiled generator and a folder for its files. Raises Missing without a compiler."""
+    """The compiled generator and its working folder. Raises Missing without a compiler."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._numbers = itertools.count()
         compiler = shutil.which("cc")
         if compiler is None:
-            raise Missing("the bench needs a C compiler: apt install gcc libc6-dev")
+            raise Missing("C compiler not found: apt install gcc libc6-dev")
         for name in ("loadgen", "mirror"):
             source = str(SOURCES / f"{name}.c")
             subprocess.run([compiler, "-O2", "-o", folder / name, source], check=True)
@@ -152,7 +154,7 @@ class Loadgen:
     def _run(
         self, mode: str, address: str, dialogue: Dialogue, options: dict[str, str | bytes | int]
     ) -> Iterator[Run]:
-        """Start a generator, wait until it has connected, and end it afterwards."""
+        """Start a generator, wait until it has connected, and end it with the block."""
         files = []
         words = [str(self._folder / "loadgen"), mode, address]
         for say, until in dialogue:
@@ -166,7 +168,7 @@ class Loadgen:
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as process:
             try:
-                # The latencies are the last option, so theirs is the last file.
+                # The latencies are the last option, so the last file is for them.
                 last = files[-1] if files else self._folder
                 run = Run(process, last, int(options["connections"]))
                 run.hear(OPENING_SECONDS)
@@ -180,7 +182,7 @@ class Loadgen:
         self, address: str, dialogue: Dialogue, connections: int,
         *, ledger: Ledger | None = None, stamped: bool = False,
     ) -> contextlib.AbstractContextManager[Run]:  # fmt: skip
-        """Receive on so many connections; `stamped` messages say when they were due."""
+        """Receive on `connections` connections; `stamped` messages carry the time they were due."""
         options: dict[str, str | bytes | int] = {"connections": connections, "mark": MARK.decode()}
         if ledger:
             options["ledger"] = str(ledger.path)
@@ -192,9 +194,9 @@ class Loadgen:
         self, address: str, dialogue: Dialogue, connections: int, batch: Batch, seconds: float,
         *, ledger: Ledger | None = None, each: int = 0,
     ) -> contextlib.AbstractContextManager[Run]:  # fmt: skip
-        """Send batch after batch, each when the one before is answered (closed loop).
+        """Send batches, each after the replies to the previous one (closed loop).
 
-        With a ledger a batch, of `each` deliveries, also waits until its window is open.
+        With a ledger a batch, of `each` deliveries, also waits for room in its window.
         """
         options: dict[str, str | bytes | int] = {
             "connections": connections,
@@ -211,7 +213,7 @@ class Loadgen:
     def pace(
         self, address: str, dialogue: Dialogue, batch: Batch, per_second: float, seconds: float
     ) -> contextlib.AbstractContextManager[Run]:
-        """Send a batch at each tick, whatever the server does (open loop)."""
+        """Send a batch at each tick without waiting for replies (open loop)."""
         options: dict[str, str | bytes | int] = {
             "connections": 1,
             "batch": batch.data,
@@ -225,7 +227,7 @@ class Loadgen:
 
     @contextlib.contextmanager
     def mirror(self, flood: bytes = b"") -> Iterator[str]:
-        """Run a server that echoes, or that sends `flood` over and over; yield its address."""
+        """Run a server that echoes, or that sends `flood` repeatedly; yield its address."""
         words = [str(self._folder / "mirror"), "echo"]
         if flood:
             words[1:] = ["flood", str(self._file(flood))]

@@ -1,4 +1,4 @@
-"""The machine the bench runs on, and the versions of what runs on it."""
+"""The machine the bench runs on, and the versions of the software."""
 
 import datetime as dt
 import os
@@ -11,17 +11,17 @@ from pathlib import Path
 from bench.processes import Missing, program
 
 GENERATORS = max(1, (os.cpu_count() or 1) // 4)
-"""Processes that share the subscribers, or the publishers, of one door."""
+"""Generator processes that share the subscribers, or the publishers, of one door."""
 
 
 def allow_many_files() -> None:
-    """Take as many file descriptors as the machine lets us, for us and what we start."""
+    """Raise the limit of open files to its maximum, for this process and its children."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def about() -> dict[str, str]:
-    """Return what one must know of the machine to read the figures."""
+    """Return the facts about the machine that put the figures into context."""
     model = next(
         (
             line.partition(":")[2].strip()
@@ -54,7 +54,7 @@ def _package(name: str) -> str:
 
 
 def _word(name: str, *options: str, word: int) -> str:
-    """Return one word of what a program prints first, here in the checkout."""
+    """Return one word of a program's output, run in the checkout."""
     try:
         command = [program(name, ""), *options]
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""What clients and channels cost in memory while they do nothing."""
+"""The memory that idle clients and channels take."""
 
 import time
 from contextlib import ExitStack
@@ -16,16 +16,16 @@ SETTLE_SECONDS = 0.5
 
 @attrs.frozen
 class Memory:
-    """So many clients that hold so many channels, the same ones; of a system just started.
+    """The memory of idle clients, all subscribed to the same channels, of a system just started.
 
-    Only the processes that clients connect to are counted.
+    Only the processes that clients connect to are measured.
     """
 
     clients: int = 1
     channels: int = 1
 
     def run(self, loadgen: Loadgen, system: System, _seconds: float) -> Figures:
-        """Let them in; return what the system took before, and what each of them added."""
+        """Connect the clients; return the memory before, and the memory that each added."""
         front = next(iter(system.processes.values()))
         time.sleep(SETTLE_SECONDS)
         before = memory_bytes(front)

@@ -1,7 +1,7 @@
-"""What a fleet of a given size needs, reckoned from measured costs: the table of docs/scaling.md.
+"""The needs of a fleet of a given size, computed from measured costs: the table of docs/scaling.md.
 
-A model on paper: it adds up CPU time and connections, and knows nothing of networks, bursts or
-unlucky placement. Its costs are those of the machine that docs/performance.md names.
+The model adds up CPU time and connections. It ignores networks, bursts and uneven placement. Its
+costs are those of the machine named in docs/performance.md.
 """
 
 import math
@@ -11,18 +11,18 @@ import attrs
 
 @attrs.frozen(kw_only=True)
 class Costs:
-    """Microseconds of CPU, measured under load; bytes where it says so."""
+    """Costs in microseconds of CPU, measured under load."""
 
     node_message: float = 0.5
-    """Of a node's Redis, to take one publish in a pipeline."""
+    """Of a node's Redis, to execute one publish in a pipeline."""
     node_copy: float = 0.15
     """Of a node's Redis, to send it to one more sidecar."""
     sidecar_message: float = 0.75
-    """Of a sidecar, to take one message from a node."""
+    """Of a sidecar, to receive one message from a node."""
     sidecar_delivery: float = 0.12
-    """Of a sidecar, to deliver it to one more client, many at a time."""
+    """Of a sidecar, to deliver it to one more client, in batches."""
     sidecar_publish: float = 2.3
-    """Of a sidecar, to publish one message of a client that has many on their way."""
+    """Of a sidecar, to publish one message of a client that has many in flight."""
     discovery_record: float = 0.6
     """Of a discovery Redis, to read one record in a batch."""
     node_probe: float = 25.0
@@ -30,15 +30,15 @@ class Costs:
 
 
 USED = 0.5
-"""How busy a core may be on average: the rest is for bursts, failures, and nodes that drain."""
+"""Average utilization of a core; the rest is for bursts, failures, and draining nodes."""
 
 POLL_SECONDS, PROBE_SECONDS, HEARTBEAT_SECONDS = 2.0, 2.0, 2.0
-"""The defaults; a busy node is probed as often as an idle one."""
+"""The defaults. A busy node is probed as often as an idle one."""
 
 
 @attrs.frozen(kw_only=True)
 class Load:
-    """What is to be carried."""
+    """The load on a fleet."""
 
     deliveries: float  # a second, to all clients
     sidecars: int
@@ -48,7 +48,7 @@ class Load:
 
 @attrs.frozen(kw_only=True)
 class Need:
-    """What it takes."""
+    """The resources that a load needs."""
 
     messages: float  # a second, of all publishers
     nodes: int
@@ -59,13 +59,13 @@ class Need:
 
 
 def need(load: Load, costs: Costs) -> Need:
-    """Reckon what a load takes."""
+    """Return the resources that a load needs. Raises ValueError for too many sidecars."""
     messages = load.deliveries / (load.interested * load.clients)
     publishing = messages * (costs.node_message + load.interested * costs.node_copy) / 1e6
     probing = load.sidecars * costs.node_probe / PROBE_SECONDS / 1e6
     if probing >= USED:
-        raise ValueError(f"probes of {load.sidecars} sidecars alone keep a node busy")
-    nodes = max(2, math.ceil(publishing / (USED - probing)))  # one may always go
+        raise ValueError(f"the probes of {load.sidecars} sidecars alone exhaust a node")
+    nodes = max(2, math.ceil(publishing / (USED - probing)))  # one may always leave
     heard = messages * load.interested / load.sidecars
     sidecar = (
         heard * (costs.sidecar_message + load.clients * costs.sidecar_delivery)
@@ -91,7 +91,7 @@ LOADS = (
     Load(deliveries=1e8, sidecars=1000, interested=1000, clients=30),
     Load(deliveries=1e8, sidecars=10_000, interested=100, clients=100),
 )
-"""What docs/scaling.md shows."""
+"""The loads in docs/scaling.md."""
 
 
 def table(costs: Costs) -> str:

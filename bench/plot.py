@@ -1,4 +1,4 @@
-"""Draws results as SVG that reads well on light and on dark pages."""
+"""Draws results as SVG for light and dark pages."""
 
 import io
 from collections.abc import Callable, Iterable
@@ -15,7 +15,7 @@ from bench.figures import PERCENTILES, middle, span
 from bench.report import short
 
 INK = "#010203"
-"""Drawn with it is what takes the colour of text: a colour that nothing else has."""
+"""Placeholder colour, used for nothing else: it is replaced by the text colour of the page."""
 
 STYLE = (
     "<style>svg { color: #24292f } "
@@ -45,7 +45,7 @@ Scenario = dict[str, Any]
 
 @attrs.frozen
 class Line:
-    """A system in a plot: for each x the median, and least and greatest of the rounds."""
+    """A system in a plot: for each x the median, minimum and maximum of the rounds."""
 
     x: list[float]
     middle: list[float]
@@ -55,7 +55,7 @@ class Line:
 
 @attrs.frozen
 class Plot:
-    """A picture: which scenarios belong to it, and what of them is drawn."""
+    """A picture: its scenarios, and the figures drawn."""
 
     file: str
     title: str
@@ -66,7 +66,7 @@ class Plot:
 
 
 def over(key: str) -> Callable[[Iterable[Scenario]], dict[str, Line]]:
-    """Return what draws a figure of each system over the scenarios' `at`."""
+    """Return a function that makes lines of a figure of each system over the scenarios' `at`."""
 
     def lines(scenarios: Iterable[Scenario]) -> dict[str, Line]:
         found: dict[str, Line] = {}
@@ -100,7 +100,7 @@ def latencies(scenarios: Iterable[Scenario]) -> dict[str, Line]:
 
 
 def on_nodes(scenarios: Iterable[Scenario]) -> dict[str, Line]:
-    """Return the CPU time of all Redis a message; with all other servers where there are some."""
+    """Return the CPU time per message of all Redis servers; with other servers, if any, as well."""
     chosen = list(scenarios)
     redis = over("cpu_us_per_message.redis")(chosen)
     everything = over("cpu_us_per_message")(chosen)
@@ -133,7 +133,7 @@ PLOTS = (
 
 
 def draw(results: dict[str, Any], folder: Path) -> list[Path]:
-    """Write a picture for each of PLOTS of which there are results; return their paths."""
+    """Write a picture for each of PLOTS that has results; return their paths."""
     written = []
     for plot in PLOTS:
         lines = plot.lines(each for each in results["scenarios"] if each["plot"] == plot.plot)
@@ -145,7 +145,7 @@ def draw(results: dict[str, Any], folder: Path) -> list[Path]:
 
 
 def caption(results: dict[str, Any]) -> str:
-    """Return what the figures came from."""
+    """Return the caption: machine, versions and rounds."""
     about = results["about"]
     return (
         f"{about['date']} · {about['cpus']} CPUs of {about['machine']} · Linux {about['kernel']}"
@@ -157,7 +157,7 @@ def caption(results: dict[str, Any]) -> str:
 
 
 def svg(plot: Plot, lines: dict[str, Line], note: str) -> str:
-    """Return one picture; a system has the same colour in each that has the same systems."""
+    """Return one picture. Pictures of the same systems use the same colours."""
     with rc_context(SETTINGS):
         figure = Figure(figsize=(8, 5), layout="constrained")
         axes = figure.subplots()
@@ -182,7 +182,7 @@ def svg(plot: Plot, lines: dict[str, Line], note: str) -> str:
 
 
 def _coloured(text: str) -> str:
-    """Return a picture whose ink is the text colour of the page around it."""
+    """Return a picture with INK replaced by the text colour of the surrounding page."""
     head, defs, rest = text.replace(INK, "currentColor").partition("<defs>")
     return f"{head}{STYLE}{defs}{rest}"
 

@@ -1,4 +1,4 @@
-"""Starts processes and ends them; says what they used, and who started whom."""
+"""Starts and ends processes; measures their CPU time and memory."""
 
 import contextlib
 import os
@@ -23,12 +23,12 @@ END_SECONDS = 10.0
 
 
 class Missing(Exception):  # noqa: N818 - a fact about this machine
-    """A system cannot be measured here, or has ended; says why."""
+    """A system cannot be measured here, or has ended; the message says why."""
 
 
 def program(name: str, package: str) -> str:
     """Return the path of a program. Raises Missing."""
-    # Ours from this environment; others from the system, as old ones may lie beside Python.
+    # Ours from this environment; others from the system, because old ones may lie next to Python.
     beside = str(Path(sys.executable).parent)
     found = shutil.which(name, path=beside if name.startswith("fanout") else None)
     found = found or shutil.which(name, path=beside) or shutil.which(name, path="/usr/sbin")
@@ -39,7 +39,7 @@ def program(name: str, package: str) -> str:
 
 @attrs.frozen(eq=False)
 class Process:
-    """A started process, and where its log is."""
+    """A started process and its log file."""
 
     popen: "subprocess.Popen[str]"
     log: Path
@@ -50,10 +50,10 @@ class Process:
         return self.popen.pid
 
     def says(self, ready: str) -> dict[str, str]:
-        """Wait for a line that begins with `ready`; return its words `key=value`.
+        """Wait for a line that begins with `ready`; return its `key=value` words.
 
         Raises:
-            Missing: it ended, or said no such line in START_SECONDS.
+            Missing: the process ended, or printed no such line within START_SECONDS.
 
         """
         assert self.popen.stdout is not None
@@ -67,7 +67,7 @@ class Process:
         return dict(re.findall(r"(\w+)=(\S+)", line))
 
     def listens(self, port: int) -> None:
-        """Wait until it takes connections. Raises Missing, as `says` does."""
+        """Wait until the process accepts connections. Raises Missing, as `says` does."""
         deadline = time.monotonic() + START_SECONDS
         while True:
             if self.popen.poll() is not None:
@@ -83,10 +83,10 @@ class Process:
 
     def _last_words(self) -> str:
         lines = self.log.read_text(errors="replace").strip().splitlines()
-        return lines[-1][:200] if lines else "it said nothing"
+        return lines[-1][:200] if lines else "no output"
 
     def end(self, *, kill: bool = False) -> None:
-        """End it, in order unless `kill`, and wait for that."""
+        """Terminate the process, or `kill` it, and wait until it has ended."""
         if kill:
             self.popen.kill()
         else:
@@ -101,7 +101,7 @@ class Process:
 
 
 class Servers:
-    """Starts servers, which end with the block, the youngest first."""
+    """Starts servers and ends them with the block, the last started first."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -117,7 +117,7 @@ class Servers:
     def start(
         self, words: Sequence[str], *, talks: bool = False, env: dict[str, str] | None = None
     ) -> Process:
-        """Start a process; what it logs goes to a file, and what one that `talks` says, to us."""
+        """Start a process and log to a file; the standard output of one that `talks` is a pipe."""
         self._count += 1
         log = self.folder / f"{Path(words[0]).name}-{self._count}.log"
         with log.open("wb") as file:
@@ -130,7 +130,7 @@ class Servers:
         return process
 
     def redis(self, *options: str, port: int = 0) -> tuple[Process, int]:
-        """Start a Redis without persistence at a port, or a free one; return both."""
+        """Start a Redis without persistence on `port`, or a free port; return process and port."""
         port = port or free_port(HOST)
         words = [program("redis-server", "apt install redis-server"), "--port", str(port)]
         words += ["--save", "", "--appendonly", "no", "--bind", HOST]
@@ -140,10 +140,10 @@ class Servers:
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
-    """Return the CPU time that processes have used, all threads and both modes, to the ns.
+    """Return the CPU time of processes, all threads, user and system mode, to the ns.
 
     Raises:
-        Missing: one has ended.
+        Missing: a process has ended.
 
     """
     total = 0
@@ -151,7 +151,7 @@ def cpu_seconds(pids: Iterable[int]) -> float:
         try:
             tasks = list(Path(f"/proc/{pid}/task").iterdir())
         except OSError:
-            raise Missing("one of its processes has ended") from None
+            raise Missing("a process has ended") from None
         for task in tasks:
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 total += int((task / "schedstat").read_text().split()[0])
@@ -159,7 +159,7 @@ def cpu_seconds(pids: Iterable[int]) -> float:
 
 
 def memory_bytes(pids: Iterable[int]) -> int:
-    """Return the memory that processes hold in RAM; what several share counts once in all."""
+    """Return the resident memory of processes; shared memory counts once in total (Pss)."""
     total = 0
     for pid in pids:
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
@@ -168,7 +168,7 @@ def memory_bytes(pids: Iterable[int]) -> int:
 
 
 def family(pid: int) -> list[int]:
-    """Return a process and all that descend from it."""
+    """Return a process and all its descendants."""
     parents: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):

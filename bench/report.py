@@ -1,4 +1,4 @@
-"""Shows results: a table in the terminal, and what changed between two runs."""
+"""Prints results as tables, and the changes between two runs."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ _COLUMNS = (
     ("msg/s", "messages_per_second"),
     ("out/s", "deliveries_per_second"),
     ("CPU us/msg", "cpu_us_per_message"),
-    ("of it Redis", "cpu_us_per_message.redis"),
+    ("Redis us/msg", "cpu_us_per_message.redis"),
     ("CPU us/out", "cpu_us_per_delivery"),
     ("p50 us", "latency_us.p50"),
     ("p99 us", "latency_us.p99"),
@@ -33,7 +33,7 @@ _SUFFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def show_head(results: dict[str, Any], console: Console) -> None:
-    """Print what machine it is, and what the load generator does alone on it."""
+    """Print the facts about the machine, and the throughput of the load generator alone."""
     console.print(", ".join(f"{name} {value}" for name, value in results["about"].items()))
     table = Table("the load generator alone", "", box=SIMPLE)
     for name, value in results["ceiling"].items():
@@ -42,7 +42,7 @@ def show_head(results: dict[str, Any], console: Console) -> None:
 
 
 def show_scenario(scenario: dict[str, Any], console: Console) -> None:
-    """Print medians, the ratio of each to the first system, and least to greatest."""
+    """Print medians, their ratios to the first system, and ranges."""
     systems = scenario["systems"]
     middles = {name: middle(trials) for name, trials in systems.items()}
     columns = [each for each in _COLUMNS if any(each[1] in figures for figures in middles.values())]

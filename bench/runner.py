@@ -1,4 +1,4 @@
-"""Runs scenarios: all systems of one side by side, in turns, and several times."""
+"""Runs scenarios: the systems of each in rotation, for several rounds."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ from bench.systems import System
 def run(
     scenarios: Sequence[Scenario], console: Console, *, rounds: int, seconds: float
 ) -> Iterator[dict[str, Any]]:
-    """Try all rounds of all scenarios; yield the results so far, first of the generator alone."""
+    """Run all rounds of all scenarios; yield the results so far, first those of the generator alone."""
     with tempfile.TemporaryDirectory(prefix="fanout-bench-") as name:
         folder = Path(name)
         loadgen = Loadgen(folder)
@@ -43,7 +43,7 @@ def run(
 
 
 class Tried:
-    """One scenario while it runs: figures by row, and which rows have none and why."""
+    """One running scenario: figures by row, and why rows without figures have none."""
 
     def __init__(self, scenario: Scenario) -> None:
         self._scenario = scenario
@@ -51,14 +51,14 @@ class Tried:
         self._without: dict[str, str] = {}
 
     def results(self) -> dict[str, Any]:
-        """Return what came of it."""
+        """Return the results of the scenario."""
         return {
             "name": self._scenario.name, "plot": self._scenario.plot, "at": self._scenario.at,
             "systems": self._trials, "without": self._without,
         }  # fmt: skip
 
     def rounds(self, loadgen: Loadgen, folder: Path, rounds: int, seconds: float) -> Iterator[None]:
-        """Try each row once a round; yield after each trial."""
+        """Run each row once per round; yield after each trial."""
         with Servers(folder) as shared:
             started: dict[str, System] = {}
             for _ in range(rounds):
@@ -75,9 +75,9 @@ class Tried:
         self, row: Row, started: dict[str, System], servers: Servers, loadgen: Loadgen,
         seconds: float,
     ) -> None:  # fmt: skip
-        """Try a row, with its system from before if there is one.
+        """Run one trial of a row, with its running system if there is one.
 
-        A system that did not deliver is not tried again: there are no figures of it.
+        A system that failed to deliver is not run again and has no figures.
         """
         try:
             system = started.get(row.name) or row.start(servers)

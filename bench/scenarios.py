@@ -1,4 +1,4 @@
-"""What is measured: for each scenario the systems, and how each is tried."""
+"""The scenarios: for each the systems, and the trial of each system."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -22,7 +22,7 @@ NODES = (1, 2, 4, 8)
 
 @attrs.frozen
 class Row:
-    """One system and how it is tried."""
+    """One system and its trial."""
 
     name: str
     start: Start
@@ -31,10 +31,10 @@ class Row:
 
 @attrs.frozen
 class Scenario:
-    """Rows to compare; ratios are to the first.
+    """Rows to compare; ratios are relative to the first row.
 
-    Those of one `plot` are drawn together, over `at`. In a `fresh` one each trial starts its system
-    anew. In `--quick` runs only the `quick` ones are tried, in others all.
+    Scenarios of one `plot` are drawn together, over `at`. In a `fresh` scenario each trial starts
+    its system anew. With `--quick` only `quick` scenarios run, otherwise all.
     """
 
     name: str
@@ -64,7 +64,7 @@ def _rows(trial: Trial, *peers: tuple[str, Start]) -> tuple[Row, ...]:
 
 
 def scenarios() -> Iterator[Scenario]:
-    """Yield all of them."""
+    """Yield all scenarios."""
     yield from _fan_out()
     yield from _publish()
     yield from _names()
@@ -137,7 +137,7 @@ def _payloads() -> Iterator[Scenario]:
 
 def _nodes() -> Iterator[Scenario]:
     for nodes in NODES:
-        # As many for each node, so that its load, and what batches save there, stays the same.
+        # A fixed number per node, so that the load of a node, and the effect of batches, stay the same.
         trial = Traffic(clients=4 * nodes, depth=16)
         yield Scenario(
             f"{nodes} nodes and 2 subscribers, published at all nodes",

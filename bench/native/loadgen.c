@@ -2,7 +2,7 @@
  *
  *   loadgen sink  ADDRESS [options]   receives and counts
  *   loadgen pump  ADDRESS [options]   sends a batch, waits for its replies, sends the next
- *   loadgen pace  ADDRESS [options]   sends a batch at each tick of a clock that waits for nobody
+ *   loadgen pace  ADDRESS [options]   sends a batch at each tick of a clock (open loop)
  *
  * A message is counted by its mark, a byte that stands once in each payload and nowhere else on
  * the wire; a reply likewise by its own. So any protocol will do: what is sent comes ready made in

@@ -1,7 +1,7 @@
 /* What the load generator is measured against alone: a server that does next to nothing.
  *
  *   mirror echo               sends back what it receives
- *   mirror flood FILE         sends the file over and over to whoever connects
+ *   mirror flood FILE         sends the file repeatedly to every client
  *
  * Prints its port and serves until it is ended.
  */

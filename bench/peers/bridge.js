@@ -1,4 +1,4 @@
-// The bridge that everybody writes: ws in front of ioredis, one JSON frame a message.
+// The common bridge: ws in front of ioredis, one JSON frame per message.
 const { WebSocketServer } = require('ws');
 const Redis = require('ioredis');
 const [port, redisPort] = process.argv.slice(2).map(Number);

@@ -170,7 +170,7 @@ def _missing(_servers: Servers) -> System:
 
 def test_a_system_that_lost_messages_has_no_figures(tmp_path: Path) -> None:
     """Not even those of rounds before, and it is not tried again; what is missing is named."""
-    lossy = Scripted([{"a": 1}, Stalled("9 of 10 messages came"), {"a": 1}])
+    lossy = Scripted([{"a": 1}, Stalled("9 of 10 messages arrived"), {"a": 1}])
     whole = Scripted([{"a": 1}, {"a": 2}, {"a": 3}])
     rows = (
         Row("whole", _start, whole),
@@ -188,7 +188,7 @@ def test_a_system_that_lost_messages_has_no_figures(tmp_path: Path) -> None:
         "at": 0,
         "systems": {"whole": [{"a": 1}, {"a": 2}, {"a": 3}]},
         "without": {
-            "lossy": "9 of 10 messages came",
+            "lossy": "9 of 10 messages arrived",
             "absent": "x is not installed: apt install x",
         },
     }
@@ -262,11 +262,11 @@ def _said(console: Console) -> str:
 def test_a_table_shows_median_ratio_range_and_who_is_missing() -> None:
     """Ratios are to the first system."""
     console = _console()
-    report.show_scenario(_results(without="90 of 100 messages came")["scenarios"][0], console)
+    report.show_scenario(_results(without="90 of 100 messages arrived")["scenarios"][0], console)
 
     for text in ("2k", "8k", "x 1.00", "x 4.00", "4k..16k"):
         assert text in _said(console)
-    assert "without nchan: 90 of 100 messages came" in _said(console)
+    assert "without nchan: 90 of 100 messages arrived" in _said(console)
 
 
 def test_a_comparison_shows_what_a_change_did() -> None:

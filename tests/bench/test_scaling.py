@@ -58,5 +58,5 @@ def test_every_cost_counts(field: str, grows: str) -> None:
 
 def test_too_many_sidecars_for_any_node_are_said() -> None:
     """More nodes would not help: each is probed by all."""
-    with pytest.raises(ValueError, match="alone keep a node busy"):
+    with pytest.raises(ValueError, match="alone exhaust a node"):
         need(attrs.evolve(LOAD, sidecars=100_000), Costs())

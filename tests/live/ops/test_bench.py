@@ -81,11 +81,11 @@ def test_nodes_join_and_drain_under_traffic(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("run", "--only", "nothing such"), "no scenario is called 'nothing such'"),
+        (("run", "--only", "nothing such"), "no scenario matches 'nothing such'"),
         (("run", "--only", "latency", "--json", "/dev/null/x"), "--json"),
         (("run", "--rounds", "0"), "--rounds"),
-        (("compare", __file__, __file__), "is no file of results"),
-        (("plot", str(ROOT / "pyproject.toml"), str(ROOT)), "is no file of results"),
+        (("compare", __file__, __file__), "is not a file of results"),
+        (("plot", str(ROOT / "pyproject.toml"), str(ROOT)), "is not a file of results"),
     ],
 )
 def test_wrong_input_is_refused(words: tuple[str, ...], says: str) -> None:
@@ -129,7 +129,7 @@ def test_a_message_lost_or_come_twice_is_noticed(tmp_path: Path, sent: int, says
     ):
         while not sink.counters().closed:
             pass
-        with pytest.raises(Stalled, match=rf"^{says} messages came, hung up on 1 of 1$"):
+        with pytest.raises(Stalled, match=rf"^{says} messages arrived, 1 of 1 connections closed$"):
             sink.wait(3)
 
 
