@@ -117,7 +117,7 @@ class FakeRedis:
         self.refuse_writes = ""
         """Text of the error that every write gets, as of a read-only or full Redis; empty: none."""
         self.log: list[tuple[bytes, bytes]] = []
-        """Channel and payload of every publish; an empty channel where a new life began."""
+        """Channel and payload of every publish; an empty channel marks a restart."""
         self.garbled = 0
         """How many connections were ended because what came was no command."""
         self.is_replica = False
