@@ -170,8 +170,8 @@ def test_heartbeats_vouch_for_delivery() -> None:
     machine.redis_down()
 
     assert machine.next_deadline() == float("inf")
-    assert machine.advance(100) == ()
-    assert states(machine.redis_up(redis(), 101)) == [NodeState.ACTIVE]
+    assert machine.advance(11) == ()
+    assert states(machine.redis_up(redis(), 12)) == [NodeState.ACTIVE]
 
 
 def test_a_connection_that_is_back_does_anew_what_may_not_have_been_done() -> None:
@@ -379,3 +379,38 @@ def test_waits_that_end_in_time_miss_no_deadline() -> None:
 
     assert machine.state is NodeState.GONE
     assert not any(machine.statistics().deadlines_missed.values())
+
+
+@pytest.mark.parametrize(("silent", "joins"), [(10, False), (10.1, True)])
+def test_a_node_silent_for_longer_than_its_lease_joins_again(silent: float, *, joins: bool) -> None:
+    """Others may have removed it: the gate is closed before anything else is said."""
+    machine = active()
+    machine.redis_down()
+    effects = machine.redis_up(redis(), silent)
+
+    assert machine.state is (NodeState.JOINING if joins else NodeState.ACTIVE)
+    assert effects[0] == (CloseGate() if joins else OpenGate())
+    assert machine.statistics().incarnations == 1 + joins
+
+
+def test_an_agent_that_was_stopped_joins_again() -> None:
+    """Its Redis went on meanwhile, and so did the fleet without its heartbeats."""
+    machine = active()
+    effects = machine.overslept(50)
+
+    assert [type(effect) for effect in effects] == [CloseGate, SetIdentity, WriteRecord]
+    assert states(effects) == [NodeState.JOINING]
+    machine.told(101, 51)
+    assert machine.state is NodeState.ACTIVE
+
+
+def test_a_draining_node_does_not_join_again() -> None:
+    """However long it was silent."""
+    machine = active()
+    machine.looked(sidecars(), {}, 0)
+    machine.drain(1)
+    machine.redis_down()
+    machine.redis_up(redis(), 20)
+
+    assert machine.overslept(21) == ()
+    assert machine.state is NodeState.DRAINING

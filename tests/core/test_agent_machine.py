@@ -171,6 +171,13 @@ class AgentMachine(RuleBasedStateMachine):
             assert self.gate is (self.record.state is NodeState.ACTIVE)
 
     @rule()
+    def oversleep(self) -> None:
+        """The agent was stopped for a while."""
+        self.take(self.agent.overslept(self.now))
+        if self.record is not None and self.record.state is NodeState.JOINING and self.up:
+            assert self.gate is False
+
+    @rule()
     def redis_down(self) -> None:
         """Redis is lost."""
         self.up = False

@@ -1,8 +1,9 @@
 """The agent of one node: what it writes to discovery, and when its node may carry publishes.
 
 A heartbeat vouches for delivery: it is written only while the node's Redis is up and returns what
-is published on it. A Redis that comes back as another process begins a new incarnation: the node
-joins again, so that it takes publishes only after every sidecar has subscribed again.
+is published on it. A Redis that comes back as another process, or after a silence of more than a
+lease, begins a new incarnation: the node joins again, so that it takes publishes only after every
+sidecar has subscribed again.
 
 The *publish gate* is the right of sidecars to publish. Where Redis lets the agent set rights
 (`FenceMode.ACL`), the gate is closed from the start of an incarnation until the node is active, and
@@ -214,9 +215,21 @@ class Agent:
             return self.advance(now)
         if record.run_id != redis.run_id:  # a new incarnation, unless the old one is draining
             return self.advance(now) if self._phase in RENEWABLE else self._beat(now)
+        if self._phase in RENEWABLE and now - self._sums.heartbeat_at > self._lease:
+            return self.overslept(now)
         # What an earlier connection was to do may not have been done.
         is_open = self._phase is Phase.ACTIVE
         return (*self._arrange(record, is_open=is_open), *self._beat(now), *self.advance(now))
+
+    def overslept(self, now: float) -> tuple[Effect, ...]:
+        """Record that this node was silent for longer than its lease: it joins again.
+
+        Sidecars that started meanwhile do not know it, and others have removed it: to publish there
+        before they have subscribed would lose messages.
+        """
+        if self._phase not in RENEWABLE or not self._up or self._rival.clear_at > now:
+            return self.advance(now)
+        return self._begin_incarnation(now)
 
     def redis_down(self) -> None:
         """Record that the node's Redis is lost or does not deliver: nothing vouches for it."""

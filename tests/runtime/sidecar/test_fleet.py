@@ -508,6 +508,32 @@ async def test_a_node_made_a_replica_is_not_used_until_it_is_itself_again(
         assert sorted(subscriber.received) == sorted(sent)
 
 
+async def test_a_node_that_was_silent_for_long_joins_again(autojump_clock: MockClock) -> None:
+    """To publish there at once would be before a slow sidecar has subscribed."""
+    async with memory_fleet() as fleet:
+        publisher, subscriber = await two_clients(fleet)
+        server = fleet.redis["node-2"]
+        fleet.network.freeze(server.endpoint)
+        await trio.sleep(2 * LEASE)
+        fleet.network.cut("sidecar-2", "node-2")
+        fleet.network.thaw(server.endpoint)
+        sent = []
+        for number in range(60):
+            sent += await publish_all(publisher, number)
+            await trio.sleep(0.1)
+            if number == 30:
+                fleet.network.mend("sidecar-2", "node-2")
+        await trio.sleep(2 * LEASE)
+        before = carried(server)
+        sent += await publish_all(publisher, 60)
+        await trio.sleep(1)
+
+        assert sorted(subscriber.received) == sorted(sent)
+        assert carried(server) > before
+        samples = await fleet.admin["node-2"].samples()
+        assert samples["fanout_agent_lives_total",] == 2
+
+
 @pytest.mark.parametrize("flushes", [1, 3])
 async def test_flushed_nodes_lose_nothing(flushes: int, autojump_clock: MockClock) -> None:
     """The identity is a key, and FLUSHALL takes it: agents put it back before a sidecar leaves."""

@@ -261,6 +261,8 @@ class _NodeService:
             with trio.move_on_at(deadline):
                 await self._moved.wait(seen)
             now = trio.current_time()
+            if now - deadline > self._config.timings.lease_seconds:  # this process was stopped
+                self._do(self._agent.overslept(now))
             if self._membership.advance(now):
                 self._update_agent(now)
             self._do(self._agent.advance(now))
