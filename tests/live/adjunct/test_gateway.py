@@ -3,9 +3,9 @@
 import json
 import signal
 import subprocess
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import httpx
 import pytest
 import redis
 
+from tests.support import waiting
 from tests.support.adjunct.knot import SECRET, ZONE, Knot
 from tests.support.live.authority import Authority
 from tests.support.live.fleet import Fleet, Process, command
@@ -21,6 +22,7 @@ from tests.support.live.fleet import Fleet, Process, command
 pytestmark = pytest.mark.live
 
 LIMIT_SECONDS = 30.0
+until = partial(waiting.until, seconds=LIMIT_SECONDS)
 CANARY = "gateway-canary"
 
 
@@ -51,14 +53,6 @@ def pool(fleet: Fleet, discovery: Process, monkeypatch: pytest.MonkeyPatch) -> l
         )
         for number in (1, 2, 3)
     ]  # fmt: skip
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait until something is so."""
-    deadline = time.monotonic() + LIMIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def get(sidecar: Process, path: str, **headers: str) -> httpx.Response:

@@ -13,8 +13,8 @@ import redis
 
 from fanout.runtime.redis.redis_server import free_port
 from tests.support.documents import OPS, SECRET, compose
-from tests.support.live.clients import until
 from tests.support.live.fleet import FAST, START_SECONDS, Fleet, Process, command
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.live
 

@@ -8,8 +8,9 @@ from functools import partial
 import pytest
 import trio
 
-from fanout.client import Client, Event, Gap, Message, open_client
+from fanout.client import Gap, Message, open_client
 from fanout.errors import RequestFailed
+from tests.support.client import next_of
 from tests.support.live.fleet import Fleet, Process
 
 pytestmark = pytest.mark.live
@@ -58,11 +59,6 @@ async def address(target: Process | None) -> AsyncIterator[Address]:
         with trio.fail_after(WAIT_SECONDS):
             yield one
         nursery.cancel_scope.cancel()
-
-
-async def next_of(client: Client) -> Event:
-    """Return the next event."""
-    return await client.__anext__()
 
 
 def test_services_reach_each_other(fleet: Fleet) -> None:

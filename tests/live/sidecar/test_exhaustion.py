@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.support.live.clients import client, next_data, subscribed, until
+from tests.support.live.clients import client, next_data, subscribed
 from tests.support.live.fleet import FAST, Fleet, Process, command
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.live
 

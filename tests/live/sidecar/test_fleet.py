@@ -17,16 +17,9 @@ import trio
 import trio_websocket
 
 from tests.support.bridge_schema import received, sent
-from tests.support.live.clients import (
-    WAIT_SECONDS,
-    client,
-    direct_to,
-    next_data,
-    pubsub_of,
-    subscribed,
-    until,
-)
+from tests.support.live.clients import client, direct_to, next_data, pubsub_of, subscribed
 from tests.support.live.fleet import Fleet, Process, command
+from tests.support.waiting import WAIT_SECONDS, until
 
 pytestmark = pytest.mark.live
 

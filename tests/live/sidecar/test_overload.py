@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from fanout.wire.redis.client import pack
-from tests.support.live.clients import client, subscribed, until
+from tests.support.live.clients import client, subscribed
 from tests.support.live.fleet import Fleet, Process, command
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.live
 

@@ -23,8 +23,8 @@ from cryptography.hazmat.primitives.serialization import (
 from fanout.core.users import CTL_USER, DATA_USER, password
 from fanout.values.names import NodeId
 from tests.support.live.authority import Authority
-from tests.support.live.clients import until
 from tests.support.live.fleet import FAST, Fleet, Process, command
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.live
 
