@@ -41,7 +41,7 @@ def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_refusals_say_what_to_look_at(
     knot: Knot, other: dict[str, str], message: str, states: dict[str, str]
 ) -> None:
-    """Of a key, a zone or a name, also with nobody to publish; without the secret."""
+    """For a key, a zone or a name, also without an instance to publish; the secret is not shown."""
     pool = Pool(knot.port, **other)
     pool.say(**states)
     before = await knot.serial()
@@ -118,7 +118,7 @@ async def test_a_refusal_later_is_told_and_waited_for(
 async def test_answers_that_mean_nothing_are_told_apart(
     answer: Callable[[dns.message.Message], bytes], error: type[Exception], message: str
 ) -> None:
-    """What passes is waited for, what does not is somebody's to put right."""
+    """A temporary failure is retried; one that needs a change of settings is an error."""
     keys = dns.tsigkeyring.from_text({"fanout": SECRET})
 
     async def serve(stream: trio.SocketStream) -> None:

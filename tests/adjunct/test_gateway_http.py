@@ -27,7 +27,7 @@ class Door:
     fleet: Fleet
 
     async def get(self, path: str, **headers: str) -> httpx.Response:
-        """Ask, as somebody who keeps no cookies."""
+        """Send a GET request without keeping cookies."""
         self.client.cookies.clear()
         return await self.client.get(path, headers=headers)
 

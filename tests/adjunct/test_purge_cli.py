@@ -125,7 +125,7 @@ def test_secrets_are_no_flags_and_are_not_repeated(
 
 
 def test_a_password_in_the_url_of_a_page_is_not_repeated() -> None:
-    """A page has none; whoever gives one made an error."""
+    """The URL of a page has none; giving one is an error."""
     result = invoke(main, "purge", "url", "https://u:canary@h/a")
     assert result.exit_code == 2
     assert "url: " in result.stderr
@@ -133,7 +133,7 @@ def test_a_password_in_the_url_of_a_page_is_not_repeated() -> None:
 
 
 def test_the_file_of_the_services_may_be_shared(tmp_path: Path) -> None:
-    """What is for them is passed over; what nobody knows is not."""
+    """Options of the services are ignored; unknown ones are an error."""
     file = tmp_path / "fanout.toml"
     file.write_text('resp = "127.0.0.1:1"\nlocal = 3\npool = "p"\n')
     assert gather(PurgeConfig, {}, str(file)).pool == "p"

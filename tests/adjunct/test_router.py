@@ -95,7 +95,7 @@ def test_heavy_replicas_are_not_asked_all_at_once() -> None:
 
 
 def test_one_that_does_not_answer_is_left_out_until_it_does() -> None:
-    """And so is one that nobody has measured for long."""
+    """And so is one that has not been measured for long."""
     made = router()
     made.observe(A, None, 1.0)
     assert read(made, 1.0) == {B, C}
@@ -152,7 +152,7 @@ def test_a_reader_whose_position_is_unknown_reads_from_the_primary_for_a_while()
 
 
 def test_a_new_primary_is_asked_how_far_it_is_before_replicas_are_read() -> None:
-    """It may lack what the old one had last: nobody would ever come so far."""
+    """It may lack the old one's last writes: no replica would ever reach that position."""
     made = router()
     made.observe(PRIMARY, at(9), 0.0)
     made.adopt(topology({A: 1, B: 1}, version=2, primary=C))
@@ -196,7 +196,7 @@ class Replication(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        """Nobody has written or measured anything."""
+        """Start without writes and measurements."""
         self.now = 0.0
         self.written = 0
         self.history = [(0.0, 0)]  # since when the primary has had so much
@@ -249,9 +249,9 @@ class Replication(RuleBasedStateMachine):
 
     @invariant()
     def reads_are_as_new_as_promised(self) -> None:
-        """Whoever is read had, when it was measured, all that the primary had `LAG` before.
+        """Check that each server read from had, when measured, all that the primary had `LAG` before.
 
-        Where the primary is not asked any more nobody knows better than when it was.
+        Once the primary is not asked any more, its last measurement counts.
         """
         chosen = self.router.read(self.now)
         if chosen != PRIMARY:

@@ -107,7 +107,7 @@ def test_without_rights_the_door_is_left_alone() -> None:
 
 
 def test_first_node_activates_once_discovery_was_read_after_the_record_was_written() -> None:
-    """Without sidecars nobody is waited for, but what was read earlier proves nothing."""
+    """Without sidecars there is nothing to wait for, but what was read earlier proves nothing."""
     machine, _ = joined()
     assert machine.advance(1) == ()
     assert machine.looked({}, {}, 1) == ()
@@ -186,7 +186,7 @@ def test_a_connection_that_is_back_does_anew_what_may_not_have_been_done() -> No
 
 
 def test_a_new_redis_process_is_a_new_life() -> None:
-    """Nobody may publish on it before everybody has subscribed again."""
+    """No sidecar may publish on it before all have subscribed again."""
     machine = active()
     machine.redis_down()
     machine.found(0, node("n", incarnation=90, owner=OWNER)[NodeId("n")], 1)
@@ -259,7 +259,7 @@ def test_the_wait_for_another_node_is_bounded() -> None:
     assert states(machine.advance(60.9)) == [NodeState.ACTIVE]
     assert states(machine.advance(61)) == [NodeState.DRAINING]
 
-    alone = active()  # nobody needs it
+    alone = active()  # no sidecar needs it
     assert not alone.is_last
     alone.leave(1)
     assert alone.state is NodeState.DRAINING
@@ -281,7 +281,7 @@ def other(version: int, **values: Any) -> NodeRecord:
 
 
 def test_a_dead_predecessor_is_told_by_its_silence() -> None:
-    """A record that is not renewed for a heartbeat and a poll belongs to nobody who lives."""
+    """A record that is not renewed for a heartbeat and a poll belongs to a dead agent."""
     machine = agent()
     assert machine.found(0, other(1), 0) == ()
     machine.looked({}, {}, 0)
@@ -371,7 +371,7 @@ def test_what_an_agent_waited_for_is_counted() -> None:
 
 
 def test_waits_that_end_in_time_miss_no_deadline() -> None:
-    """Neither a join nor a drain of which everybody has heard."""
+    """Neither a join nor a drain that every sidecar has acknowledged."""
     machine = active(sidecars(covered=COVERED))
     machine.drain(10)
     machine.looked(sidecars(stopped=COVERED), {}, 11)

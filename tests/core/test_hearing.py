@@ -1,4 +1,4 @@
-"""Where to publish when not everybody hears everything."""
+"""Where to publish while some sidecars do not hear some nodes."""
 
 import pytest
 from hypothesis import given

@@ -269,7 +269,7 @@ def test_a_node_that_delivers_is_kept_though_discovery_forgot_it() -> None:
 
 
 def test_a_node_with_a_lease_is_kept_though_its_data_plane_is_dead() -> None:
-    """Our own broken link is no reason to forget a node that everybody else hears."""
+    """Our own broken link is no reason to remove a node that all others hear."""
     membership = view(1, data_plane=True, dead_seconds=5)
     read(membership, 0, node())
     membership.alive(N, alive=False)
@@ -281,7 +281,7 @@ def test_a_node_with_a_lease_is_kept_though_its_data_plane_is_dead() -> None:
 
 
 def test_dead_then_alive_before_any_time_was_told_is_alive() -> None:
-    """A link that was back before anybody looked has never been away."""
+    """A link that was back before the next check counts as never lost."""
     membership = view(1, data_plane=True)
     read(membership, 0, node())
     membership.alive(N, alive=False)
@@ -325,7 +325,7 @@ def test_before_the_first_read_nothing_is_known() -> None:
 
 
 def test_mass_expiry_is_doubted_but_not_for_ever() -> None:
-    """When nobody renews, a majority is believed dead only after three leases more."""
+    """When no member renews, a majority is believed dead only after three leases more."""
     membership = view(1)
     read(membership, 0, *fleet(3))
 
@@ -351,7 +351,7 @@ def test_while_heartbeats_refill_nobody_is_dropped() -> None:
     read(membership, 0, *fleet(10))
     membership.advance(12)
 
-    assert len(read(membership, 13, *fleet(6, version=2))) == 6  # changes, nobody left
+    assert len(read(membership, 13, *fleet(6, version=2))) == 6  # changes, no node left
     assert len(read(membership, 14, *fleet(10, version=2))) == 4
     assert len(membership.nodes) == 10
     assert membership.next_deadline() == 13 + LEASE
@@ -371,7 +371,7 @@ def test_who_does_not_come_back_with_the_others_is_removed() -> None:
 
 
 def test_the_next_mass_silence_is_doubted_anew() -> None:
-    """A hold that ended with everybody back leaves no mark."""
+    """A hold that ended with all members back leaves no mark."""
     membership = view(1)
     read(membership, 0, *fleet(3))
     membership.advance(LEASE)

@@ -32,7 +32,7 @@ FORWARDED = {
     ("local_client.py", "event"),
     ("member_log.py", "event"),
 }
-"""Where a name is a parameter: whoever calls it gives the literal."""
+"""Where a name is a parameter: the caller gives the literal."""
 
 
 def told(source: str, file: str) -> Iterator[tuple[str, str]]:
@@ -166,7 +166,7 @@ def test_errors_reach_sentry_without_secrets(sentry: FakeTransport) -> None:
 def test_a_crash_reaches_sentry_without_secrets_and_without_variables(
     sentry: FakeTransport,
 ) -> None:
-    """As Python reports what nobody has caught."""
+    """As Python reports an uncaught exception."""
     local = SAID  # in the frame that crashes
     try:
         raise RuntimeError(local)

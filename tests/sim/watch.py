@@ -93,7 +93,7 @@ class Watch:
             self.found(f"I17 published on {node}, which says it is {identity}")
 
     def cover(self, node: str, server: FakeRedis, channel: bytes) -> None:
-        """I1, I2, I4: wherever anybody publishes, every sidecar hears what its clients want."""
+        """I1, I2, I4: wherever a client's message is published, every sidecar hears what its clients want."""
         heard = server.subscriptions
         for sidecar in self.sidecars():
             line = next((each for each in heard if PROBE + sidecar.encode() in each), None)
@@ -103,7 +103,7 @@ class Watch:
                 self.found(f"I2 {channel!r} published on {node}, not subscribed by {sidecar}")
 
     def deaf(self, node: str, payload: bytes) -> None:
-        """I15: nobody publishes where one sidecar has not heard for long and another node is heard.
+        """I15: no publish on a node long unheard by one sidecar while another node is heard.
 
         Looked at when the client published: what is on its way then cannot be called back.
         """

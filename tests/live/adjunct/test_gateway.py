@@ -56,7 +56,7 @@ def pool(fleet: Fleet, discovery: Process, monkeypatch: pytest.MonkeyPatch) -> l
 
 
 def get(sidecar: Process, path: str, **headers: str) -> httpx.Response:
-    """Ask a sidecar's admin door, as somebody without a memory."""
+    """Send a GET request to a sidecar's admin door without keeping cookies."""
     return httpx.get(f"http://127.0.0.1:{sidecar.port('admin')}{path}", headers=headers)
 
 

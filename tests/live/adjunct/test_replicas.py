@@ -266,7 +266,7 @@ def test_what_cannot_work_is_told_at_the_start(url: str, options: dict[str, int]
 
 
 def test_what_others_could_not_read_is_refused(shop: Shop) -> None:
-    """They would skip the record: nobody would wait for this process, or know the database."""
+    """They would skip the record, and not wait for this process or not know the database."""
     for urls in ({"a/b": URL}, {"": URL}):
         with pytest.raises(ConfigError):
             Databases(shop.fleet, urls)

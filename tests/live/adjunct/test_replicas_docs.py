@@ -21,7 +21,7 @@ PORTS = ("33070", "33071", "33072", "33073")
 
 
 def example() -> str:
-    """Return the block behind the marker, with ports that nobody uses."""
+    """Return the block behind the marker, with free ports."""
     found = re.search(r"<!-- example -->\n```sh\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
     assert found is not None
     text = found[1].replace("--port=3307$n", "--port=$(eval echo \\$PORT$n)")

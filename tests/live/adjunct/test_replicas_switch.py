@@ -228,7 +228,7 @@ def test_the_commands_tell_and_show(shop: Shop, fleet: Fleet) -> None:
 
 
 def test_reads_follow_a_promoted_replica(shop: Shop) -> None:
-    """What the former primary was ahead of is waited for by nobody."""
+    """Reads do not wait for writes that were lost with the former primary."""
     old, new, other = shop.servers
     with shop.process() as database:
         other.run("STOP SLAVE")

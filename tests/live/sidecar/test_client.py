@@ -127,7 +127,7 @@ def test_a_restarted_sidecar_is_found_again(fleet: Fleet, number: int) -> None:
 
 
 def test_a_killed_node_is_a_gap(fleet: Fleet) -> None:
-    """Whoever keeps a state learns that it may be old, when it happens and when it is over."""
+    """A client that keeps state learns that it may be stale, when it happens and when it is over."""
     fleet.add_discovery()
     node, _ = fleet.node("node-0"), fleet.node("node-1")
     sidecar = fleet.sidecar("one")

@@ -173,7 +173,7 @@ def test_a_killed_node_is_left_and_comes_back(fleet: Fleet) -> None:
 
 
 def test_discovery_may_be_away_for_longer_than_the_lease(fleet: Fleet) -> None:
-    """While discovery is stopped nothing changes for anybody."""
+    """While discovery is stopped nothing changes for clients."""
     discovery = fleet.add_discovery()
     fleet.node("node-0")
     fleet.node("node-1")

@@ -231,7 +231,7 @@ async def test_a_burst_of_hints_causes_few_reads(servers: list[Server]) -> None:
 async def test_records_live_as_long_as_their_lease_and_goodbyes_longer(
     servers: list[Server],
 ) -> None:
-    """Redis drops what nobody renews; a goodbye outlives every lease."""
+    """Redis expires records that are not renewed; a goodbye outlives every lease."""
     async with running(*at(servers[0]), tombstone_seconds=500) as writer:
         await writer.registry.write(node())
         assert 0 < await servers[0].ask("PTTL", "fanout:{c}:node:n") <= 30_000
@@ -243,7 +243,7 @@ async def test_records_live_as_long_as_their_lease_and_goodbyes_longer(
 async def test_refresh_is_a_barrier(servers: list[Server]) -> None:
     """What was written before a refresh is reported when it returns, hint or no hint."""
     async with running(*at(servers[0])) as writer, running(*at(servers[0])) as reader:
-        await servers[0].ask("CLIENT", "KILL", "TYPE", "pubsub")  # nobody hears hints now
+        await servers[0].ask("CLIENT", "KILL", "TYPE", "pubsub")  # no hints arrive now
         for version in range(1, 11):
             await writer.registry.write(node(version))
             assert await reader.registry.refresh() == 1
@@ -334,7 +334,7 @@ async def test_a_read_only_instance_is_still_read(servers: list[Server]) -> None
     with structlog.testing.capture_logs() as logs:
         async with running(*at(*servers), times=timings(poll_seconds=0.05)) as member:
             await member.registry.write(node(1))
-            await servers[0].ask("REPLICAOF", "127.0.0.1", 1)  # nobody is there: data stays
+            await servers[0].ask("REPLICAOF", "127.0.0.1", 1)  # no primary there: data stays
             for version in (2, 3):
                 assert await member.registry.write(node(version)) == 1
 
@@ -368,7 +368,7 @@ async def test_a_stopped_process_delays_nobody_for_ever(servers: list[Server]) -
 
 
 async def test_an_instance_down_from_the_start_is_told_once(servers: list[Server]) -> None:
-    """Unreachable is an answer too: whoever waits for a first look must not wait for ever."""
+    """Unreachable is an answer too: a wait for the first read must end."""
     servers[0].kill()
     async with running(*at(*servers)) as member:
         assert member.lost == [0]

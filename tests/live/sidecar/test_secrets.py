@@ -1,4 +1,4 @@
-"""Settings from everywhere at once, and a password that nobody gets to see."""
+"""Settings from all sources at once, and a password that is never shown."""
 
 import os
 import signal
@@ -70,7 +70,7 @@ def test_discovery_lists_and_passwords_from_file_and_environment(
 
 
 def lines_of(key: Path) -> list[str]:
-    """Return the lines of a private key that nobody may see."""
+    """Return the lines of a private key that must stay secret."""
     text = key.read_text()
     body = text[text.index("PRIVATE KEY-----") : text.index("-----END")]
     return [line for line in body.splitlines()[1:] if line]
@@ -88,7 +88,7 @@ def errors_of(sidecar: Process, ca: Path) -> bytes:
     with login(username="app", password=CANARY, ssl_ca_certs=str(ca)) as client:
         for command_ in ("CLIENT LIST", "CLIENT INFO", "INFO everything", "CONFIG GET *"):
             said += repr(client.execute_command(*command_.split())).encode()
-        # An unknown command is repeated, as Redis does it, to the one who sent it and nobody else.
+        # An unknown command is repeated, as Redis does it, to its sender only.
         with pytest.raises(redis.exceptions.ResponseError, match="unknown command 'AUTHX'"):
             client.execute_command("AUTHX", CANARY)
     context = ssl.create_default_context(cafile=str(ca))

@@ -109,7 +109,7 @@ def cancel(nursery: trio.Nursery, _consumer: LocalClient) -> None:
 
 def cut(_nursery: trio.Nursery, consumer: LocalClient) -> None:
     """End it as when the user has lost a right."""
-    if consumer.subscribed:  # nobody is cut off before the handshake
+    if consumer.subscribed:  # a right is never lost before the handshake
         consumer.cut("revoked", "a right is lost")
 
 

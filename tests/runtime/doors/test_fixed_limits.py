@@ -1,4 +1,4 @@
-"""The limits of the doors that no option sets: who passes one is stopped, and nobody else notices."""
+"""The limits of the doors that no option sets: a client over one is stopped, others are not affected."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Every limit of the doors at its default: what fits is done, one more is not, nobody else notices.
+"""Every limit of the doors at its default: what fits is done, one more is not, others notice nothing.
 
 A test is named for the option whose limit it hits.
 """

@@ -157,7 +157,7 @@ async def test_a_subscribe_says_which_node_is_not_heard(autojump_clock: MockCloc
 async def test_a_leaving_sidecar_says_so_and_closes(
     *, answers: bool, autojump_clock: MockClock
 ) -> None:
-    """First an event, then time to go on, at last 1012; whoever does not answer is not waited for."""
+    """First an event, then time to go on, at last 1012; no wait for clients that do not answer."""
     async with memory_fleet(sidecars=1) as fleet:
         client = await open_websocket(fleet.network, "sidecar-1")
         service = await fleet.sidecar("sidecar-2")

@@ -82,7 +82,7 @@ async def test_bytes_arrive_as_they_were_sent(
 async def test_a_certificate_for_another_name_is_refused(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """Both sides learn it, and no byte of anybody's passes."""
+    """Both sides get an error, and no data passes."""
     server_context, client_context = contexts("elsewhere")
     inner_client, inner_server = await pair(MemoryNetwork())
     client = TlsTransport(inner_client, client_context, server_hostname="door")

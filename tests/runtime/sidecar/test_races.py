@@ -14,7 +14,7 @@ SIDECARS = ("sidecar-1", "sidecar-2")
 CLIENTS = 6
 STEPS, ROUNDS = 60, 20
 QUIET_SECONDS = 5.0
-"""Longer than anything is on its way, and than a node keeps what nobody wants any more."""
+"""Longer than any message is in flight, and than a node keeps an unwanted subscription."""
 
 
 class Racer:

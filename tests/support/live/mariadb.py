@@ -31,7 +31,7 @@ GRANT REPLICATION SLAVE ON *.* TO copier@'127.0.0.1';
 
 
 def find(name: str) -> str:
-    """Return the path of one of MariaDB's programs; some are not on everybody's PATH."""
+    """Return the path of one of MariaDB's programs; some are not on the PATH of all users."""
     found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
     if found is None:
         pytest.fail(f"{name} is not installed: these tests need Debian's mariadb-server")

@@ -140,7 +140,7 @@ class MemoryFleet:
         self.discovery: list[FakeRedis] = []
         self.redis: dict[str, FakeRedis] = {}
         self.connects: defaultdict[str, list[float]] = defaultdict(list)
-        """When somebody tried to connect to a host, for each."""
+        """The times of attempts to connect, by host."""
         self.network.on_connect = self._count_connect
         self.admin: dict[str, Admin] = {}
         """What the services show, by their names. HTTP itself is tested over real sockets."""
@@ -175,7 +175,7 @@ class MemoryFleet:
         return server
 
     async def restart(self, server: FakeRedis) -> None:
-        """Start a killed Redis again at its address, if nobody else did."""
+        """Start a killed Redis again at its address, if it does not run yet."""
         await trio.testing.wait_all_tasks_blocked()
         if not server.running:
             await self._nursery.start(server.run)

@@ -79,7 +79,7 @@ class LoneSidecar:
 
 
 def said(action: Action) -> bytes:
-    """Return the reply of an action in a fleet where nobody subscribes to anything."""
+    """Return the reply of an action in a fleet without subscriptions."""
     match action:
         case Publish():
             return b":0\r\n"
