@@ -1,4 +1,4 @@
-"""The house rules a machine can check: who imports whom, and how long things are."""
+"""The rules of the source that a test can check: allowed imports, and lengths."""
 
 import ast
 import re

@@ -57,7 +57,7 @@ async def test_what_a_name_should_lead_to(
 
 
 async def test_silence_is_no_goodbye_yet(autojump_clock: MockClock) -> None:
-    """Who expires right after an outage may come back late, and is away only after the grace."""
+    """An instance that expires right after an outage is removed only after the grace period."""
     pool = Pool(53, grace_seconds=60)
     pool.list(
         instance("a1", ips=addresses("a1"), lease_seconds=5.0),

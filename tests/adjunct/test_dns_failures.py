@@ -1,4 +1,4 @@
-"""What goes wrong with a name server: who waits, who ends, and in which words."""
+"""Failures of a name server: which are retried, which end the process, and their messages."""
 
 import socket
 from collections.abc import Callable
@@ -54,7 +54,7 @@ async def test_refusals_say_what_to_look_at(
 
 
 async def test_a_server_that_is_away_is_waited_for(knot: Knot) -> None:
-    """At first and later; it is told once, and what changed meanwhile is caught up with."""
+    """At the start and later; it is logged once, and missed changes are sent afterwards."""
     pool = Pool(knot.port, check_interval_seconds=0.05)
     pool.say(a1="active")
     knot.stop()

@@ -1,4 +1,4 @@
-"""The agent beside a cache: what it asks for, when, and what it says of it."""
+"""The edge agent: what it requests of its cache, when, and what it reports."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""Who gets a user: shares, returning users, and instances that come and go."""
+"""Assigning users to instances: shares, returning users, and instances that come and go."""
 
 import random
 from collections import Counter
@@ -107,7 +107,7 @@ async def test_whatever_happens_users_go_to_active_instances_and_stay(
 
 
 async def test_an_unknown_pool_is_not_an_empty_one(fleet: Fleet) -> None:
-    """A pool that was there is told to come back later, any other that it is wrong."""
+    """A known pool without instances asks to retry later; an unknown one is an error."""
     fleet.say(instance("a"))
     assert (Fleet().code("webb"), fleet.code("webb")) == ("NOINSTANCE", "NOPOOL")
     fleet.move("a", NodeState.DRAINING)

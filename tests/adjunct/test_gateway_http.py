@@ -1,4 +1,4 @@
-"""What HTTP callers at the admin door are told."""
+"""The answers of the gateway to HTTP requests at the admin door."""
 
 from collections import Counter
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""What an instance tells discovery, and its life, which is that of its sidecar."""
+"""What an instance writes to discovery, and its states, which follow those of its sidecar."""
 
 import itertools
 import json
@@ -73,7 +73,7 @@ async def test_an_instance_lives_as_its_sidecar_does(autojump_clock: MockClock) 
 
 
 async def test_an_instance_that_crashes_is_gone_by_its_lease(autojump_clock: MockClock) -> None:
-    """And one that was told twice to stop does not wait to drain."""
+    """And a second signal to stop ends it without draining."""
     async with memory_fleet(nodes=1, sidecars=0) as fleet:
         config = FleetConfig(discovery=fleet.addresses())
         async with open_watch(config, (INSTANCES,), world=fleet.world) as (_, watch):
@@ -92,7 +92,7 @@ async def test_an_instance_that_crashes_is_gone_by_its_lease(autojump_clock: Moc
 
 
 async def test_an_instance_whose_service_is_away_gets_nobody(autojump_clock: MockClock) -> None:
-    """It joins anew whenever the service takes connections again, as another life."""
+    """It joins again, as a new incarnation, whenever the service accepts connections again."""
     async with memory_fleet(nodes=1, sidecars=0) as fleet:
         fleet._wall = itertools.count(10**6, -1)  # a clock that is set back is no excuse
         config = FleetConfig(discovery=fleet.addresses())

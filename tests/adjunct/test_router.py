@@ -1,4 +1,4 @@
-"""The router: who is asked, by intent, by what was measured, and by the reader's own writes."""
+"""The router: the choice of a server by intent, measurements and the reader's own writes."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -52,7 +52,7 @@ def router(weights: Mapping[str, int] = EVEN) -> Router:
 def read(
     made: Router, now: float = 0.0, own: OwnWrites | None = None, rounds: int = 12
 ) -> set[str]:
-    """Return who is asked in some reads."""
+    """Return the servers that some reads go to."""
     return {made.read(now, own) for _ in range(rounds)}
 
 
@@ -242,7 +242,7 @@ class Replication(RuleBasedStateMachine):
         self.router.observe(server, at(reached) if reached is not None else None, self.now)
 
     def may_read(self, server: str, wanted: int) -> bool:
-        """Whether a replica answered lately and has what is wanted of it."""
+        """Return whether a replica answered recently and has the wanted position."""
         measured_at, reached = self.measured.get(server, (-inf, None))
         lately = self.now - measured_at <= BELIEVED
         return lately and reached is not None and reached >= wanted

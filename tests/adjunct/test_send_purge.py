@@ -1,4 +1,4 @@
-"""Publishing a purge: what is repeated, who is waited for, and when it is over."""
+"""Publishing a purge: what is retried, which edges are waited for, and when it ends."""
 
 from collections.abc import Awaitable, Callable
 

@@ -38,7 +38,7 @@ async def test_a_publish_that_went_down_with_its_connection_is_not_tried_again()
 
 
 async def test_wishes_are_repeated_on_every_connection_in_batches() -> None:
-    """Behind them a gap: who hears of it can read anew and misses nothing."""
+    """A gap follows them: a client can then read its state again and misses nothing."""
     asked: list[Any] = []
     connections = itertools.count()
 

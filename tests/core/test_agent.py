@@ -72,7 +72,7 @@ def node(name: str, **values: Any) -> Mapping[NodeId, NodeRecord]:
 
 
 def joined(fence: FenceMode = FenceMode.ACL) -> tuple[Agent, tuple[Effect, ...]]:
-    """Return an agent in its first life, whose record discovery has taken, and what it said."""
+    """Return an agent in its first incarnation, with its record in discovery, and its effects."""
     machine = agent()
     machine.looked({}, {}, 0)
     effects = machine.redis_up(redis(fence=fence), 0)
@@ -121,7 +121,7 @@ def test_first_node_activates_once_discovery_was_read_after_the_record_was_writt
 
 
 def test_activation_waits_for_every_live_sidecar() -> None:
-    """A sidecar that has not subscribed, or on an older life, holds the node back."""
+    """A sidecar that has not subscribed, or to an older incarnation only, delays activation."""
     machine, _ = joined()
     machine.looked(sidecars(), {}, 0)
     machine.told(100, 0)
@@ -239,7 +239,7 @@ def test_drain_is_bounded() -> None:
 
 
 def test_the_last_active_node_leaves_when_another_is_active() -> None:
-    """Told to leave, it stays while sidecars have no other node, but not for ever."""
+    """Asked to leave, it stays while sidecars have no other node, but not for ever."""
     machine = active(sidecars(covered=COVERED))
     assert machine.is_last
     assert machine.leave(1) == ()
@@ -330,7 +330,7 @@ def test_an_agent_whose_id_is_taken_gives_up_before_it_says_anything() -> None:
 
 
 def test_of_two_that_began_together_the_younger_ends() -> None:
-    """The older one begins a life that is believed before the other's."""
+    """The older one begins an incarnation that takes precedence over the other's."""
     older = active()
     assert older.found(0, other(1, owner=owner_name(101, 1)), 1) == ()
     effects = older.found(0, other(2, incarnation=101, owner=owner_name(101, 1)), 1)

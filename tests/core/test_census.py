@@ -82,7 +82,7 @@ def test_who_does_not_answer_is_waited_for_until_the_deadline() -> None:
 
 
 def test_an_answer_counts_once_all_its_parts_have_come() -> None:
-    """A sidecar with many names answers in parts; half an answer is none."""
+    """A sidecar with many names answers in parts; an incomplete answer does not count."""
     done: list[Mapping[bytes, int]] = []
     questions = Questions(timeout_seconds=1)
     (number,) = questions.begin({}, 1, done.append, 0)

@@ -76,7 +76,7 @@ def test_first_record_joins_newer_changes_same_is_silent() -> None:
 
 
 def test_a_stale_record_is_ignored_after_a_restart_of_the_node() -> None:
-    """A new life outranks every version of the old one."""
+    """A new incarnation outranks every version of the old one."""
     membership = view()
     reborn = node(incarnation=2, version=1, owner="p", state=NodeState.JOINING)
     read(membership, 0, node(version=900))
@@ -183,7 +183,7 @@ def test_two_owners_of_one_life_the_older_living_one_is_believed() -> None:
 
 
 def test_sidecars_come_renew_and_say_goodbye() -> None:
-    """A sidecar's goodbye is final for that life."""
+    """A sidecar's goodbye is final for that incarnation."""
     membership = view()
     gone = sidecar(version=3, gone=True)
 
@@ -358,7 +358,7 @@ def test_while_heartbeats_refill_nobody_is_dropped() -> None:
 
 
 def test_who_does_not_come_back_with_the_others_is_removed() -> None:
-    """One lease after the first renewal, who lives has renewed; a dead majority is removed."""
+    """One lease after the first renewal all live members have renewed; the dead are removed."""
     membership = view(1)
     read(membership, 0, *fleet(5))
     membership.advance(LEASE)

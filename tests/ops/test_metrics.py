@@ -201,7 +201,7 @@ async def test_a_client_that_leaves_stays_in_the_sums(autojump_clock: MockClock)
 
 
 async def test_a_node_that_dies_shows_in_every_figure(autojump_clock: MockClock) -> None:
-    """Outcomes unknown, links lost, a gap, deafness; and all of it ends when it is back."""
+    """Unknown outcomes, lost links, a gap, the node unheard; all ends when it is back."""
     async with memory_fleet() as fleet:
         client = await fleet.client("sidecar-1")
         await client.subscribed(*CHANNELS)
@@ -269,7 +269,7 @@ def state_at(sidecar: str, fleet: MemoryFleet, node: str) -> str:
 
 
 async def shut(fleet: MemoryFleet, name: str, *, is_open: bool) -> None:
-    """Set the fence of a node, behind the back of its agent."""
+    """Set the publish gate of a node without its agent."""
     node = await fleet.network.connect(fleet.redis[name].endpoint)
     rule = b"+publish" if is_open else b"-publish"
     node.send_nowait(pack(b"ACL", b"SETUSER", b"fanout-data", rule))
@@ -418,7 +418,7 @@ async def test_readiness_tells_how_old_the_view_is_and_survives_discovery(
 
 
 async def test_joins_and_drains_are_timed_by_those_who_see_them(autojump_clock: MockClock) -> None:
-    """Also by sidecars: an agent ends with its drain, and cannot tell of it."""
+    """Also by sidecars: an agent ends with its drain, and cannot report it."""
     async with memory_fleet() as fleet:
         node = await fleet.node("node-4")
         await until(lambda: state_at("sidecar-1", fleet, "node-4") == "active")

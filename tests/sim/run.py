@@ -30,7 +30,7 @@ NODES_MAX, SIDECARS_MAX = 5, 4
 
 
 def serves(sidecar: Service) -> bool:
-    """Whether a sidecar serves clients and was not told to leave."""
+    """Return whether a sidecar serves clients and was not asked to leave."""
     return sidecar.ready.is_set() and not (
         sidecar.stop.requested.is_set() or sidecar.scope.cancel_called
     )

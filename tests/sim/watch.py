@@ -1,4 +1,4 @@
-"""Looks at a simulated fleet at the very moments that matter.
+"""Checks of a simulated fleet at each publish and each written record.
 
 The checkers of `tests.sim.history` see only what clients saw. These see what clients cannot, by
 the names of the protocol's invariants: I1 cover, I2 join, I4 confirm, I13 forward, I14 bounded,
@@ -28,7 +28,7 @@ ORDER = list(NodeState)
 
 @attrs.define(eq=False)
 class Watch:
-    """The watch over one run.
+    """The checks of one run.
 
     Args:
         planned: whether only planned change happens in this run.
@@ -114,7 +114,7 @@ class Watch:
             self.found(f"I15 published on {node}, which {deaf} cannot hear; all hear {better}")
 
     def forward(self, node: str, discovery: FakeRedis) -> None:
-        """I13: within one life a node's state never moves back."""
+        """I13: within one incarnation a node's state never moves back."""
         raw = discovery.peek(NODE.key("default", node).encode())
         if raw is None or raw == self.read.get((node, discovery)):
             return

@@ -161,7 +161,7 @@ def test_users_are_handed_out_while_instances_come_and_go(
 def test_the_updater_reads_its_certificate_again(
     fleet: Fleet, discovery: Process, knot: Knot, tmp_path: Path
 ) -> None:
-    """At each SIGHUP; a wrong one is told, and changes nothing."""
+    """At each SIGHUP; an invalid one is logged, and changes nothing."""
     certificate = Authority(tmp_path, "fleet").issue("updater")
     updater = fleet.start(
         command("fanout-sidecar"), "dns", "--pool", "web", "--zone", ZONE, "--server",

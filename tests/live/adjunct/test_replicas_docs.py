@@ -32,7 +32,7 @@ def example() -> str:
 
 
 def test_the_example_runs_as_pasted(tmp_path: Path) -> None:
-    """And shows what the page says: who is written to and read from, before and after."""
+    """And shows what the page says: the servers written to and read from, before and after."""
     script = example()
     ports = dict(re.findall(r"^PORT(\d)=(\d+)$", script, re.MULTILINE))
     with (tmp_path / "errors").open("w+") as errors_file:

@@ -1,4 +1,4 @@
-"""Fleets started by what the files for servers say, and what a supervisor hears of it."""
+"""Fleets started by the unit and container files, and what the supervisor is notified of."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What the machine has no more of: room for logs, file descriptors. Who is there is still served."""
+"""Exhausted resources: a full disk for logs, no file descriptors. Connected clients are served."""
 
 import socket
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The fence by itself, on a real Redis: what the drain of a node rests on."""
+"""The publish gate by itself, on a real Redis: the base of a node's drain."""
 
 import threading
 from typing import Any

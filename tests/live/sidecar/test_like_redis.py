@@ -333,7 +333,7 @@ def test_random_scripts_are_answered_as_by_redis(pair: Pair, script: list[Step])
     ids=lambda data: repr(data[:20]),
 )
 def test_protocol_errors_are_answered_as_by_redis(pair: Pair, data: bytes) -> None:
-    """A client that breaks the protocol is told so in Redis' words, then disconnected."""
+    """A client that breaks the protocol gets Redis' error, then is disconnected."""
     with pair.connect() as (real, ours):
         assert ours.ask(data) == real.ask(data)
 

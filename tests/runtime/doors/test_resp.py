@@ -164,7 +164,7 @@ async def test_shard_channels_cross_the_fleet(autojump_clock: MockClock) -> None
 
 
 async def test_what_a_client_held_is_free_when_it_is_gone(autojump_clock: MockClock) -> None:
-    """However it went: the limit of different patterns is for those who are there."""
+    """However it left: the limit of distinct patterns counts connected clients only."""
     async with memory_fleet(sidecars=0) as fleet:
         await fleet.sidecar("sidecar-1", limits=Limits(distinct_patterns_max=1))
         one, two = await fleet.client("sidecar-1"), await fleet.client("sidecar-1")

@@ -120,7 +120,7 @@ async def test_who_does_not_speak_tls_gets_nothing(
 async def test_a_flood_of_plain_talk_is_a_few_lines(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """Each gets an error; who only goes away is not worth a line, who says nothing is not waited for."""
+    """Each gets an error; a mere disconnect is not logged, a silent client is not waited for."""
     network = MemoryNetwork()
     server_context, _ = contexts()
     listener = TlsListener(await network.bind(HERE), server_context)

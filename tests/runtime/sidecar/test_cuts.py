@@ -1,4 +1,4 @@
-"""Links that break within a message, at each of its bytes: nothing is misread, the gap is told."""
+"""Links that break within a message, at each of its bytes: nothing is misread, a gap follows."""
 
 import pytest
 import trio
@@ -30,7 +30,7 @@ COUNTS = range(0, 600, 7)
 
 @pytest.mark.parametrize("bytes_max", [16, 65_536])
 async def test_a_delivery_is_cut_at_any_byte(bytes_max: int, autojump_clock: MockClock) -> None:
-    """It comes whole or not at all; then the gap is told, and the next ones come as they should."""
+    """It arrives whole or not at all; then a gap follows, and the next ones arrive as usual."""
     delivery = messages3(CHANNEL, [PAYLOAD])
     async with memory_fleet(nodes=2, network=MemoryNetwork(receive_bytes_max=bytes_max)) as fleet:
         publisher, listener = await fleet.client("sidecar-1"), await fleet.client("sidecar-2")

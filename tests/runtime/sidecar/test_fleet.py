@@ -359,7 +359,7 @@ async def test_who_has_not_logged_in_may_leave_little_unread(
 
 
 async def test_a_node_drains_when_it_is_asked_from_anywhere(autojump_clock: MockClock) -> None:
-    """Only this life of it, and not the last one unless forced."""
+    """Only this incarnation of the node, and not the last node unless forced."""
     async with memory_fleet(nodes=1) as fleet:
         config, world = outside(fleet)
         agent = await fleet.node("node-2")

@@ -35,7 +35,7 @@ def lines_of(page: str) -> list[str]:
 
 @attrs.define
 class Page:
-    """The state of a reader: environment, folder, ports, and who listens."""
+    """The state of a reader: environment, folder, ports, and listening processes."""
 
     fleet: Fleet
     folder: Path

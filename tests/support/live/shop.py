@@ -1,4 +1,4 @@
-"""A shop's database: a real primary with two replicas, told by a real discovery Redis."""
+"""A shop's database: a real primary with two replicas, in the records of a real discovery Redis."""
 
 import subprocess
 from collections.abc import Iterator
@@ -79,7 +79,7 @@ class Shop:
         name: str = "shop",
         weights: dict[str, int] | None = None,
     ) -> int:
-        """Tell discovery who is who; return the version."""
+        """Write the roles of the servers to discovery; return the version."""
         address = self.servers[primary].address
         told = (
             {self.servers[number].address: 1 for number in replicas} if weights is None else weights
@@ -88,7 +88,7 @@ class Shop:
         return trio.run(change).version
 
     def show(self) -> DatabaseRecord:
-        """Return what discovery tells."""
+        """Return the record in discovery."""
         return trio.run(read_topology, self.fleet, "shop")
 
     def port(self, number: int) -> int:

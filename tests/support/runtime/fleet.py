@@ -121,7 +121,7 @@ class Client:
         return int(await self.link.call("PUBLISH", channel, payload))
 
     def publish_soon(self, channel: bytes, payload: bytes) -> None:
-        """Publish without waiting; what became of it goes to `outcomes`."""
+        """Publish without waiting; the outcome goes to `outcomes`."""
         self.link.submit(
             pack(b"PUBLISH", channel, payload),
             lambda answer: self.outcomes.append((payload, answer)),
@@ -186,7 +186,7 @@ class MemoryFleet:
         self.network.reset(server.endpoint)
 
     async def add_discovery(self) -> FakeRedis:
-        """Start a discovery instance; services started later know of it."""
+        """Start a discovery instance; services started later use it."""
         number = len(self.discovery) + 1
         self.discovery.append(await self.start_redis(Endpoint(f"discovery-{number}", 6379)))
         return self.discovery[-1]

@@ -161,7 +161,7 @@ def test_the_short_way_of_a_publish_means_the_same(lines: list[bytes]) -> None:
 
 
 def test_client_kill_ends_others_and_itself() -> None:
-    """By number or address; a client that ends itself is told how many went."""
+    """By number or address; a client that kills itself gets the number of killed clients."""
     sidecar = LoneSidecar()
     one, two, three = (sidecar.join(number) for number in (1, 2, 3))
     tell(two, b"SUBSCRIBE c")
