@@ -78,9 +78,9 @@ def test_nothing_is_wrong_with_a_whole_fleet() -> None:
     ("found", "level", "text"),
     [
         (
-            live(ready=False, reason="no active node is known"),
+            live(ready=False, reason="no active node"),
             "error",
-            "This sidecar is not ready: no active node is known",
+            "This sidecar is not ready: no active node",
         ),
         (
             live(publishes={"failed_per_second": 2.5, "waiting": 3}),

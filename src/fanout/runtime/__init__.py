@@ -1,1 +1,1 @@
-"""The trio shell: the only part of fanout that waits."""
+"""The trio runtime: all I/O, clocks and tasks. No other part of fanout waits."""

@@ -21,13 +21,13 @@ ANY_PORT = Endpoint(host="127.0.0.1", port=0)
 
 
 async def run_local(config: SidecarConfig, *, adjuncts: Sequence[Adjunct] = ()) -> int:
-    """Run a fleet of `config.local` nodes and a sidecar, with its adjuncts, until told to stop.
+    """Run `config.local` nodes, a sidecar and its adjuncts until stopped; return the exit code.
 
-    Returns the exit code. Nothing is left behind: the agents run in this process, the Redis
-    servers write no files and end with it.
+    Nothing is left behind: the agents run in this process, and the Redis servers write no files
+    and exit with it.
 
     Raises:
-        ConfigError: no redis-server is found, or an address cannot be bound.
+        ConfigError: no redis-server was found, or an address cannot be bound.
 
     """
     async with open_signal_stop() as stop, spawn_redis(ANY_PORT) as discovery:
@@ -55,14 +55,14 @@ async def run_local(config: SidecarConfig, *, adjuncts: Sequence[Adjunct] = ()) 
                     announce=_announce,
                     adjuncts=adjuncts,
                 )
-                # The sidecar has left, so the nodes have nobody to wait for.
+                # The sidecar has shut down, so no node waits for a sidecar while it drains.
                 nodes_stop.requested.set()
             nursery.cancel_scope.cancel()
         return code
 
 
 def _announce(ready: str) -> None:
-    """Print the ready line and how to try it."""
+    """Print the ready line, then commands to try the fleet."""
     fields = dict(field.split("=", 1) for field in ready.split()[1:])
     announce_ready(ready)
     host, _, port = fields["resp"].rpartition(":")
@@ -72,11 +72,11 @@ def _announce(ready: str) -> None:
     print_line("Try it, in two other terminals:")
     print_line(f"  {redis_cli} SUBSCRIBE news")
     print_line(f"  {redis_cli} PUBLISH news hello")
-    print_line("and over the websocket bridge:")
+    print_line("Or over the websocket bridge:")
     print_line(f"  {sys.argv[0]} sub news --sidecar {fields['ws']}")
-    print_line("See it live, in a terminal, or in a browser at the same address:")
+    print_line("Watch it live, in a terminal or in a browser at the same URL:")
     print_line(f"  {sys.argv[0]} top --admin-url {fields['admin']}")
-    print_line("Ctrl-C ends everything.")
+    print_line("Press Ctrl-C to stop everything.")
 
 
 async def _relay(first: trio.Event, second: trio.Event) -> None:

@@ -1,4 +1,4 @@
-"""The doors of a sidecar: RESP, websocket and admin, each given what it needs."""
+"""The three doors (listeners) of a sidecar: RESP, websocket and admin."""
 
 import ssl
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ from fanout.wire.ws.origins import OriginPolicy
 
 @attrs.frozen(eq=False, kw_only=True)
 class SidecarDoors:
-    """The three doors of a sidecar, once their addresses are bound."""
+    """The three doors of a sidecar, whose addresses are bound."""
 
     _machines: Machines
     _context: Sidecar
@@ -57,7 +57,7 @@ class SidecarDoors:
         )
 
     def websocket(self, admin: str) -> WsListener:
-        """Return the websocket door; the page of the admin door at this URL may connect."""
+        """Return the websocket door; it accepts the live page of the admin door at URL `admin`."""
         config = self._context.config
         policy = OriginPolicy.with_page(self._ws.endpoint, config.origin, config.host, admin)
         return WsListener(self._door("ws"), self._ws, policy, self._machines.gaps)
@@ -68,7 +68,7 @@ class SidecarDoors:
         await serve_resp(self._door("resp"), self._resp, wall, self._facts)
 
     def ready_line(self, admin: str) -> str:
-        """Return what a sidecar prints when its doors are open; `admin` is the admin door's URL."""
+        """Return the line to print when the doors are open; `admin` is the admin door's URL."""
         secure = "s" if self._tls is not None else ""
         return (
             f"ready resp={self._resp.endpoint} ws=ws{secure}://{self._ws.endpoint}/ "
@@ -90,7 +90,7 @@ class SidecarDoors:
         if self._stop.requested.is_set():
             return "shutting down"
         unready = self._machines.fleet.unready()
-        return unready or ("" if self._context.ready.is_set() else "its doors are not open yet")
+        return unready or ("" if self._context.ready.is_set() else "doors not open yet")
 
     def _readiness(self) -> Readiness:
         return Readiness(self._unready(), self._machines.fleet.facts())

@@ -1,4 +1,4 @@
-"""The sidecar as a whole: what is started in which order, and how it leaves."""
+"""The sidecar service: the order of its start and of its shutdown."""
 
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -33,10 +33,10 @@ from fanout.values.records import NodeState
 log = structlog.get_logger()
 
 READY_POLL_SECONDS = 0.05
-"""How often a starting sidecar looks whether it covers every active node."""
+"""How often a starting sidecar checks whether it covers every active node."""
 
 FAREWELL_SECONDS = 2.0
-"""How long a leaving sidecar waits for discovery to take its goodbye, and its adjuncts'."""
+"""How long a sidecar that shuts down may take to remove its records and its adjuncts' ones."""
 
 
 async def run_sidecar(
@@ -48,14 +48,14 @@ async def run_sidecar(
     nodes_min: int = 1,
     adjuncts: Sequence[Adjunct] = (),
 ) -> int:
-    """Run a sidecar until it is told to stop; return the exit code.
+    """Run a sidecar until it is stopped; return the exit code.
 
     It is ready once it covers every active node, and at least `nodes_min` of them. `adjuncts`
-    run beside the fan-out and cannot harm it, see `fanout.runtime.sidecar.adjuncts`.
-    Without `stop` the first SIGTERM or SIGINT makes it leave and a second one ends it at once.
+    run next to the fan-out and cannot harm it, see `fanout.runtime.sidecar.adjuncts`.
+    Without `stop`, the first SIGTERM or SIGINT shuts down gracefully, the second at once.
 
     Raises:
-        ConfigError: an address cannot be bound, or the file of users is wrong.
+        ConfigError: an address cannot be bound, or the users file is invalid.
 
     """
     if stop is None:
@@ -109,8 +109,8 @@ async def _run(
             ws=ws,
             client_limits=client_limits(config.limits),
         )
-        shown = opened.admin()
-        everything = (*adjuncts, shown.feed())
+        admin_door = opened.admin()
+        services = (*adjuncts, admin_door.feed())
         presence = Presence(
             config,
             context.registry,
@@ -121,32 +121,32 @@ async def _run(
         )
         nursery.start_soon(_stop_at_once, stop, nursery.cancel_scope)
         nursery.start_soon(_reload_on, stop, authenticator, contexts)
-        admin = await shown.start(nursery, everything, contexts.server)
-        world.allow_clients(2 * config.limits.clients_max)  # at each of two doors
+        admin_url = await admin_door.start(nursery, services, contexts.server)
+        world.allow_clients(2 * config.limits.clients_max)  # at each of the two client doors
         nursery.start_soon(context.registry.run)
         machines.start(nursery)
         nursery.start_soon(presence.run)
         nursery.start_soon(context.watch.run)
-        for adjunct in everything:
+        for adjunct in services:
             nursery.start_soon(keep_running, adjunct, context)
-        websocket = opened.websocket(admin)
+        websocket = opened.websocket(admin_url)
         async with trio.open_nursery() as doors:
-            drain = partial(_each, everything, "drain", context)
+            drain = partial(_each, services, "drain", context)
             doors.start_soon(_leave_on, stop, doors.cancel_scope, drain, (resp, ws), websocket)
             await presence.introduce()
             await _until_ready(machines, nodes_min)
-            await trio.lowlevel.checkpoint_if_cancelled()  # the listeners are closed then
+            await trio.lowlevel.checkpoint_if_cancelled()  # listeners are closed then
             for listener in (resp, ws):
                 listener.listen()
             doors.start_soon(opened.serve_resp)
             doors.start_soon(websocket.serve)
-            announce(opened.ready_line(admin))
+            announce(opened.ready_line(admin_url))
             log.info("sidecar_ready", nodes=len(machines.nodes.active))
             context.ready.set()
         with trio.move_on_after(FAREWELL_SECONDS):
             async with trio.open_nursery() as farewell:
                 farewell.start_soon(presence.say_goodbye)
-                farewell.start_soon(_each, everything, "say_goodbye", context)
+                farewell.start_soon(_each, services, "say_goodbye", context)
         nursery.cancel_scope.cancel()
     log.info("sidecar_left")
     return 1 if stop.now.is_set() else 0
@@ -156,7 +156,7 @@ async def _run(
 async def _open_listener(
     network: Network, endpoint: Endpoint, option: str, tls: ssl.SSLContext | None
 ) -> AsyncIterator[Listener]:
-    """Bind an address until the block ends, however it does: a Unix socket is a file."""
+    """Bind an address while the block runs; always close it: a Unix socket leaves a file."""
     try:
         listener = await network.bind(endpoint)
     except OSError as error:
@@ -173,7 +173,7 @@ async def _open_listener(
 def _lend(
     config: SidecarConfig, world: World, fleet: Fleet, adjuncts: Sequence[Adjunct]
 ) -> Sidecar:
-    """Return what adjuncts see of the sidecar: its registry, and a watch over their records."""
+    """Return what adjuncts may use: the registry, and a watch on the records of their kinds."""
     further = tuple(chain.from_iterable(adjunct.kinds for adjunct in adjuncts))
     watch = Watch(config.cluster, further, instances=len(config.discovery))
     registry = Registry(
@@ -189,36 +189,36 @@ def _lend(
 
 
 async def _each(adjuncts: Sequence[Adjunct], step: str, context: Sidecar) -> None:
-    """Have all adjuncts take a step at the same time."""
+    """Run one step of all adjuncts concurrently."""
     async with trio.open_nursery() as nursery:
         for adjunct in adjuncts:
             nursery.start_soon(survive, adjunct, getattr(adjunct, step), context)
 
 
 async def _until_ready(machines: Machines, nodes_min: int) -> None:
-    """Wait until the sidecar covers every active node; say why it waits when that takes long.
+    """Wait until the sidecar covers every active node; log the reason when that takes long.
 
-    A node found joining may have looked for sidecars before this one was known, and become active
-    at any moment without it: it is waited for as well. One that joins later finds this one.
+    A node that is joining now may have read the list of sidecars before this one was in it, and
+    may become active without it: wait for that node as well. A later joiner finds this sidecar.
     """
-    nodes, said = machines.nodes, ""
+    nodes, logged = machines.nodes, ""
     began = trio.current_time()
     joining = {node for node in nodes.values() if node.record.state is NodeState.JOINING}
 
     def unready() -> str:
-        waited = [
+        awaited = [
             name
             for name, node in nodes.items()
             if node in joining and node.record.state is NodeState.JOINING and not node.covered
         ]
         return machines.fleet.unready() or (
-            f"not subscribed on {', '.join(waited)}" if waited else ""
+            f"not subscribed on {', '.join(awaited)}" if awaited else ""
         )
 
     while (reason := unready()) or len(nodes.active) < nodes_min:
-        if reason != said and trio.current_time() - began > 1:
+        if reason != logged and trio.current_time() - began > 1:
             log.warning("sidecar_waiting", reason=reason)
-            said = reason
+            logged = reason
         await trio.sleep(READY_POLL_SECONDS)
 
 
@@ -229,7 +229,7 @@ async def _leave_on(
     listeners: tuple[Listener, ...],
     websocket: WsListener,
 ) -> None:
-    """Once asked to stop take no more clients, tell those who can be told, then end them."""
+    """Shut down on a stop request: refuse new clients, notify the others, disconnect them."""
     await stop.requested.wait()
     log.info("sidecar_leaving")
     await drain()

@@ -77,7 +77,7 @@ def test_probes_say_ready_only_while_it_is(fleet: Fleet) -> None:
     server = int(found.stdout)
     os.kill(server, signal.SIGSTOP)
     try:
-        for process, reason in ((node, "does not return"), (sidecar, "not subscribed on node-1")):
+        for process, reason in ((node, "probe failed"), (sidecar, "not subscribed on node-1")):
             answer = until(process, 503)
             assert reason in answer.json()["reason"]
             assert admin(process, "healthz").status_code == 200

@@ -86,7 +86,7 @@ async def test_outbox_bytes_max(port: int, autojump_clock: MockClock) -> None:
         assert fitting < published < fitting + 5
         count, rest = messages_in(port, await rest_of(over))
         assert 0 < count < fitting
-        assert rest == FAREWELL[port] % (b"more than %d bytes waited for the client" % limit)
+        assert rest == FAREWELL[port] % (b"outbox exceeds %d bytes" % limit)
 
 
 @pytest.mark.parametrize("port", [RESP, WS])

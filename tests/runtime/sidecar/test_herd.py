@@ -88,7 +88,7 @@ async def test_no_event_makes_all_sidecars_connect_at_once(
 ) -> None:
     """I16: a node joins, loses all connections, is killed and comes back; then all is well."""
     # After a crash each sidecar tells each other one that it is deaf: in one process a minute.
-    monkeypatch.setattr(Fleet, "_publish_deaf", lambda _fleet: None)
+    monkeypatch.setattr(Fleet, "_publish_unheard", lambda _fleet: None)
     async with memory_fleet(nodes=1) as fleet, trio.open_nursery() as nursery:
         connects = fleet.connects["node-2"]
         crowd = Crowd(fleet, nursery, SIDECARS - 2)

@@ -1,1 +1,1 @@
-"""The admin door of a sidecar: health, metrics, the live page."""
+"""The admin door of a sidecar: health, metrics, live page."""

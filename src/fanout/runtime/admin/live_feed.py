@@ -1,9 +1,9 @@
-"""The live feed of a sidecar's admin door: /live is one look as JSON, /events all that follow.
+"""The live feed of the admin door: /live is one snapshot as JSON, /events a stream of them.
 
-All readers share one look a second, encoded once, and none is taken while nobody reads. A reader
-that is slow gets the latest look when it is done with the one before, and what happened meanwhile
-as far as it is remembered: nothing is queued for it. One that takes nothing at all is ended by TCP,
-see `fanout.runtime.net.http`.
+All readers share one snapshot a second, encoded once; without readers none is captured. A slow
+reader gets the latest snapshot after it has read the previous one, and the events since then that
+are still kept: nothing is queued for a reader. TCP ends the connection of a reader that reads
+nothing, see `fanout.runtime.net.http`.
 """
 
 import json
@@ -25,26 +25,26 @@ from fanout.runtime.sidecar.adjuncts import Adjunct, Sidecar
 from fanout.runtime.sidecar.member_log import FleetEvent, MemberLog
 
 INTERVAL_SECONDS = 1.0
-"""Between two looks."""
+"""The time between two snapshots."""
 
 LINGER_SECONDS = 10.0
-"""How long looks go on when nobody reads them any more: who asks /live now and then gets rates."""
+"""How long snapshots go on after the last reader, so that repeated requests to /live get rates."""
 
 READERS_MAX = 16
-"""Readers of /events at a time; each costs a task and a connection."""
+"""The most readers of /events; each costs a task and a connection."""
 
 RETRY_MILLISECONDS = 1000
-"""How long a browser waits before it connects again."""
+"""How long a browser waits before it reconnects."""
 
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
-    (b"x-accel-buffering", b"no"),  # for a proxy that would otherwise wait for more
+    (b"x-accel-buffering", b"no"),  # no buffering in nginx
 ]
 
 
 class LiveFeed(Adjunct):
-    """Takes looks while somebody reads them."""
+    """Captures snapshots while the feed has readers."""
 
     name = "live"
 
@@ -56,18 +56,18 @@ class LiveFeed(Adjunct):
         self._readers = 0
         self._wanted = Notice()
         self._wanted_until = 0.0
-        self._latest = b""  # the last look, while looks are taken
-        self._number = 0  # of the last look
-        self._news = member_log.noted  # set for a new snapshot as well
+        self._latest = b""  # the last snapshot, while they are captured
+        self._number = 0  # of the last snapshot
+        self._news = member_log.noted  # set after a snapshot as well
         self._leaving = False
 
     def routes(self, sidecar: Sidecar) -> Sequence[BaseRoute]:  # noqa: ARG002 - the same for each
-        """Return /live and /events."""
+        """Return the routes /live and /events."""
         events = _Application(self._events)
         return Route("/live", self._live), Route("/events", events, methods=["GET"])
 
     async def run(self, sidecar: Sidecar) -> None:  # noqa: ARG002 - the same for each
-        """Take looks until cancelled."""
+        """Capture snapshots while they are wanted, until cancelled."""
         while True:
             while not self._is_wanted():
                 await self._wanted.wait(self._wanted.count)
@@ -81,7 +81,7 @@ class LiveFeed(Adjunct):
                 self._latest = b""
 
     async def drain(self, sidecar: Sidecar) -> None:  # noqa: ARG002 - as above
-        """Tell the readers that the sidecar leaves, and let them go."""
+        """End the streams of all readers with a closing event."""
         self._leaving = True
         self._news.set()
 
@@ -109,7 +109,7 @@ class LiveFeed(Adjunct):
 
     async def _events(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._readers >= READERS_MAX:
-            why = f"{READERS_MAX} readers are here already; close one of them"
+            why = f"too many readers: the limit is {READERS_MAX}; close one of them"
             await JSONResponse({"error": why}, status_code=503)(scope, receive, send)
             return
         seen = self._seen(Request(scope).headers.get("last-event-id", ""))
@@ -124,7 +124,7 @@ class LiveFeed(Adjunct):
             self._readers -= 1
 
     async def _feed(self, send: Send, seen: int) -> None:
-        """Send all that there is to say until the sidecar leaves."""
+        """Send events and snapshots until the sidecar shuts down."""
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         text = f"retry: {RETRY_MILLISECONDS}\n\n".encode()
         number = 0
@@ -137,7 +137,7 @@ class LiveFeed(Adjunct):
                 text += b"event: snapshot\ndata: " + self._latest + b"\n\n"
             if self._leaving:
                 text += b'event: closing\ndata: {"reason":"shutdown"}\n\n'
-            # Taken before the wait to send: what happens meanwhile is noticed behind it.
+            # Read before the wait to send, so that later changes are noticed after it.
             news, leaving = self._news.count, self._leaving
             if text:
                 body = {"type": "http.response.body", "body": text, "more_body": not leaving}
@@ -159,13 +159,13 @@ class LiveFeed(Adjunct):
         return f"id: {self._run}-{fleet_event.number}\nevent: membership\ndata: {data}\n\n".encode()
 
     def _seen(self, last: str) -> int:
-        """Return the number of the last event that a reader has got, in this run of the sidecar."""
+        """Return the number of the last event of this run that a reader received."""
         run, _, number = last.rpartition("-")
         return int(number) if run == self._run and number.isdecimal() else 0
 
 
 class _Application:
-    """An ASGI application that starlette does not mistake for a function of a request."""
+    """An ASGI application; starlette would take a plain function for a request handler."""
 
     def __init__(self, application: Any) -> None:
         self._application = application
@@ -175,7 +175,7 @@ class _Application:
 
 
 async def _until_gone(receive: Receive, scope: trio.CancelScope) -> None:
-    """End a reader's scope when it has closed the connection."""
+    """Cancel a reader's scope when it closes the connection."""
     while (await receive())["type"] != "http.disconnect":
         pass
     scope.cancel()

@@ -1,7 +1,7 @@
-"""The live page: one file, shipped with the package, that reads the live feed.
+"""The live page: one HTML file in the package that reads the live feed.
 
-The policy it is served with lets a browser run exactly the script and style that stand in it, and
-speak to this door and the websocket door: whatever a channel or client is called, it stays text.
+Its Content-Security-Policy allows exactly the inline script and style, and connections to this door
+and the websocket door: a name of a channel or client cannot inject script.
 """
 
 import base64
@@ -21,13 +21,13 @@ _PAGE = "live_page.html"
 
 
 def live_page_route(bridge: Endpoint, *, tls: bool) -> Route:
-    """Return /, the page; its try-it box speaks to `bridge`, the websocket door."""
+    """Return the route /, the page; its try-it box connects to `bridge`, the websocket door."""
     page = files(__package__).joinpath(_PAGE).read_text("utf-8")
     inline = {tag: _hash(page, tag) for tag in ("script", "style")}
     scheme = "wss" if tls else "ws"
 
     async def show(request: Request) -> Response:
-        # The Host was checked. A bridge on loopback is reached where this page was.
+        # The Host header was checked. A bridge on loopback has the host of this page.
         host = request.url.hostname or ""
         host = f"[{host}]" if ":" in host else host
         bridges = {f"{scheme}://{host}:{bridge.port}", f"{scheme}://{bridge}"}
@@ -60,7 +60,7 @@ def _headers(inline: Mapping[str, str], bridges: str) -> Headers:
 
 
 def _hash(page: str, tag: str) -> str:
-    """Return the source expression for the one element `tag` of the page. Source: CSP 3, 2.3.1."""
+    """Return the CSP source expression of the only `tag` in the page (CSP 3, 2.3.1)."""
     (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
     return f"'sha256-{digest}'"

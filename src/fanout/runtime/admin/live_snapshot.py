@@ -1,9 +1,9 @@
 """Snapshots of a running sidecar for people: a `Live` each, with the rates since the last one.
 
-A snapshot goes through all clients, at about 2 us for each, and through what each sidecar reports
-of each node, at about 0.1 us. Between `begin` and `end` the busiest channels are counted as well,
-at about 0.4 us for each message, and the deliveries of each client, at about 0.04 us each. Outside
-of that, nothing is counted for it.
+A snapshot iterates over all clients, at about 2 us each, and over the reports of each sidecar about
+each node, at about 0.1 us each. Between `begin` and `end` the busiest channels are counted too, at
+about 0.4 us per message, and the deliveries of each client, at about 0.04 us each. Otherwise
+nothing is counted for snapshots.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -40,23 +40,23 @@ from fanout.values.records import NodeState, SidecarRecord
 from fanout.values.requests import Encoding
 
 CLIENTS_SHOWN = 50
-"""Half of them the slowest, the others the busiest."""
+"""At most half of them are the slowest, the others the busiest."""
 
 CHANNELS_SHOWN = 20
 SIDECARS_SHOWN = 50
 
 NAMES_SHOWN = 5
-"""Sidecars that are named where a node is not covered or not heard; the others are counted."""
+"""The most sidecars listed that do not cover or hear a node; the others are counted."""
 
 LOST_SECONDS = 600.0
-"""How long a node that fell silent is shown as lost."""
+"""How long a node whose lease expired is shown as lost."""
 
 Key = tuple[Any, ...]
 
 
 @attrs.frozen(kw_only=True)
 class Shown:
-    """What the snapshots show."""
+    """The sources of the snapshots."""
 
     config: SidecarConfig
     fleet: Fleet
@@ -73,7 +73,7 @@ class Shown:
 
 
 class Snapshots:
-    """Captures the state of one sidecar, again and again."""
+    """Captures successive snapshots of one sidecar."""
 
     def __init__(self, shown: Shown) -> None:
         self._shown = shown
@@ -85,21 +85,21 @@ class Snapshots:
         self._began = trio.current_time()
 
     def begin(self) -> None:
-        """Count what is counted only between `begin` and `end`."""
+        """Start the counters that run only between `begin` and `end`."""
         self._fanout.begin_counting()
         self._rates, self._published, self._delivered = Rates(), Rates(), Rates()
 
     def end(self) -> None:
-        """Count it no more."""
+        """Stop the counters that `begin` started."""
         self._fanout.end_counting()
-        self._published, self._delivered = Rates(), Rates()  # which hold clients
+        self._published, self._delivered = Rates(), Rates()  # they refer to clients
 
     def wall_seconds(self, at: float) -> float:
-        """Return the seconds since 1970 of a moment of trio's clock, as well as is known now."""
+        """Return the seconds since 1970 for a time of trio's clock, by the present wall clock."""
         return self._shown.wall_milliseconds() / 1000 - (trio.current_time() - at)
 
     def capture(self) -> Live:
-        """Return the state of the sidecar now."""
+        """Return a snapshot of the sidecar."""
         config, nodes, now = self._shown.config, self._nodes, trio.current_time()
         self._number += 1
         sidecars = self._sidecars()
@@ -165,7 +165,7 @@ class Snapshots:
         )
 
     def _lost(self, now: float) -> list[LiveLoss]:
-        """Return the nodes that fell silent lately, as far as that is remembered."""
+        """Return the nodes whose lease expired recently, from the kept events."""
         lost: dict[str, float] = {}
         for each in self._shown.member_log.since(0):
             if each.event == "member_joined":
@@ -179,7 +179,7 @@ class Snapshots:
         ]
 
     def _sidecars(self) -> Collection[SidecarRecord]:
-        """Return what all sidecars say; of this one, what is so now."""
+        """Return the records of all sidecars; the own one with the present reports."""
         own = SidecarId(self._shown.config.id)
         record = SidecarRecord(
             cluster=self._shown.config.cluster,

@@ -1,4 +1,4 @@
-"""What a sidecar shows on its admin door: health, metrics, the live feed, and what adjuncts add."""
+"""The admin door of a sidecar: health, metrics, live feed, and routes of adjuncts."""
 
 import ssl
 from collections.abc import Callable, Sequence
@@ -22,10 +22,10 @@ class SidecarAdmin:
     """The admin door of one sidecar.
 
     Attributes:
-        shown: what the live page shows.
-        context: what the sidecar lends to its adjuncts.
-        readiness: returns whether the sidecar can do its work now.
-        loop: watches the event loop.
+        shown: the sources of the snapshots.
+        context: the parts of the sidecar that adjuncts may use.
+        readiness: returns whether the sidecar is ready.
+        loop: measures the event loop.
 
     """
 
@@ -35,16 +35,16 @@ class SidecarAdmin:
     _loop: LoopWatch
 
     def feed(self) -> LiveFeed:
-        """Return the live feed, to be run as an adjunct: a fault of it must not harm the sidecar."""
+        """Return the live feed, to run as an adjunct: its failure cannot harm the sidecar."""
         return LiveFeed(Snapshots(self._shown), self._shown.member_log, self._context.world.rng)
 
     async def start(
         self, nursery: trio.Nursery, adjuncts: Sequence[Adjunct], tls: ssl.SSLContext | None
     ) -> str:
-        """Serve, with the routes of the adjuncts; return the URL of the door.
+        """Start serving, with the routes of the adjuncts; return the URL of the door.
 
         Raises:
-            ConfigError: the address cannot be bound; in a group, as from any nursery.
+            ConfigError: the address cannot be bound; in an exception group, as from any nursery.
 
         """
         config = self._context.config

@@ -1,4 +1,4 @@
-"""An agent's hold on its node's Redis: started or attached to, set up, kept and probed."""
+"""The connection of an agent to its node's Redis: start, set-up, reconnects and probes."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,23 +26,23 @@ log = structlog.get_logger()
 
 @attrs.frozen(kw_only=True)
 class RedisStatistics:
-    """An agent's hold on its node's Redis."""
+    """The connection of an agent to its node's Redis."""
 
     cooperative: str  # why the agent cannot fence the node; empty when it can
-    link_failures: int  # connections lost, and attempts that failed
+    link_failures: int  # connections lost, and failed attempts
     probes: int
     probe_failures: int
-    probe_seconds: float  # how long the last one took that came back; 0 before the first
+    probe_seconds: float  # round trip of the last one; 0 before the first
 
 
 class NodeRedis:
     """The node's Redis.
 
     Args:
-        config: what the agent was told.
-        world: where connections and chance come from.
-        on_up: called whenever the Redis has just proved that it delivers.
-        on_down: called when it was lost.
+        config: the configuration of the agent.
+        world: the network and the random numbers.
+        on_up: called after each successful probe.
+        on_down: called when the connection or the Redis is lost.
 
     """
 
@@ -69,7 +69,7 @@ class NodeRedis:
         self._probe_seconds = 0.0
 
     def statistics(self) -> RedisStatistics:
-        """Return how the hold is, and what has passed."""
+        """Return connection statistics."""
         return RedisStatistics(
             cooperative=self._cooperative_because,
             link_failures=self._link_failures,
@@ -79,15 +79,15 @@ class NodeRedis:
         )
 
     async def run(self) -> None:
-        """Keep a link to the node's Redis, which is started first if it is ours.
+        """Keep a link to the node's Redis, until cancelled; start the Redis first with `spawn`.
 
         Raises:
-            ConfigError: it cannot be started.
+            ConfigError: the Redis cannot be started.
 
         """
         if self._config.spawn is None:
-            assert self._config.redis is not None  # noqa: S101 - the config allows nothing else
-            # Pub/sub knows no databases, and sidecars look for the identity in the first.
+            assert self._config.redis is not None  # noqa: S101 - ensured by the config
+            # Pub/sub ignores databases, and sidecars read the identity in database 0.
             await self._keep_link(attrs.evolve(self._config.redis, database=0))
             return
         endpoint = self._config.spawn
@@ -95,7 +95,7 @@ class NodeRedis:
         while True:
             own = {users.AGENT_USER: users.agent_rules(login)}
             async with spawn_redis(endpoint, own) as server:
-                endpoint = server.endpoint  # the same port in its next life
+                endpoint = server.endpoint  # keep the port after a restart
                 log.info("redis_started", redis=str(endpoint), pid=server.pid)
                 async with trio.open_nursery() as nursery:
                     address = RedisAddress(endpoint, users.AGENT_USER, login)
@@ -106,40 +106,43 @@ class NodeRedis:
             log.error("redis_died", redis=str(endpoint))
 
     async def call(self, *arguments: str | bytes) -> object:
-        """Run one command on the node, bounded. Raises LinkLost, CommandFailed."""
+        """Run one command on the node, with a timeout; return its reply.
+
+        Raises LinkLost, CommandFailed.
+        """
         link = self._link
         if link is None:
-            raise LinkLost("the node's Redis is not connected")
+            raise LinkLost("no connection to the node's Redis")
         with trio.move_on_after(self._timings.connect_timeout_seconds):
             return await link.call(*arguments)
-        raise LinkLost("the node's Redis does not answer")
+        raise LinkLost("no answer from the node's Redis")
 
     async def set_gate(self, *, is_open: bool) -> None:
-        """Let sidecars publish for clients, or have Redis refuse them. Raises as `call`."""
+        """Open or close the publish gate: the ACL rule of the data user. Raises as `call`."""
         login = self._password(NodeId(self._config.id), users.DATA_USER)
         rules = users.data_rules(login, is_open=is_open)
         await self.call("ACL", "SETUSER", users.DATA_USER, *rules)
 
     async def set_identity(self, identity: Identity) -> None:
-        """Write on the node who it is; should that go away, the link is lost. Raises as `call`."""
+        """Write the identity key; from now on its loss closes the link. Raises as `call`."""
         raw = encode_record(identity)
         link = self._link
         await self.call("SET", IDENTITY_KEY, raw)
         self._identified = (link, raw)
 
     async def count(self) -> int | None:
-        """Return how many sidecars are subscribed on this node; None when it does not tell."""
+        """Return how many sidecars are subscribed on this node; None on failure."""
         with suppress(LinkLost, CommandFailed):
-            return _heads(await self.call("PUBSUB", "NUMSUB", PRESENCE_CHANNEL))
+            return _numsub(await self.call("PUBSUB", "NUMSUB", PRESENCE_CHANNEL))
         return None
 
     async def count_on(self, record: NodeRecord) -> int:
-        """Return how many sidecars are subscribed on another node; 0 when it does not tell."""
+        """Return how many sidecars are subscribed on another node; 0 on failure."""
         found = 0
 
         async def ask(link: Link) -> None:
             nonlocal found
-            found = _heads(await link.call("PUBSUB", "NUMSUB", PRESENCE_CHANNEL))
+            found = _numsub(await link.call("PUBSUB", "NUMSUB", PRESENCE_CHANNEL))
 
         address = node_address(self._config, record, users.CTL_USER)
         limit = self._timings.connect_timeout_seconds
@@ -148,7 +151,7 @@ class NodeRedis:
         return found
 
     def lose(self, reason: str) -> None:
-        """Give up the link; the next one does anew what could not be done."""
+        """Close the link; the reconnect repeats the set-up."""
         if self._link is not None:
             self._link.close(reason)
 
@@ -181,13 +184,13 @@ class NodeRedis:
             await trio.sleep(backoff.delay_seconds(attempt, self._rng))
 
     async def _use(self, link: Link, address: RedisAddress) -> None:
-        """Set the node up, then prove delivery again and again; a failed probe ends the link."""
+        """Set the node up, then probe it at every interval; raise LinkLost when a probe fails."""
         link.on_pushes = self._on_pushes
         with trio.move_on_after(self._timings.connect_timeout_seconds) as scope:
             info = _info(await link.call("INFO", "server"))
             fence = await self._set_up_users(link, address, info)
         if scope.cancelled_caught:
-            raise LinkLost("the node's Redis does not answer")
+            raise LinkLost("no answer from the node's Redis")
         link.submit_subscription(b"SUBSCRIBE", (self._probe_channel,))
         endpoint = self._config.advertise or address.endpoint
         redis = Redis(info["run_id"], endpoint, fence, address.tls)
@@ -199,27 +202,27 @@ class NodeRedis:
             await self._check_identity(link)
 
     async def _check_identity(self, link: Link) -> None:
-        """Notice that the Redis has other data than ours, as when it was made a replica."""
+        """Check the identity key. Raises LinkLost when it is gone, as on a new replica."""
         on, raw = self._identified
         with trio.move_on_after(self._timings.probe_timeout_seconds) as scope:
             found = await link.call("GET", IDENTITY_KEY)
         if scope.cancelled_caught:
             self._probe_failures += 1
-            raise LinkLost("the node's Redis does not answer")
+            raise LinkLost("no answer from the node's Redis")
         if on is link and found != raw:
-            raise LinkLost("the identity is gone: is this Redis another one's replica?")
+            raise LinkLost("identity key lost: was this Redis flushed, or made a replica?")
 
     async def _set_up_users(
         self, link: Link, address: RedisAddress, info: dict[str, str]
     ) -> FenceMode:
-        """Make the user for subscriptions and control; say whether users can be made here at all.
+        """Create the user for subscriptions and control; return the fence mode that works here.
 
-        The user for publishes is made by `set_gate`.
+        `set_gate` creates the user for publishes.
         """
         reason = ""
         login = self._password(NodeId(self._config.id), users.CTL_USER)
         if not login and self._config.spawn is None and address.password:
-            reason = "the Redis has a password, so its users need one: give FANOUT_SECRET"
+            reason = "the Redis requires a password, so its users need one: set FANOUT_SECRET"
         else:
             major = int(info["redis_version"].split(".")[0])
             rules = users.ctl_rules(login, redis_version=major)
@@ -244,7 +247,7 @@ class NodeRedis:
             await self._probe_back.wait(sent)
         if scope.cancelled_caught:
             self._probe_failures += 1
-            raise LinkLost("a probe published on the node did not come back")
+            raise LinkLost("probe timeout: a message published on the node did not arrive")
         self._probe_seconds = trio.current_time() - began
 
     def _on_pushes(self, pushes: list[list[object]]) -> None:
@@ -253,14 +256,14 @@ class NodeRedis:
 
 
 def _info(raw: bytes) -> dict[str, str]:
-    """Return the fields of INFO. Raises LinkLost when those that are needed are not there."""
+    """Return the fields of INFO. Raises LinkLost when a required one is missing."""
     lines = raw.decode(errors="replace").splitlines()
     found = dict(line.split(":", 1) for line in lines if ":" in line)
     if "run_id" not in found or not found.get("redis_version", "")[:1].isdigit():
-        raise LinkLost("INFO does not tell run_id and redis_version: not a Redis?")
+        raise LinkLost("INFO lacks run_id or redis_version: not a Redis?")
     return found
 
 
-def _heads(answer: object) -> int:
-    """Return the number in the answer to NUMSUB of one channel."""
+def _numsub(answer: object) -> int:
+    """Return the count in a reply to PUBSUB NUMSUB for one channel."""
     return int(answer[1]) if isinstance(answer, list) else 0

@@ -1,6 +1,6 @@
-"""The agent beside one node: runs the `Agent` machine against a Redis and discovery.
+"""The agent of one node: runs the `Agent` state machine against a Redis and discovery.
 
-Long because what an agent does at any moment rests on all its parts.
+Long because every effect of the agent needs the Redis, discovery and the state machine.
 """
 
 from collections.abc import Callable
@@ -46,11 +46,11 @@ from fanout.wire.records import encode_control
 log = structlog.get_logger()
 
 INTRODUCE_PAUSE_SECONDS = 0.05
-"""How long a joining node waits before it tries again to be known to discovery."""
+"""How long a joining node waits before it writes its first record again."""
 
 
-class NodeIdTaken(FanoutError):  # noqa: N818 - a fact, named like the log event
-    """Another agent lives under this node's id."""
+class NodeIdTaken(FanoutError):  # noqa: N818 - a state, not an error
+    """Another agent uses this node id."""
 
 
 async def run_node(
@@ -60,13 +60,13 @@ async def run_node(
     stop: Stop | None = None,
     announce: Callable[[str], None] = announce_ready,
 ) -> int:
-    """Run a node's agent until it is told to stop; return the exit code.
+    """Run a node's agent until it is stopped; return the exit code.
 
-    Without `stop` the first SIGTERM or SIGINT drains the node and a second one ends it at once.
+    Without `stop`, the first SIGTERM or SIGINT drains the node, the second exits at once.
 
     Raises:
-        ConfigError: a Redis to be spawned cannot be, or the admin address cannot be bound.
-        NodeIdTaken: another agent lives under this node's id.
+        ConfigError: the Redis cannot be started, or the admin address cannot be bound.
+        NodeIdTaken: another agent uses this node id.
 
     """
     if stop is None:
@@ -128,10 +128,10 @@ class _NodeService:
         self._refused: DrainRequest | None = None
         self._world = world
         self._loop = LoopWatch()
-        self._admin = ""  # its URL, where there is one
+        self._admin = ""  # URL of the admin door, if there is one
 
     async def run(self) -> int:
-        """Run everything; return the exit code."""
+        """Run all tasks until the node has left; return the exit code."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             if self._config.admin is not None:
@@ -161,7 +161,7 @@ class _NodeService:
         return 1 if self._stop.now.is_set() and not self._left.is_set() else 0
 
     def statistics(self) -> NodeServiceStatistics:
-        """Return how the agent is, and what has passed."""
+        """Return the state of the agent and its counters."""
         return NodeServiceStatistics(
             labels=labels_of("fanout-node", self._config),
             agent=self._agent.statistics(),
@@ -177,12 +177,12 @@ class _NodeService:
         state = agent.state.value if agent.state is not None else "starting"
         unready = ""
         if not agent.vouched:
-            unready = "its Redis does not return what is published on it"
+            unready = "probe failed: Redis does not deliver messages"
         elif agent.state is not NodeState.ACTIVE:
-            waits = f"; waits for {', '.join(agent.missing)}" if agent.missing else ""
-            unready = f"publishing is closed: the node is {state}{waits}"
+            waiting = f"; waiting for {', '.join(agent.missing)}" if agent.missing else ""
+            unready = f"not accepting publishes: node is {state}{waiting}"
         elif self._stop.requested.is_set():
-            unready = "it was told to leave"
+            unready = "shutting down"
         facts = {
             "state": state,
             "missing": list(agent.missing),
@@ -194,11 +194,13 @@ class _NodeService:
     async def _leave_on_stop(self) -> None:
         await self._stop.requested.wait()
         if self._agent.state is None:
-            self._left.set()  # nobody has heard of this node
+            self._left.set()  # no sidecar has seen this node
             return
         log.info("node_leaving")
         if self._agent.is_last:
-            log.warning("drain_waits", reason="no other node is active; another signal ends it now")
+            log.warning(
+                "drain_waits", reason="no other node is active; signal again to exit at once"
+            )
         self._do(self._agent.leave(trio.current_time()))
 
     async def _reload_on(self) -> None:
@@ -222,13 +224,13 @@ class _NodeService:
     # Discovery and time.
 
     def on_snapshot(self, instance: int, snapshot: Snapshot) -> None:
-        """Apply what one discovery instance holds."""
+        """Apply a read of one discovery instance."""
         now = trio.current_time()
         for record in snapshot.nodes:
             if record.node == self._config.id and record.cluster == self._config.cluster:
                 self._do(self._agent.found(instance, record, now))
         self._membership.read(instance, snapshot, now)
-        self._look(now)
+        self._update_agent(now)
         if snapshot.drain is not None:
             self._asked_to_drain(snapshot.drain)
 
@@ -236,12 +238,12 @@ class _NodeService:
         """Record that one discovery instance cannot be read."""
         self._membership.unreachable(instance, trio.current_time())
 
-    def _look(self, now: float) -> None:
+    def _update_agent(self, now: float) -> None:
         view = self._membership
         self._do(self._agent.looked(view.sidecars, view.nodes, now))
 
     def _asked_to_drain(self, request: DrainRequest) -> None:
-        """Follow a request that somebody left in discovery for this life of the node."""
+        """Drain on a request for this incarnation; refuse it when no other node is active."""
         record = self._written
         if record is None or request.incarnation != record.incarnation:
             return
@@ -260,10 +262,10 @@ class _NodeService:
                 await self._moved.wait(seen)
             now = trio.current_time()
             if self._membership.advance(now):
-                self._look(now)
+                self._update_agent(now)
             self._do(self._agent.advance(now))
 
-    # What the agent decides.
+    # The agent's effects.
 
     def _do(self, effects: tuple[Effect, ...]) -> None:
         for effect in effects:
@@ -271,13 +273,13 @@ class _NodeService:
         self._moved.set()
 
     async def _act(self) -> None:
-        """Carry out the agent's effects one after the other."""
+        """Carry out the agent's effects, one after the other, until cancelled."""
         async for effect in self._todo:
             try:
                 await self._carry_out(effect)
             except (LinkLost, CommandFailed) as error:
                 log.warning("effect_failed", effect=type(effect).__name__, reason=str(error))
-                self._redis.lose("a command failed")  # its next life does it anew
+                self._redis.lose("a command failed")  # the reconnect repeats the set-up
 
     async def _carry_out(self, effect: Effect) -> None:
         match effect:
@@ -313,23 +315,23 @@ class _NodeService:
                 self._left.set()
             case Superseded(rival):
                 raise NodeIdTaken(
-                    f"another agent lives under the node id {rival.node}, at {rival.endpoint}; "
-                    "give every node an id of its own, or end the other agent first"
+                    f"another agent uses node id {rival.node}, at {rival.endpoint}; "
+                    "give every node a unique id, or stop the other agent first"
                 )
 
     async def _write(self, record: NodeRecord) -> None:
-        """Tell discovery, and everybody at once if it is more than a heartbeat."""
+        """Write the record to discovery, with a hint unless it is a mere heartbeat."""
         before, self._written = self._written, record
-        new_life = before is None or before.incarnation != record.incarnation
-        news = new_life or (before is not None and before.state is not record.state)
+        is_new = before is None or before.incarnation != record.incarnation
+        news = is_new or (before is not None and before.state is not record.state)
         taken = await self._registry.write(record, news=news)
-        if new_life:
+        if is_new:
             self._nursery.start_soon(self._introduce, record, taken)
 
     async def _introduce(self, record: NodeRecord, taken: int) -> None:
-        """Have discovery take the first record of a life, then read it: in this order.
+        """Write the first record of an incarnation, then read discovery: in this order.
 
-        A sidecar that starts meanwhile either finds the record, or is found here and waited for.
+        A sidecar that starts meanwhile either finds the record, or is found here and awaited.
         """
         while not (taken and await self._registry.refresh()):
             await trio.sleep(INTRODUCE_PAUSE_SECONDS)

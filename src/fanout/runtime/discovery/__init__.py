@@ -1,1 +1,1 @@
-"""Discovery as processes read and write it."""
+"""Reading and writing the records of a fleet in discovery."""

@@ -1,4 +1,4 @@
-"""Looks at a fleet from outside, once, by way of discovery; and asks a node to drain."""
+"""Operations on a fleet through discovery: read its state, ask a node to drain."""
 
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -15,24 +15,24 @@ from fanout.values.records import DrainRequest, NodeRecord, SidecarRecord, Snaps
 from fanout.wire import records
 
 REQUEST_SECONDS = 60
-"""How long a request waits in discovery for an agent that does not read it."""
+"""How long a drain request stays in discovery when no agent reads it."""
 
 __all__ = ["DrainRefused", "DrainTimeout", "FleetReport", "ask_to_drain", "read_fleet"]
 
 POLL_SECONDS = 0.25
-"""How often it is looked whether a node is gone."""
+"""How often to check whether a draining node is gone."""
 
 
-class DrainRefused(FanoutError):  # noqa: N818 - an answer
-    """The node was not asked to drain."""
+class DrainRefused(FanoutError):  # noqa: N818 - an answer, not an error
+    """The request to drain was refused before it was sent."""
 
 
-class DrainTimeout(FanoutError):  # noqa: N818 - a fact
-    """The node was asked, and is not gone yet."""
+class DrainTimeout(FanoutError):  # noqa: N818 - a state, not an error
+    """The node was asked to drain, and is not gone in time."""
 
 
 async def read_fleet(config: FleetConfig, *, world: World | None = None) -> FleetReport:
-    """Read all discovery instances, each for at most `config.timeout_seconds`."""
+    """Return the state of the fleet in discovery; allow each instance `config.timeout_seconds`."""
     world = world or fleet_world(config)
     readings: dict[int, Reading] = {}
 
@@ -56,9 +56,9 @@ async def ask_to_drain(
     """Ask a node's agent to drain, and wait up to `wait_seconds` until the node is gone.
 
     Raises:
-        DrainRefused: there is no such node, or it is the last active one and `force` is not set.
-        DrainTimeout: it is not gone in time; it may go on draining.
-        LinkLost: no discovery instance took the request.
+        DrainRefused: no such node, or it is the last active one and `force` is not set.
+        DrainTimeout: the node is not gone in time; it may still be draining.
+        LinkLost: no discovery instance accepted the request.
 
     """
     world = world or fleet_world(config)
@@ -66,11 +66,11 @@ async def ask_to_drain(
     found = next((each for each in fleet.nodes if each.id == node), None)
     if found is None:
         known = ", ".join(each.id for each in fleet.nodes) or "none"
-        raise DrainRefused(f"there is no node {node} in cluster {config.cluster}; known: {known}")
+        raise DrainRefused(f"no node {node} in cluster {config.cluster}; known: {known}")
     if fleet.is_last_active(found.id) and not force:
         raise DrainRefused(
-            f"{node} is the last active node: sidecars would have nowhere to publish; start "
-            "another node first, or give --force"
+            f"{node} is the last active node: without it no publish succeeds; start "
+            "another node first, or use --force"
         )
     request = DrainRequest(
         cluster=config.cluster, node=found.id, incarnation=found.incarnation, force=force
@@ -79,14 +79,14 @@ async def ask_to_drain(
     if wait_seconds:
         with trio.move_on_after(wait_seconds):
             while True:
-                if not _lives(await read_fleet(config, world=world), request):
+                if not _is_present(await read_fleet(config, world=world), request):
                     return
                 await trio.sleep(POLL_SECONDS)
-        raise DrainTimeout(f"{node} is not gone after {wait_seconds:g} seconds; see status")
+        raise DrainTimeout(f"{node} is not gone after {wait_seconds:g} seconds; it may still drain")
 
 
-def _lives(fleet: FleetReport, request: DrainRequest) -> bool:
-    """Whether the life that was asked to end is still there, or cannot be seen now."""
+def _is_present(fleet: FleetReport, request: DrainRequest) -> bool:
+    """Return whether the node's incarnation is in discovery, or discovery is unreadable."""
     if all(not each["readable"] for each in fleet.discovery):
         return True
     return any((n.id, n.incarnation) == (request.node, request.incarnation) for n in fleet.nodes)
@@ -104,13 +104,13 @@ async def _read(config: FleetConfig, address: DiscoveryAddress, world: World) ->
 
 
 async def _snapshot(cluster: str, name: str, link: Link) -> Reading:
-    """Read the records and how long ago each was written: its lease less what is left of it."""
+    """Return the records and the age of each: its lease minus the remaining time to live."""
     nodes: list[NodeRecord] = []
     sidecars: list[SidecarRecord] = []
     present = [each for each in await read_indexed(link, cluster) if each.raw is not None]
-    left = await Pipeline(link, [("PTTL", each.key) for each in present]).answers()
+    remaining = await Pipeline(link, [("PTTL", each.key) for each in present]).answers()
     ages: dict[tuple[str, int, int], float] = {}
-    for each, milliseconds in zip(present, left, strict=True):
+    for each, milliseconds in zip(present, remaining, strict=True):
         try:
             record = each.decode()
         except RemoteProtocolError:
@@ -125,7 +125,7 @@ async def _snapshot(cluster: str, name: str, link: Link) -> Reading:
 
 
 async def _write(config: FleetConfig, request: DrainRequest, world: World) -> None:
-    """Leave a request in every instance that can be reached. Raises LinkLost when none can."""
+    """Write a request to every reachable instance. Raises LinkLost when there is none."""
     errors: list[str] = []
 
     async def put(link: Link) -> None:
@@ -144,7 +144,7 @@ async def _write(config: FleetConfig, request: DrainRequest, world: World) -> No
         for address in config.discovery:
             nursery.start_soon(partial(ask, address))
     if len(errors) == len(config.discovery):
-        raise LinkLost(f"no discovery instance took the request ({'; '.join(errors)})")
+        raise LinkLost(f"no discovery instance accepted the request ({'; '.join(errors)})")
 
 
 async def _use(
@@ -153,7 +153,7 @@ async def _use(
     body: Callable[[Link], Awaitable[None]],
     world: World,
 ) -> str:
-    """Run `body` on a link to an instance, bounded; return why it failed, or nothing."""
+    """Run `body` on a link to an instance, with a timeout; return the error, or nothing."""
     limit = config.timeout_seconds
     try:
         with trio.fail_after(limit):

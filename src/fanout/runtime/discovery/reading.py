@@ -1,4 +1,4 @@
-"""Reads what one discovery instance holds of a fleet."""
+"""Reads the records of a fleet from one discovery instance."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,11 +12,11 @@ from fanout.wire.records import NODE, SIDECAR, RecordKind
 from fanout.wire.redis.client import Argument, ReplyError, pack
 
 BATCH_MAX = 512
-"""Keys fetched with one command."""
+"""The most keys fetched with one command."""
 
 
 class Pipeline:
-    """Commands that leave together; submitted at once, so in the order they were made."""
+    """Commands sent together. They are submitted at construction, so pipelines keep their order."""
 
     def __init__(self, link: Link, commands: Sequence[tuple[Argument, ...]]) -> None:
         self._answers: list[Any] = []
@@ -32,7 +32,7 @@ class Pipeline:
             self._done.set()
 
     async def answers(self) -> list[Any]:
-        """Wait for all answers. Raises LinkLost or CommandFailed for the first that failed."""
+        """Wait for all answers and return them. Raises the first LinkLost or CommandFailed."""
         if self._count:
             await self._done.wait()
         for answer in self._answers:
@@ -45,7 +45,7 @@ class Pipeline:
 
 @attrs.frozen(slots=True)
 class Indexed:
-    """An id in the index of its kind, and its record, if there is one."""
+    """An id in the index of its kind, and the record, if it exists."""
 
     kind: RecordKind[Any]
     member: bytes
@@ -53,10 +53,10 @@ class Indexed:
     raw: bytes | None
 
     def decode(self) -> Any:
-        """Decode the record. Raises RemoteProtocolError."""
+        """Return the decoded record. Raises RemoteProtocolError."""
         record = self.kind.decode(self.raw or b"")
         if record.id.encode() != self.member:
-            raise RemoteProtocolError(f"it is the record of {record.id}")
+            raise RemoteProtocolError(f"the record belongs to {record.id}")
         return record
 
 
@@ -67,11 +67,11 @@ async def read_indexed(
     *,
     is_replica: bool = False,
 ) -> list[Indexed]:
-    """Read the indexes of a fleet and every record they name.
+    """Return the entries of a fleet's indexes, with the record of each.
 
     Raises:
-        LinkLost: the connection ended, or what should be a replica is none, or has lost its
-            primary: it would go on telling what was true then.
+        LinkLost: the connection ended; or the Redis is expected to be a replica and is none, or
+            has lost its primary, so that its data is stale.
         CommandFailed: Redis refused a command.
 
     """
@@ -80,7 +80,7 @@ async def read_indexed(
         asked.append(("ROLE",))
     answers = await Pipeline(link, asked).answers()
     if is_replica and (answers[-1][0] != b"slave" or answers[-1][3] != b"connected"):
-        raise LinkLost("not a replica in touch with its primary")
+        raise LinkLost("not a replica connected to its primary")
     keys = [
         (kind, member, kind.key(cluster, "").encode() + member)
         for kind, members in zip(kinds, answers, strict=False)  # ROLE has no kind

@@ -1,10 +1,10 @@
 """The discovery instances: every record is written to all of them and read from all of them.
 
-Each instance is served by two tasks of its own, so that one that is slow or down delays nobody,
-and one that refuses writes can still be read. A hint channel makes changes known at once; polling
-is what is relied on. What was last written is written again as soon as a connection is back.
+Two tasks serve each instance: a slow or failed instance delays no other, and an instance that
+refuses writes can still be read. A hint channel announces changes at once; polling guarantees that
+they are read. After a reconnect the latest records are written again.
 
-Long because both tasks of an instance share its state, and a reader wants them side by side.
+Long because both tasks of an instance share its state.
 """
 
 import math
@@ -37,24 +37,24 @@ from fanout.wire.redis.client import Argument, pack
 log = structlog.get_logger()
 
 HINT_PAUSE_SECONDS = 0.02
-"""Hints that come this close together cause one read; longer in a large fleet, where a read is
-large, and an event that everybody has news of has all of them read at every word."""
+"""Hints within this time cause one read; longer in a large fleet, where a read is large, and one
+event makes every member write and every member read."""
 
 FALLBACK_SECONDS = 30.0
-"""How long the primary is read before its replicas, none of which answered, are tried again."""
+"""How long to read the primary, after all replicas failed, before trying the replicas again."""
 
 
 @attrs.frozen(kw_only=True)
 class InstanceStatistics:
-    """What can be said of one discovery instance now."""
+    """The present state of one discovery instance."""
 
     instance: str  # address of the primary
     readable: bool
-    reads_from: str  # address; empty while not connected
+    reads_from: str  # address; empty while disconnected
     read_at: float  # trio's clock; -inf before the first read
     reads: int
     writable: bool
-    error: str  # code of the last write or link that failed; empty when the last one did not
+    error: str  # code of the last write, if it failed; else empty
     write_errors: Mapping[str, int]  # code -> count
     records_ignored: int
 
@@ -66,52 +66,52 @@ class _Instance:
     number: int
     address: DiscoveryAddress
     writer: Link | None = None
-    connected: trio.Event = attrs.field(factory=trio.Event)  # to the writer, once
+    connected: trio.Event = attrs.field(factory=trio.Event)  # set at the writer's first connection
     hinted: Notice = attrs.field(factory=Notice)
-    readable: bool | None = None  # None: not known yet
+    readable: bool | None = None  # None: unknown yet
     reads_from: str = ""
     read_at: float = float("-inf")
     reads: int = 0
     error: str = ""  # why the last write failed
-    link_errors: dict[str, str] = attrs.field(factory=dict)  # address and use -> last reason told
+    link_errors: dict[str, str] = attrs.field(factory=dict)  # use and address -> reason last logged
     write_errors: Counter[str] = attrs.field(factory=Counter)
-    ignored: dict[bytes, str] = attrs.field(factory=dict)  # key -> what is wrong with its record
+    ignored: dict[bytes, str] = attrs.field(factory=dict)  # key -> why its record is invalid
     ignored_count: int = 0
-    missing: dict[bytes, tuple[Indexed, float]] = attrs.field(factory=dict)  # no such key: since
+    missing: dict[bytes, tuple[Indexed, float]] = attrs.field(factory=dict)  # since when
     decoded: dict[bytes, tuple[bytes, Record]] = attrs.field(factory=dict)
 
     @property
     def members(self) -> int:
-        """How many were found at the last read: as many read from here, and connect to it."""
+        """The members found at the last read: as many processes read from this instance."""
         return len(self.decoded)
 
 
 class DiscoveryReader(Protocol):
-    """Takes what is read from discovery. Neither method may wait."""
+    """Receives the reads of discovery. Neither method may wait."""
 
     def on_snapshot(self, instance: int, snapshot: Snapshot) -> None:
-        """Take what a read of the instance with this number returned."""
+        """Apply a read of the instance with this number."""
 
     def on_unreachable(self, instance: int) -> None:
-        """Take that an instance can be read no longer, or not from the start."""
+        """Record that an instance cannot be read."""
 
 
 class Registry:
     """Reads and writes the records of one fleet.
 
     Args:
-        network: where connections come from.
+        network: opens the connections.
         instances: the discovery instances; each is read from a replica, if it has any.
         cluster: name of the fleet.
-        readers: given what each read of an instance returned.
+        readers: called with the result of each read of an instance.
         timings: poll interval, reconnect delays; `connect_timeout_seconds` bounds every exchange.
         rng: for jitter and the choice of replicas.
-        tombstone_seconds: how long a node's goodbye stays in discovery.
-        agent_of: the node whose agent this serves. Agents also read what is asked of them, and
-            remove ids of nodes and sidecars from the index whose record has been missing for
+        tombstone_seconds: how long the record of a node that left stays in discovery.
+        agent_of: the node whose agent uses this registry. Agents also read drain requests, and
+            remove ids of nodes and sidecars from the index when the record has been missing for
             `tombstone_seconds`.
-        further: kinds of records that are read and written beside nodes and sidecars. Who reads
-            them removes their ids as agents do: agents know nothing of them.
+        further: kinds of records to read and write besides nodes and sidecars. Their readers
+            remove missing ids of these kinds; agents do not know the kinds.
 
     """
 
@@ -146,18 +146,18 @@ class Registry:
         )
 
     async def run(self) -> None:
-        """Keep the connections to all instances and read them until cancelled."""
+        """Keep the connections to all instances and read them, until cancelled."""
         async with trio.open_nursery() as nursery:
             for instance in self._instances:
                 nursery.start_soon(self._keep_writer, instance)
                 nursery.start_soon(self._keep_reader, instance)
 
     async def write(self, record: Record, *, news: bool = True) -> int:
-        """Write a record to every connected instance; return how many took it.
+        """Write a record to every connected instance; return how many accepted it.
 
-        An instance that is not connected is not waited for: it gets the record when it is back.
-        `news` tells everybody to read it now; a mere heartbeat can wait for the next poll, or
-        the reads would grow with the square of the fleet.
+        An instance that is not connected gets the record after the reconnect. `news` sends a hint,
+        so that all members read the record now. A heartbeat needs no hint: with one, the reads
+        would grow with the square of the fleet.
         """
         self._last[type(record), record.id] = record
         taken = 0
@@ -171,18 +171,18 @@ class Registry:
             for instance in self._instances:
                 link = instance.writer
                 if link is not None and not link.lost:
-                    # Submitted here, not in the task: writes keep their order whoever runs first.
+                    # Submitted here, not in the task, so that writes keep their order.
                     pipeline = Pipeline(link, self._commands(record, news=news))
                     nursery.start_soon(settle, instance, link, pipeline)
         return taken
 
     async def wait_connected(self) -> None:
-        """Wait until every instance has been connected to for writing at least once."""
+        """Wait until every instance was connected for writing at least once."""
         for instance in self._instances:
             await instance.connected.wait()
 
     async def refresh(self) -> int:
-        """Read every connected primary now, past its replicas; return how many answered."""
+        """Read every connected primary now, not its replicas; return how many answered."""
         answered = 0
 
         async def read(instance: _Instance, link: Link) -> None:
@@ -190,7 +190,7 @@ class Registry:
             try:
                 await self._read(instance, link)
             except (LinkLost, CommandFailed) as error:
-                self._tell(instance, f"refresh {instance.address.primary}", str(error))
+                self._log_link_lost(instance, f"refresh {instance.address.primary}", str(error))
             else:
                 answered += 1
 
@@ -220,10 +220,10 @@ class Registry:
     # Writing.
 
     def _commands(self, record: Record, *, news: bool) -> list[tuple[Argument, ...]]:
-        """Return what writes a record: key with a time to live, index, and a hint if it is news."""
+        """Return the commands that write a record: key with TTL, index entry, hint if `news`."""
         kind = self._kinds[type(record)]
         seconds = record.lease_seconds
-        if record.gone and kind is not SIDECAR:  # sidecars come and go too often
+        if record.gone and kind is not SIDECAR:  # sidecars start and stop too often
             seconds = max(seconds, self._tombstone_seconds)
         lasts = () if seconds == math.inf else ("PX", max(1, int(seconds * 1000)))
         commands: list[tuple[Argument, ...]] = [
@@ -235,7 +235,7 @@ class Registry:
         return commands
 
     async def _settle(self, instance: _Instance, link: Link, pipeline: Pipeline) -> bool:
-        """Wait for a write, bounded; tell whether it was taken, and log when that changes."""
+        """Wait for a write, with a timeout; return whether it succeeded, and log a change."""
         code = reason = ""
         try:
             with trio.fail_after(self._timings.connect_timeout_seconds):
@@ -245,7 +245,7 @@ class Registry:
         except LinkLost as lost:
             code, reason = "LINK_LOST", lost.reason
         except trio.TooSlowError:
-            code, reason = "TIMEOUT", "it does not answer"
+            code, reason = "TIMEOUT", "no answer"
             link.close(reason)
         if code:
             instance.write_errors[code] += 1
@@ -281,7 +281,7 @@ class Registry:
     # Reading.
 
     async def _keep_reader(self, instance: _Instance) -> None:
-        """Read from a replica, any of them, or else from the primary; again and again."""
+        """Read from a random replica, or else from the primary, until cancelled."""
         attempt = 0
         while True:
             began = trio.current_time()
@@ -292,21 +292,21 @@ class Registry:
                 session = partial(self._follow, instance, address)
                 await self._use(instance, "read", address, session)
                 if instance.reads > before:
-                    break  # it did answer: begin anew, with the replicas
+                    break  # it answered: start again with the replicas
             else:
                 if instance.readable is not False:
                     instance.readable = False
-                    instance.missing.clear()  # what happened meanwhile is not known
+                    instance.missing.clear()  # records may come and go unseen meanwhile
                     for reader in self._readers:
                         reader.on_unreachable(instance.number)
             attempt = await self._pause(instance, began, attempt)
 
     async def _follow(self, instance: _Instance, address: RedisAddress, link: Link) -> None:
-        """Read at every hint and every poll interval, until the link ends or a replica may do."""
+        """Read at every hint and poll interval, until the link ends or a replica is due again."""
         link.on_pushes = lambda pushes: (
             instance.hinted.set() if any(push[0] == b"message" for push in pushes) else None
         )
-        # Redis runs the commands of one connection in order: the first read comes after this.
+        # Redis runs the commands of a connection in order: the first read follows SUBSCRIBE.
         link.submit_subscription(b"SUBSCRIBE", (records.hint_channel(self._cluster).encode(),))
         is_replica = address in instance.address.replicas
         fallback = bool(instance.address.replicas) and not is_replica
@@ -323,13 +323,13 @@ class Registry:
             instance.reads_from = ""
 
     async def _read(self, instance: _Instance, link: Link, *, is_replica: bool = False) -> None:
-        """Read all records through one link and hand them over."""
+        """Read all records over one link and pass them to the readers."""
         try:
             with trio.fail_after(self._timings.connect_timeout_seconds):
                 snapshot = await self._snapshot(instance, link, is_replica=is_replica)
         except trio.TooSlowError:
-            link.close("it does not answer")
-            raise LinkLost("it does not answer") from None
+            link.close("no answer")
+            raise LinkLost("no answer") from None
         instance.readable = True
         instance.read_at = trio.current_time()
         instance.reads += 1
@@ -349,7 +349,7 @@ class Registry:
                 continue
             try:
                 before, record = known.get(each.key, (b"", None))
-                if record is None or each.raw != before:  # most are as they were at the last read
+                if record is None or each.raw != before:  # most are unchanged since the last read
                     record = each.decode()
                 instance.decoded[each.key] = (each.raw, record)
                 found[each.kind].append(record)
@@ -361,7 +361,7 @@ class Registry:
         return Snapshot(tuple(nodes), tuple(sidecars), drain, tuple(chain(*further)))
 
     async def _drain(self, link: Link) -> DrainRequest | None:
-        """Read what somebody asks of the agent that this registry serves."""
+        """Return the drain request for the agent that uses this registry, if there is one."""
         if self._agent_of is None:
             return None
         key = records.drain_key(self._cluster, self._agent_of)
@@ -375,7 +375,7 @@ class Registry:
     def _ignore(
         self, instance: _Instance, before: Mapping[bytes, str], key: bytes, reason: str
     ) -> None:
-        """Skip a malformed record; said once, not at every read of it."""
+        """Record a malformed record; log it once, not at every read."""
         instance.ignored[key] = reason
         if before.get(key) != reason:
             instance.ignored_count += 1
@@ -384,7 +384,7 @@ class Registry:
             log.warning("record_ignored", key=name, instance=where, reason=reason)
 
     def _note_missing(self, instance: _Instance, missing: Sequence[Indexed]) -> None:
-        """Remember since when indexed ids have no record, and sweep those of the long dead."""
+        """Track since when indexed ids have no record; remove those missing too long."""
         now = trio.current_time()
         known = instance.missing
         instance.missing = {
@@ -401,7 +401,7 @@ class Registry:
                 if each.kind is kind and now - since > self._tombstone_seconds
             ]
             if members:
-                # Whether it worked shows at the next read; an owner that is back adds itself again.
+                # The next read shows whether it worked; an owner that returns adds itself again.
                 command = pack("SREM", kind.index_key(self._cluster), *members[:BATCH_MAX])
                 instance.writer.submit(command, lambda _answer: None)
         instance.writer.flush()
@@ -426,10 +426,10 @@ class Registry:
             )
         except (LinkLost, CommandFailed) as error:
             reason = str(error)
-        self._tell(instance, f"{use} {address}", reason)
+        self._log_link_lost(instance, f"{use} {address}", reason)
 
-    def _tell(self, instance: _Instance, use: str, reason: str) -> None:
-        """Log why a connection ended, unless the one before ended for the same reason."""
+    def _log_link_lost(self, instance: _Instance, use: str, reason: str) -> None:
+        """Log why a connection ended, unless the previous one ended for the same reason."""
         if reason and instance.link_errors.get(use) != reason:
             log.warning(
                 "discovery_link_lost",
@@ -440,7 +440,7 @@ class Registry:
         instance.link_errors[use] = reason
 
     async def _pause(self, instance: _Instance, began: float, attempt: int) -> int:
-        """Wait before the next attempt and return its number; a long success starts anew."""
+        """Back off and return the number of the next attempt; a long connection resets it."""
         if trio.current_time() - began > self._backoff.max_seconds:
             attempt = 0
         members = instance.members

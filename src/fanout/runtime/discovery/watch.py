@@ -1,4 +1,4 @@
-"""What is known of further kinds of records, for those who want to be woken by a change of it."""
+"""A watch on further kinds of records: the latest records, and a notice of each change."""
 
 import math
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -18,16 +18,17 @@ from fanout.values.records import Record, Snapshot
 from fanout.wire.records import RecordKind
 
 MEMBERS_MAX = 4096
-"""Records of one kind; more are ignored."""
+"""The most records of one kind; further ones are ignored."""
 
 R = TypeVar("R", bound=Record)
 
 
 class Watch:
-    """The newest record of every member of some kinds; `run` has their leases run out.
+    """The newest record of every member of some kinds; `run` expires their leases.
 
     Attributes:
         changed: set at every change.
+        settled: set once every instance was read or has failed.
 
     """
 
@@ -38,24 +39,24 @@ class Watch:
         }
         self._view: View[Record] = View(cluster, self._ledgers, instances=instances)
         self._readable_since = math.inf
-        self._unheard = set(range(instances))
+        self._pending = set(range(instances))
         self._moved = Notice()
         self.settled = trio.Event()
         self.changed = Notice()
 
     @property
     def frozen(self) -> bool:
-        """Whether no discovery instance can be read now: what is known may be old."""
+        """Whether no discovery instance can be read now: the records may be stale."""
         return self._view.frozen
 
     @property
     def ever_read(self) -> bool:
-        """Whether any instance has been read yet: until then an empty view means nothing."""
+        """Whether any instance was read: before that, an empty watch proves nothing."""
         return self._view.read_age(trio.current_time()) < math.inf
 
     @property
     def readable_seconds(self) -> float:
-        """How long an instance could be read without a pause; 0 while none can."""
+        """How long discovery has been readable without interruption; 0 while it is not."""
         return 0.0 if self.frozen else trio.current_time() - self._readable_since
 
     def members(self, kind: RecordKind[R]) -> Mapping[str, R]:
@@ -63,34 +64,34 @@ class Watch:
         return self._ledgers[kind.type].records
 
     def absent(self, kind: RecordKind[R]) -> Iterable[R]:
-        """Return the last records of those who left or expired of late."""
+        """Return the last records of members that left or expired recently."""
         return self._ledgers[kind.type].absent
 
     def on_snapshot(self, instance: int, snapshot: Snapshot) -> None:
-        """Take what one discovery instance knows."""
+        """Apply a read of one discovery instance."""
         if self.frozen:
             self._readable_since = trio.current_time()
         self._note(self._view.take(instance, snapshot.further, trio.current_time()))
-        self._heard(instance)
+        self._settle(instance)
 
     def on_unreachable(self, instance: int) -> None:
-        """Take that one discovery instance cannot be read."""
+        """Record that one discovery instance cannot be read."""
         self._note(self._view.unreachable(instance, trio.current_time()))
-        self._heard(instance)
+        self._settle(instance)
 
     async def run(self) -> None:
-        """Let leases run out until cancelled."""
+        """Expire leases until cancelled."""
         while True:
             seen = self._moved.count
             with trio.move_on_at(self._view.next_deadline()):
                 await self._moved.wait(seen)
             self._note(self._view.advance(trio.current_time()))
 
-    def _heard(self, instance: int) -> None:
-        """Note that an instance has answered or failed; `settled` once all have."""
+    def _settle(self, instance: int) -> None:
+        """Record that an instance answered or failed; set `settled` once all have."""
         self._moved.set()
-        self._unheard.discard(instance)
-        if not self._unheard:
+        self._pending.discard(instance)
+        if not self._pending:
             self.settled.set()
 
     def _note(self, changes: tuple[Record, ...]) -> None:
@@ -106,14 +107,14 @@ async def open_watch(
     world: World | None = None,
     may_be_down: bool = False,
 ) -> AsyncIterator[tuple[Registry, Watch]]:
-    """Read and write further kinds of records where no sidecar runs, while the block does.
+    """Open a registry and a watch for a process that runs no sidecar.
 
-    Every discovery instance has been read when the block begins, or has failed. What the block
-    raises comes as it is, not in a group.
+    When the block begins, every discovery instance was read or has failed. An exception of the
+    block is raised as it is, not in a group.
 
     Raises:
-        RegistryUnavailable: none can be read at first, and it is not said that it `may_be_down`;
-            later that only freezes what is known.
+        RegistryUnavailable: no instance can be read at the start and `may_be_down` is not set.
+            Later failures only freeze the watch.
 
     """
     world = world or fleet_world(config)

@@ -1,1 +1,1 @@
-"""The doors for local clients: RESP and websocket."""
+"""The listeners for local clients: RESP and websocket."""

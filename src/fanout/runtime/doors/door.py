@@ -1,4 +1,4 @@
-"""How the two doors differ, as far as a local client is concerned."""
+"""The differences between the RESP door and the websocket door, as a local client sees them."""
 
 import random
 from collections.abc import Callable
@@ -18,18 +18,18 @@ from fanout.wire.limits import ClientLimits
 
 @attrs.frozen(slots=True)
 class Door:
-    """How one kind of client is answered."""
+    """The replies of one door."""
 
     name: str
-    outcome: Callable[[Any, Outcome], bytes]  # (tag of a publish, what became of it) -> reply
-    farewell: Callable[[str, str], bytes]  # (code, reason) -> last bytes before the close
+    outcome: Callable[[Any, Outcome], bytes]  # (tag of a publish, outcome) -> reply
+    farewell: Callable[[str, str], bytes]  # (code, reason) -> last bytes of a disconnect
     confirmed: Callable[[Subscribe, tuple[NodeId, ...]], bytes] = lambda action, _: action.reply
-    """(subscribe, active nodes that are not heard) -> reply"""
+    """(subscribe request, active nodes not heard) -> reply"""
 
 
 @attrs.frozen(eq=False, kw_only=True)
 class DoorContext:
-    """What a door gives to the connection of each client."""
+    """The objects that a door passes to the connection of each client."""
 
     fanout: Fanout
     clients: Clients  # of this door
@@ -41,11 +41,11 @@ class DoorContext:
 
 
 class Authorized(Protocol):
-    """A door's session, as far as rights go."""
+    """The rights of a session, at either door."""
 
     @property
     def access(self) -> Any:
-        """What the client may do; None before it has logged in, and where nobody must."""
+        """The rights of the client; None before login, and without users."""
 
     def may_keep(self, access: Access) -> bool:
-        """Give the client other rights; return whether they allow what it is subscribed to."""
+        """Set new rights; return whether they allow the present subscriptions."""

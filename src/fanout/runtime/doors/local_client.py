@@ -1,8 +1,8 @@
-"""One local client: what it asked for, what it is subscribed to, and the bytes on their way to it.
+"""One local client: its requests, its subscriptions and its outbox.
 
-The two doors differ in how they read requests and write replies; what a request does is here.
+The two doors differ in how they read requests and write replies; this module performs requests.
 
-Long because all that a client asks for changes the same state.
+Long because all requests of a client change the same state.
 """
 
 import contextlib
@@ -41,14 +41,14 @@ from fanout.values.requests import (
 from fanout.wire.redis.client import publish_command
 
 UNANSWERED_MAX = 16_384
-"""Requests of one client that wait for their replies; past it, its requests are left unread."""
+"""Unanswered requests of one client; above the limit no more of its requests are read."""
 
 FAREWELL_SECONDS = 1.0
-"""How long a client that is being disconnected may take to read the reason."""
+"""How long a disconnected client may take to read the reason."""
 
 
-async def _go() -> None:
-    """Wait for nothing."""
+async def _no_linger() -> None:
+    """Return at once: the RESP door has no closing handshake."""
 
 
 class LocalClient:
@@ -56,12 +56,12 @@ class LocalClient:
 
     Args:
         fanout: subscribes, publishes and delivers.
-        clients: the clients of the door.
-        limits: of each client.
+        clients: counts the clients of the door.
+        limits: the limits of a client.
         transport: the connection.
-        door: how its requests are answered.
-        encoding: how deliveries are written at first.
-        label: returns the name of the client, for people.
+        door: writes the replies.
+        encoding: the first encoding of deliveries.
+        label: returns the client's name for people.
 
     """
 
@@ -82,11 +82,11 @@ class LocalClient:
         self.label = label
         self.received_bytes = 0
         self.published = 0
-        """Messages it published since the start."""
+        """Messages published since the start."""
         self.delivered = 0
-        """Messages it was given while they were counted, see `Fanout.begin_counting`."""
+        """Messages delivered while they were counted, see `Fanout.begin_counting`."""
         self.last = b""
-        """What is sent last, unless the client is cut off."""
+        """The last bytes to send, unless the sidecar disconnects the client."""
         self._fanout = fanout
         self._clients = clients
         self._transport = transport
@@ -99,19 +99,19 @@ class LocalClient:
             on_stalled=partial(
                 self.cut,
                 "slow_consumer",
-                f"took no bytes for {limits.write_timeout_seconds:g} seconds",
+                f"read nothing for {limits.write_timeout_seconds:g} seconds",
             ),
         )
-        self._active: dict[Name, None] = {}  # what the fan-out delivers to this client
-        self._tickets: dict[ReplySlot, Ticket] = {}  # subscribes not yet confirmed to it
+        self._active: dict[Name, None] = {}  # names that are delivered to this client
+        self._tickets: dict[ReplySlot, Ticket] = {}  # subscribes not yet confirmed
         self._scope = trio.CancelScope()
         self._room = Notice()
-        self._closing = False  # no more requests are read
+        self._closing = False  # read no more requests
         self._gone = False
 
     @property
     def closing(self) -> bool:
-        """Whether no more of this client's requests should be read."""
+        """Whether to read no more requests of this client."""
         return self._closing or self._gone
 
     @property
@@ -125,24 +125,24 @@ class LocalClient:
         return len(self._active)
 
     async def serve(
-        self, read: Callable[[], Any], linger: Callable[[], Awaitable[None]] = _go
+        self, read: Callable[[], Any], linger: Callable[[], Awaitable[None]] = _no_linger
     ) -> None:
-        """Run `read`, the door's loop over requests, then say goodbye and forget the client.
+        """Run `read`, the door's loop over requests, then send the last bytes and clean up.
 
-        `linger` waits for the client to have read the goodbye, before the connection is closed.
+        `linger` waits until the client has read the last bytes, before the connection is closed.
         """
         self._clients.add(self)
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
-                    # A client that went away needs no goodbye.
+                    # A client that disconnected gets no last bytes.
                     gone = contextlib.suppress(*CONNECTION_ERRORS)
                     with self._sender.sending(nursery), gone:
                         await read()
                         await self._until_unanswered(0)
                     nursery.cancel_scope.cancel()
         finally:
-            self._forget()
+            self._release_all()
             self.outbox.finish(self.last)
             with trio.move_on_after(FAREWELL_SECONDS, shield=True):
                 with contextlib.suppress(*CONNECTION_ERRORS):
@@ -152,11 +152,11 @@ class LocalClient:
             self._clients.discard(self)
 
     def perform(self, action: Action | PublishRun) -> None:
-        """Do what one request asks. Its reply is written in its slot, sooner or later."""
+        """Perform one request; its reply takes its place in the reply queue."""
         self._perform(action, self._replies)
 
     def _perform(self, action: Action | PublishRun, sink: ReplySink) -> None:
-        if type(action) is PublishRun:  # sooner than matching: this is the hot path
+        if type(action) is PublishRun:  # faster than `match`: this is the hot path
             self._publish(action, (None,) * len(action.channels), sink)
             return
         match action:
@@ -183,11 +183,11 @@ class LocalClient:
                 sink.reply(reply)
 
     async def room(self) -> None:
-        """Wait until the client's earlier requests are answered far enough to read more."""
+        """Wait until few enough requests are unanswered to read more."""
         await self._until_unanswered(UNANSWERED_MAX)
 
     def send(self, data: bytes) -> None:
-        """Queue bytes for the client; they leave with the hub's next flush."""
+        """Queue bytes for the client; the next `Fanout.flush` sends them."""
         if self._gone:
             return
         if data:
@@ -198,20 +198,20 @@ class LocalClient:
             self._room.set()
 
     def flush(self) -> None:
-        """Hand the queued bytes to the network."""
+        """Send the queued bytes."""
         self._sender.flush()
 
     def overflow(self) -> None:
-        """Cut off this slow consumer: its outbox is full."""
+        """Disconnect this slow client: its outbox is full."""
         limit = self.outbox.bytes_max
-        self.cut("slow_consumer", f"more than {limit} bytes waited for the client")
+        self.cut("slow_consumer", f"outbox exceeds {limit} bytes")
 
     def cut(self, code: str, reason: str) -> None:
-        """Disconnect the client; it is told why if it still reads. Idempotent."""
+        """Disconnect the client; send the reason if it still reads. Idempotent."""
         if self._gone or self._scope.cancel_called:
             return
         self._clients.cut(code, self.name, reason)
-        self._forget()  # now: nothing may be delivered behind the farewell
+        self._release_all()  # now: no delivery may follow the last bytes
         self.last = b""
         self.outbox.truncate(self._door.farewell(code, reason))
         self._scope.cancel()
@@ -221,7 +221,7 @@ class LocalClient:
         self._clients.complain(event, code, self.name, reason)
 
     def recheck(self, session: Authorized, authenticator: Authenticator) -> None:
-        """Cut off the client if the users, which have changed, no longer allow what it holds."""
+        """Disconnect the client if the changed users no longer allow its login or subscriptions."""
         if session.access is None:
             return
         access = authenticator.renew(session.access)
@@ -235,7 +235,7 @@ class LocalClient:
             await self._room.wait(self._room.count)
 
     def publish(self, publishes: Sequence[Publish], sink: ReplySink | None = None) -> None:
-        """Publish messages in a row."""
+        """Publish successive messages."""
         commands = [publish_command(each.channel, each.payload) for each in publishes]
         run = PublishRun(
             [each.channel for each in publishes],
@@ -255,9 +255,9 @@ class LocalClient:
         self._fanout.publish(run, done)
 
     def _ask(self, action: Ask, sink: ReplySink) -> None:
-        """Ask the fleet when everything before is answered: what it changed is counted then.
+        """Ask the fleet once all earlier requests are answered, so that they are counted.
 
-        Within a group, whose parts leave together, the question is asked at once.
+        In a transaction, whose replies are sent together, ask at once.
         """
         if sink is not self._replies:
             self._begin_asking(action, sink, sink.reserve())
@@ -287,7 +287,7 @@ class LocalClient:
             sink.complete(slot, partial(self._begin, slot, action))
 
     def _begin(self, slot: ReplySlot, action: Subscribe) -> bytes:
-        """Start delivering: called when the confirmation is written, not a message earlier."""
+        """Start delivering when the confirmation is written, not a message earlier."""
         if self._gone:
             return b""
         del self._tickets[slot]
@@ -322,8 +322,8 @@ class LocalClient:
         for kind, name in active:
             self._fanout.release(kind, (name,))
 
-    def _forget(self) -> None:
-        """Give up everything this client wished for."""
+    def _release_all(self) -> None:
+        """Release all subscriptions of this client, and drop its pending requests."""
         self._gone = True
         for kind, name in self._active:
             self._fanout.stop_delivering(kind, name, self)

@@ -1,4 +1,4 @@
-"""The clients of the RESP door: what one of them may learn of the others and of the sidecar."""
+"""The registry of RESP clients, for CLIENT LIST, CLIENT KILL and INFO."""
 
 import os
 from collections.abc import Callable, Collection, Mapping
@@ -25,7 +25,7 @@ class _Entry:
 
 
 class RespClients:
-    """The register of the door; it is the sidecar as sessions see it."""
+    """The clients of the door, and the facts of the sidecar that sessions may ask for."""
 
     def __init__(
         self,
@@ -52,22 +52,22 @@ class RespClients:
         return self._authenticator.has_users
 
     def log_in(self, client_id: int, name: str, secret: bytes) -> Access | None:
-        """Return what a user may do; None when the secret is wrong."""
+        """Return the rights of a user; None when the user or the secret is wrong."""
         access = self._authenticator.log_in(name, secret)
         if access is None:
-            # Not the name: whoever mixes up the two says a secret there.
+            # The name is not logged: clients may pass the secret there by mistake.
             self._entries[client_id].client.complain(
-                "login_failed", "wrong_secret", "no such user, or another secret"
+                "login_failed", "wrong_secret", "unknown user or wrong secret"
             )
         return access
 
     def _users_changed(self) -> None:
-        """Cut off those who have lost a right that they use."""
+        """Disconnect the clients that lost a right that they use."""
         for entry in list(self._entries.values()):
             entry.client.recheck(entry.session, self._authenticator)
 
     def next_id(self) -> int:
-        """Return the number of a new connection; none is given twice."""
+        """Return a unique number for a new connection."""
         self._number += 1
         return self._number
 
@@ -80,11 +80,11 @@ class RespClients:
         )
 
     def discard(self, client_id: int) -> None:
-        """Forget a client whose connection has ended."""
+        """Remove a client whose connection has ended."""
         del self._entries[client_id]
 
     def clients(self) -> Collection[ClientFacts]:
-        """Return the clients, oldest first."""
+        """Return the facts of the clients, oldest first."""
         now = trio.current_time()
         local = f"{self._endpoint.path}:0" if self._endpoint.path else str(self._endpoint)
         return [
@@ -99,17 +99,17 @@ class RespClients:
         ]
 
     def disconnect(self, client_id: int) -> None:
-        """End the connection of a client, if it is still there."""
+        """Disconnect a client, if it is still connected."""
         entry = self._entries.get(client_id)
         if entry is not None:
             entry.client.cut("killed", "another client ended the connection")
 
     def wall_microseconds(self) -> int:
-        """Return the time of day since 1970, in steps of a millisecond."""
+        """Return the microseconds since 1970, in steps of a millisecond."""
         return self._wall_milliseconds() * 1000
 
     def facts(self) -> SidecarFacts:
-        """Return how the sidecar is."""
+        """Return the facts of the sidecar for INFO."""
         counts = self._fanout.counts()
         return SidecarFacts(
             run_id=self._run_id,

@@ -21,7 +21,7 @@ from fanout.wire.resp.requests import UNAUTHENTICATED, RequestDecoder, request_l
 from fanout.wire.resp.session import Session
 
 RECEIVE_BYTES_MAX = 65_536
-"""One turn of one client; a client with more to say waits for the others."""
+"""Bytes read from one client in one turn; the rest waits until other clients had a turn."""
 
 
 def _outcome(tag: Any, outcome: Outcome) -> bytes:
@@ -35,7 +35,7 @@ def _outcome(tag: Any, outcome: Outcome) -> bytes:
 
 
 def _farewell(code: str, reason: str) -> bytes:
-    if code == "killed":  # in silence, as Redis does
+    if code == "killed":  # without a reply, as Redis does
         return b""
     return replies.error(f"ERR {code}: {reason}")
 
@@ -67,27 +67,27 @@ class RespConnection:
         self._fanout = context.fanout
         self._transport = transport
         self._lengths = heads.lengths
-        self._has_users = clients.has_users  # as long as the sidecar runs
+        self._has_users = clients.has_users  # constant while the sidecar runs
         self._outbox_bytes_max = limits.outbox_bytes_max
         self._limits = request_limits(context.client_limits, limits.arguments_max)
         self._decoder = RequestDecoder(self._limits)
         self._login = trio.CancelScope()
         self._login_deadline = trio.current_time() + LOGIN_SECONDS
-        self._bound()
+        self._apply_limits()
 
     def _label(self) -> Label:
         state = self.session.state
         return Label(state.client_id, self._transport.peer, printable(state.name))
 
     async def serve(self) -> None:
-        """Serve the client until it leaves."""
+        """Serve the client until it disconnects."""
         try:
             await self.client.serve(self._read_bounded)
         finally:
             self.session.close()
 
     async def _read_bounded(self) -> None:
-        """Read until the client leaves; for a limited time only, if it does not log in."""
+        """Read until the client disconnects; disconnect it without a login in time."""
         with self._login:
             await self._read()
         if self._login.cancelled_caught:
@@ -102,8 +102,8 @@ class RespConnection:
             try:
                 self._handle(data)
             except RemoteProtocolError as error:
-                said = str(error).encode("utf-8", "surrogateescape")
-                client.complain("consumer_failed", "protocol_error", printable(said))
+                text = str(error).encode("utf-8", "surrogateescape")
+                client.complain("consumer_failed", "protocol_error", printable(text))
                 client.perform(Close(error.reply, reason=str(error)))
             self._fanout.flush()
             await client.room()
@@ -119,10 +119,10 @@ class RespConnection:
                 return
             client.perform(session.handle(request))
             if self._has_users and session.locked is not (decoder.limits is UNAUTHENTICATED):
-                self._bound()
+                self._apply_limits()
 
-    def _bound(self) -> None:
-        """Give a client that has not logged in little room and little time."""
+    def _apply_limits(self) -> None:
+        """Apply the limits for clients before or after login."""
         locked = self.session.locked
         self._decoder.limits = UNAUTHENTICATED if locked else self._limits
         self._login.deadline = self._login_deadline if locked else inf

@@ -1,4 +1,4 @@
-"""One websocket client: its handshake, its requests, and how it is left."""
+"""One websocket client: its handshake, its requests and its close."""
 
 from typing import Any
 
@@ -19,25 +19,25 @@ from fanout.wire.ws.origins import OriginPolicy
 from fanout.wire.ws.websocket import Binary, Closed, Event, Opened, Rejected, Text, WebSocketServer
 
 RECEIVE_BYTES_MAX = 16_384
-"""One turn of one client; at 10 us for the smallest frame a flood takes 25 ms before others."""
+"""Bytes read from one client in one turn; the smallest frames, at 10 us each, take 25 ms."""
 
 HANDSHAKE_SECONDS = 5.0
-"""How long a connection may take to become a websocket."""
+"""The timeout of the websocket handshake."""
 
 IDLE_SECONDS = 25.0
-"""A client that was silent this long is pinged; common proxies drop idle connections at 30 s."""
+"""A client silent for this long is pinged; common proxies drop idle connections at 30 s."""
 
 LOCKED_BYTES_MAX = 16_384
-"""The largest message of a client that has yet to log in."""
+"""The largest message of a client that has not logged in."""
 
 PONG_SECONDS = 8.0
-"""How long a pinged client may stay silent."""
+"""The timeout of a pong."""
 
 JSON_FACTOR = 6
-"""A payload grows at most this much as JSON text (every byte an escape of six characters)."""
+"""The most that a payload grows as JSON text: every byte an escape of six characters."""
 
 MESSAGE_MARGIN_BYTES = 65_536
-"""Room for the rest of a request beside its payload."""
+"""The size of a request without its payload, at most."""
 
 
 def _outcome(tag: Any, outcome: Outcome) -> bytes:
@@ -57,7 +57,7 @@ def _confirmed(action: Subscribe, unheard: tuple[NodeId, ...]) -> bytes:
 
 
 DOOR = Door(name="ws", outcome=_outcome, farewell=_farewell, confirmed=_confirmed)
-GOODBYE = _farewell("shutdown", "the sidecar leaves; connect again")
+GOODBYE = _farewell("shutdown", "the sidecar shuts down; connect again")
 
 
 class WsConnection:
@@ -113,14 +113,14 @@ class WsConnection:
         return self._authenticator.has_users
 
     def log_in_by_token(self, token: bytes) -> Access | None:
-        """Return the rights of the user with this secret; None when there is none."""
+        """Return the rights of the user with this secret; None for an invalid token."""
         access = self._authenticator.log_in_by_token(token)
         if access is None and self.has_users:
             self.client.complain("login_failed", "wrong_secret", "invalid token")
         return access
 
     async def serve(self) -> None:
-        """Serve the client until it is gone."""
+        """Serve the client until it disconnects."""
         try:
             await self.client.serve(self._read, self._linger)
         finally:
@@ -146,9 +146,9 @@ class WsConnection:
                 going = await self._ping()
 
     async def _linger(self) -> None:
-        """Read until the client closes too, or ends.
+        """Read until the client sends its Close frame, or disconnects.
 
-        Closing TCP over bytes not read resets it, and may take the Close frame from the client.
+        Closing a TCP connection with unread bytes resets it; the client may lose the Close frame.
         """
         while not self._closed_by_peer:
             data = await self._transport.receive_some(RECEIVE_BYTES_MAX)
@@ -160,12 +160,12 @@ class WsConnection:
         self._fanout.flush()
         with trio.move_on_after(PONG_SECONDS) as silent:
             return await self._turn()
-        assert silent.cancelled_caught  # noqa: S101 - the only way out of the block above
+        assert silent.cancelled_caught  # noqa: S101 - the block returns otherwise
         self.client.cut("no_pong", f"no answer to a ping within {PONG_SECONDS:g} seconds")
         return False
 
     async def _turn(self) -> bool:
-        """Read and perform what has come; False when the client is done."""
+        """Read and perform requests; return False when the connection ends."""
         data = await self._transport.receive_some(RECEIVE_BYTES_MAX)
         if not data:
             self.client.last = b""
@@ -174,17 +174,17 @@ class WsConnection:
         for event in self._server.events(data):
             self._perform(event)
         self._publish()
-        if self._closed:  # a Close frame is the last: behind the answers to what came before
+        if self._closed:  # the Close frame is last, after the replies to earlier requests
             self.client.last = self._server.outgoing()
         elif outgoing := self._server.outgoing():
             self.client.send(outgoing)
         self._fanout.flush()
-        # A cancelled wait here would lose nothing: what was read is performed.
+        # Cancelling this wait loses nothing: all requests read are performed.
         await self.client.room()
         return not (self._closed or self.client.closing)
 
-    def _resize(self) -> None:
-        """Take large messages, and let much wait, only of those who have logged in."""
+    def _apply_limits(self) -> None:
+        """Apply the limits for clients before or after login."""
         locked = self.session.locked
         self.client.outbox.bytes_max = LOCKED_OUTBOX_BYTES_MAX if locked else self._outbox_bytes_max
         self._server.limit(LOCKED_BYTES_MAX if locked else self._message_bytes_max)
@@ -193,7 +193,7 @@ class WsConnection:
         self.client.complain("consumer_failed", "protocol_error", reason)
 
     def _act(self, action: Action) -> None:
-        """Do what a request asks; messages in a row are gathered, to be published together."""
+        """Perform a request; gather successive messages, to publish them together."""
         if type(action) is Publish:
             self._gathered.append(action)
             return
@@ -201,7 +201,7 @@ class WsConnection:
         self.client.perform(action)
 
     def _publish(self) -> None:
-        """Publish what was gathered."""
+        """Publish the gathered messages."""
         if self._gathered:
             gathered, self._gathered = self._gathered, []
             self.client.publish(gathered)
@@ -212,14 +212,14 @@ class WsConnection:
                 self.opened = True
                 if token:
                     self.session.log_in(token)
-                self._resize()
+                self._apply_limits()
                 self.client.send(response + self._hello)
                 self.client.last = GOODBYE
             case Text(data):
                 was_locked = self.session.locked
                 self._act(self.session.handle(data))
                 if was_locked:
-                    self._resize()
+                    self._apply_limits()
             case Binary(data):
                 self._act(self.session.handle_binary(data))
             case Closed(code, by_peer):
@@ -231,4 +231,4 @@ class WsConnection:
                 self._closed = True
                 self._fail(f"HTTP status {status}")
             case _:
-                pass  # a pong: that bytes came was all we wanted
+                pass  # a pong: any bytes reset the idle timeout

@@ -14,20 +14,20 @@ from fanout.wire.ws import bridge_frames
 from fanout.wire.ws.origins import OriginPolicy
 
 GAP_SECONDS = 1.0
-"""How long the news of gaps is gathered after some was sent: a link that flaps is no flood."""
+"""How long gaps are gathered between two notifications, so that a flapping link sends no flood."""
 
 CLOSING_SECONDS = 1.0
-"""How long clients may go on after they were told that the sidecar leaves."""
+"""How long clients may stay connected after the notice of the shutdown."""
 
 
 class WsListener:
-    """Serves websocket clients and tells all of them what concerns all of them.
+    """Serves websocket clients, and notifies them of gaps and of the shutdown.
 
     Args:
-        context: what the connections are given.
-        listener: where clients connect.
-        policy: which pages may connect.
-        gaps: the gaps to tell the clients of.
+        context: the objects to pass to connections.
+        listener: the bound address.
+        policy: the allowed Host and Origin headers.
+        gaps: the gaps to notify clients of.
 
     """
 
@@ -49,7 +49,7 @@ class WsListener:
         limits = self._context.limits
         self._gaps.forget()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._tell_gaps)
+            nursery.start_soon(self._send_gaps)
             await accept_clients(
                 self._listener,
                 self._serve_client,
@@ -60,12 +60,12 @@ class WsListener:
             )
 
     def _users_changed(self) -> None:
-        """Cut off the clients that have lost a right that they use."""
+        """Disconnect the clients that lost a right that they use."""
         for each in list(self._connections):
             each.client.recheck(each.session, self._context.authenticator)
 
     async def leave(self) -> None:
-        """Tell the clients that the sidecar shuts down; wait for them to go, for a short time."""
+        """Notify clients of the shutdown; wait a short time for them to disconnect."""
         frame = bridge_frames.closing_frame("shutdown")
         for each in self._connections:
             if each.opened:
@@ -84,8 +84,8 @@ class WsListener:
             del self._connections[connection]
             self._gone.set()
 
-    async def _tell_gaps(self) -> None:
-        """Send the gaps to the clients that are subscribed to anything."""
+    async def _send_gaps(self) -> None:
+        """Send gaps to all clients with a subscription, until cancelled."""
         while True:
             gaps = await self._gaps.take()
             frames = b"".join(

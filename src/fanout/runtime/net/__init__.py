@@ -1,1 +1,1 @@
-"""Bytes to and from the network: transports, TLS, listeners, HTTP."""
+"""The network: transports, TLS, listeners, HTTP."""

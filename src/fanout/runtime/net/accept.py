@@ -1,4 +1,4 @@
-"""Takes the connections of one door."""
+"""The accept loop of one door."""
 
 import contextlib
 import errno
@@ -12,7 +12,7 @@ from fanout.runtime.process.logs import FloodLog
 
 ACCEPT_PAUSE_FIRST_SECONDS = 0.01
 ACCEPT_PAUSE_MAX_SECONDS = 1.0
-"""Out of file descriptors, waiting is all one can do: clients there keep being served."""
+"""The pause after running out of file descriptors; connected clients are served meanwhile."""
 
 _OVERLOAD = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 
@@ -26,11 +26,11 @@ async def accept_clients(
     refusal: bytes,
     on_refused: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve each connection with `handle`; past `clients_max` send `refusal` and close, and tell.
+    """Serve each connection with `handle`; above `clients_max` send `refusal` and close.
 
-    Connections that come faster than `connects_per_second_max` wait their turn in the kernel. Runs
-    until cancelled; cancelling it ends the clients as well. Once the listener is closed it takes no
-    more, and the clients go on.
+    `on_refused` is called for each refusal. Connections faster than `connects_per_second_max` wait
+    in the kernel. Runs until cancelled, which ends the clients as well. When the listener is
+    closed, no more connections are accepted, and connected clients are served to their end.
     """
     clients = 0
     pause = ACCEPT_PAUSE_FIRST_SECONDS
@@ -54,7 +54,7 @@ async def accept_clients(
                 return
             except OSError as error:
                 if error.errno not in _OVERLOAD:
-                    continue  # that one connection ended before it was taken
+                    continue  # the connection ended before it was accepted
                 reason = error.strerror or ""
                 log.warning("accept_paused", code=reason, listener=str(listener.endpoint))
                 await trio.sleep(pause)

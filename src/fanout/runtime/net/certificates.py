@@ -1,4 +1,4 @@
-"""Certificates and keys: read at the start and again on SIGHUP; old connections keep theirs."""
+"""Certificates and keys: read at the start and on SIGHUP; open connections keep the old ones."""
 
 import ssl
 from collections.abc import Callable
@@ -16,35 +16,35 @@ T = TypeVar("T")
 
 
 class Contexts:
-    """The two sides' contexts, made of one configuration.
+    """The TLS contexts of a process, for its server side and its client side.
 
     Raises:
-        ConfigError: a file cannot be read, or is no certificate or key.
+        ConfigError: a file cannot be read, or holds no certificate or key.
 
     """
 
     def __init__(self, files: TlsFiles) -> None:
         self._files = files
         self.server: ssl.SSLContext | None = None
-        """For the doors; None where they are plain."""
+        """The context of the doors; None without TLS."""
         if files.tls_cert:
             self.server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
             if files.tls_client_ca:
                 self.server.verify_mode = ssl.CERT_REQUIRED
         self._client: ssl.SSLContext | None = None
         if files.tls_ca or files.tls_client_cert:
-            _ = self.client  # what is wrong with the files is said at the start
+            _ = self.client  # so that invalid files are reported at the start
         self._load()
 
     @property
     def client(self) -> ssl.SSLContext:
-        """Towards discovery and nodes: they must show a certificate for the name we connect to."""
+        """The context for connections to discovery and nodes; it verifies the host name."""
         if self._client is None:
             self._client = _reading("tls-ca", _client_context, self._files.tls_ca)
         return self._client
 
     def reload(self) -> None:
-        """Read the files again; what is wrong with them is logged, and changes nothing."""
+        """Read the files again; if any is invalid, log it and keep the present ones."""
         if self._files == TlsFiles():
             return
         try:
@@ -67,9 +67,9 @@ class Contexts:
 
 
 def context_for(url: str, files: TlsFiles) -> ssl.SSLContext | None:
-    """Return what a client of the sidecar at `url` goes through; None where that is plain.
+    """Return the TLS context for a client of the sidecar at `url`; None for a URL without TLS.
 
-    Raises ConfigError for wrong files as `Contexts` does, whatever the URL.
+    Raises ConfigError for invalid files as `Contexts` does, also for a URL without TLS.
     """
     contexts = Contexts(files)
     return contexts.client if urlsplit(url).scheme in {"wss", "https"} else None
@@ -80,7 +80,7 @@ def _client_context(ca: str) -> ssl.SSLContext:
 
 
 class _EncryptedError(Exception):
-    """A key needs a passphrase."""
+    """A private key is encrypted."""
 
 
 def _no_passphrase() -> str:
@@ -88,9 +88,9 @@ def _no_passphrase() -> str:
 
 
 def _reading_chain(option: str, context: ssl.SSLContext, certificate: str, key: str) -> None:
-    """Read a certificate and its key; what is wrong with the key is said of the file it is in.
+    """Load a certificate and its key; errors of the key name the option of the key's file.
 
-    OpenSSL must not ask the terminal for a passphrase: that would stop us all.
+    OpenSSL must not ask for a passphrase on the terminal: that would block the event loop.
     """
     certificates = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     _reading(option, certificates.load_verify_locations, certificate)
@@ -100,8 +100,8 @@ def _reading_chain(option: str, context: ssl.SSLContext, certificate: str, key: 
         _reading(option, context.load_cert_chain, certificate, key or None, _no_passphrase)
     except _EncryptedError:
         raise ConfigError(
-            f"{option}: the key is encrypted and nobody is here to type its passphrase; give a "
-            "key without one that only this user can read, as openssl pkey makes it"
+            f"{option}: encrypted private keys are not supported; remove the passphrase with "
+            "openssl pkey, and make the file readable by this user only"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""How many files this process may have open: every client is one, and so is every link."""
+"""The limit of open files: every client and every link uses a file descriptor."""
 
 import resource
 
@@ -7,14 +7,14 @@ import structlog
 log = structlog.get_logger()
 
 OWN_FILES = 1024
-"""Room for links to nodes and discovery: clients must not take what those need to connect anew."""
+"""File descriptors reserved for links to nodes and discovery, which must be able to reconnect."""
 
 
 def raise_file_limit(clients: int) -> None:
-    """Let this process have so many clients, as far as it may; a warning says when it may not.
+    """Raise the soft limit of open files for `clients`; warn when the hard limit is too low.
 
-    Service managers start processes with a low soft limit, for the sake of old programs that
-    cannot take more, and leave it to others to raise it as far as the hard one.
+    Service managers start processes with a low soft limit, for old programs that use select(2);
+    other programs raise it up to the hard limit.
     """
     wanted = clients + OWN_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -24,5 +24,5 @@ def raise_file_limit(clients: int) -> None:
     allowed = wanted if hard == unlimited else min(wanted, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     if allowed < wanted:
-        reason = "clients may use up all of them; raise the limit (ulimit -n) or lower clients-max"
+        reason = "too few for clients-max; raise the limit of open files (ulimit -n) or lower it"
         log.warning("files_limited", allowed=allowed, wanted=wanted, reason=reason)

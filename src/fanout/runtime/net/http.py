@@ -1,4 +1,4 @@
-"""The admin HTTP door: is this service alive, and can it do its work."""
+"""The admin door: an HTTP server with liveness, readiness and further routes."""
 
 import socket
 import ssl
@@ -22,36 +22,36 @@ from fanout.values.names import Endpoint
 from fanout.wire.ws.origins import OriginPolicy
 
 STALL_SECONDS = 5.0
-"""How long a reader may take no bytes before its connection is ended."""
+"""How long a reader may read nothing before its connection is closed."""
 
 SEND_BUFFER_BYTES = 131_072
-"""What the kernel holds for one reader, about; snapshots of large fleets fit."""
+"""The send buffer of a connection, about; a snapshot of a large fleet fits."""
 
 GRACE_SECONDS = 1.0
-"""How long a request may go on once the sidecar leaves."""
+"""How long requests may run on during shutdown."""
 
 
 @attrs.frozen
 class Readiness:
-    """Whether a service can do its work now."""
+    """Whether a service is ready, and why."""
 
-    unready: str  # why not; empty when it can
+    unready: str  # the reason; empty when ready
     facts: Mapping[str, Any]
-    """What that rests on, for people: texts, numbers, and lists and tables of them."""
+    """The facts behind it, for people: texts, numbers, lists and mappings."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class AdminDoor:
-    """What an admin door serves, and to whom.
+    """The settings of an admin door.
 
     Attributes:
-        endpoint: where it listens.
-        readiness: returns whether the service can do its work now.
-        loop: watches the event loop as long as the door is served.
-        routes: beside /healthz and /readyz.
-        tls: what it speaks TLS with, if it does.
-        hosts: names in the Host header beside its own; a request to another one gets 403.
-        origins: pages that may ask; one of another origin gets 403.
+        endpoint: the address to bind.
+        readiness: returns whether the service is ready.
+        loop: measures the event loop while the door is served.
+        routes: further routes, besides /healthz and /readyz.
+        tls: the TLS context; None for plain HTTP.
+        hosts: further allowed names in the Host header; other names get 403.
+        origins: allowed values of the Origin header; other origins get 403.
 
     """
 
@@ -65,7 +65,7 @@ class AdminDoor:
 
 
 class _Config(Config):
-    """Hypercorn's settings, with a context of ours: its certificate can be replaced."""
+    """Hypercorn's settings with a given TLS context, whose certificate can be replaced."""
 
     def __init__(self, tls: ssl.SSLContext | None) -> None:
         super().__init__()
@@ -77,10 +77,10 @@ class _Config(Config):
         return self._tls is not None
 
     def create_sockets(self) -> Sockets:
-        """Open the listening sockets; what is set on them holds for their connections.
+        """Return the listening sockets; their connections inherit the socket options.
 
-        A reader that takes nothing is ended by TCP: hypercorn would wait for it, and cannot be
-        cancelled meanwhile. Until then little is held for it, also in the kernel.
+        TCP_USER_TIMEOUT ends the connection of a reader that reads nothing: hypercorn would wait
+        for it and cannot be cancelled meanwhile. A small send buffer limits the memory used.
         """
         sockets = super().create_sockets()
         for each in (*sockets.secure_sockets, *sockets.insecure_sockets):
@@ -90,24 +90,24 @@ class _Config(Config):
         return sockets
 
     def create_ssl_context(self) -> ssl.SSLContext | None:
-        """Return the context."""
+        """Return the TLS context."""
         return self._tls
 
 
 async def serve_admin(
     door: AdminDoor, *, task_status: trio.TaskStatus[Endpoint] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """Serve an admin door until cancelled; reports the bound address as started.
+    """Serve an admin door until cancelled; pass the bound address to `task_status`.
 
     Raises:
-        OSError: the address cannot be bound; in a group, as from any nursery.
+        OSError: the address cannot be bound; in an exception group, as from any nursery.
 
     """
     policy = OriginPolicy(frozenset(), frozenset())
 
     async def healthz(_request: Request) -> JSONResponse:
         lag = door.loop.last_seconds
-        reason = f"the event loop runs; it was {lag:.3f} s late when last looked at"
+        reason = f"the event loop is running; last measured lag {lag:.3f} s"
         return JSONResponse({"status": "alive", "reason": reason, "loop_lag_seconds": lag})
 
     async def readyz(_request: Request) -> JSONResponse:

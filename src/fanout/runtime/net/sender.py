@@ -1,4 +1,4 @@
-"""Moves the bytes of an outbox into a transport: at once when possible, else as room comes."""
+"""Sends an outbox over a transport: at once if possible, else as the peer reads."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -11,14 +11,14 @@ from fanout.runtime.net.transport import CONNECTION_ERRORS, Transport
 
 
 def _nothing() -> None:
-    """Do nothing about a peer that stalls."""
+    """Ignore a stalled peer."""
 
 
 class Sender:
     """The one writer of a transport.
 
-    `flush` is synchronous: it hands over what the transport takes now, which under normal load is
-    everything, and costs no task switch. Only when the peer is slow a task moves the rest.
+    `flush` is synchronous: it sends the bytes that the transport accepts now, which under normal
+    load is everything, without a task switch. Only for a slow peer a task sends the rest.
     """
 
     __slots__ = ("_nursery", "_on_stalled", "_pumping", "_stall_seconds", "_transport", "outbox")
@@ -40,20 +40,20 @@ class Sender:
 
     @contextmanager
     def sending(self, nursery: trio.Nursery) -> Iterator[None]:
-        """Send while the block runs, inside `nursery`.
+        """Send while the block runs.
 
-        The nursery holds the task that moves what the peer did not take at once.
+        `nursery` runs the task that sends the bytes not accepted at once.
         """
         self._nursery = nursery
         self.flush()
         try:
             yield
         finally:
-            # Others may flush once more before the nursery is left, and it takes no more tasks then.
+            # A later flush must not start a task: the nursery is about to close.
             self._nursery = None
 
     def flush(self) -> None:
-        """Hand over what the transport takes now; a broken transport is left to its reader."""
+        """Send the bytes that the transport accepts now; ignore a broken transport."""
         if self._pumping or self._nursery is None:
             return
         outbox = self.outbox
@@ -71,7 +71,7 @@ class Sender:
             self._pumping = True
 
     async def _pump(self) -> None:
-        """Move what `flush` could not. A peer that takes nothing for too long is reported."""
+        """Send the rest after `flush`; call `on_stalled` when the peer reads nothing in time."""
         try:
             while self.outbox or self._transport.unsent:
                 with trio.move_on_after(self._stall_seconds) as scope:
@@ -86,10 +86,10 @@ class Sender:
         self._pumping = False
 
     async def drain(self) -> None:
-        """Wait until everything is handed over; the caller bounds the time.
+        """Wait until everything was sent; the caller sets a timeout.
 
-        Only for the end of a connection, when no other task of this sender runs any more.
-        Raises as `Transport.send_nowait`.
+        Only for the end of a connection, after the task of this sender has ended. Raises as
+        `Transport.send_nowait`.
         """
         while self.outbox or self._transport.unsent:
             if self.outbox:

@@ -1,4 +1,4 @@
-"""TLS over any transport: the same synchronous writes, encrypted on their way."""
+"""TLS over any transport, with the same synchronous writes."""
 
 import contextlib
 import math
@@ -12,15 +12,15 @@ from fanout.runtime.process.logs import FloodLog
 from fanout.values.names import Endpoint
 
 CHUNK_BYTES_MAX = 262_144
-"""How much is encrypted in one go; what the network does not take of it waits encrypted."""
+"""The most bytes encrypted at once; the unsent part is kept encrypted."""
 RECEIVE_BYTES_MAX = 65_536
 
 HANDSHAKE_SECONDS = 5.0
-"""How long a client may take for the handshake; towards others the caller bounds it."""
+"""The handshake timeout of a client; for outgoing connections the caller sets one."""
 
 
 class TlsTransport:
-    """A `Transport` over another one. The handshake takes place within the first receive."""
+    """A `Transport` over another one. The first receive performs the handshake."""
 
     def __init__(
         self,
@@ -40,18 +40,18 @@ class TlsTransport:
             server_side=server_hostname is None,
             server_hostname=server_hostname,
         )
-        self._encrypted = b""  # taken from the caller, not yet by the network
-        self._shaken = False
+        self._encrypted = b""  # accepted from the caller, not yet sent
+        self._established = False
         self.peer = inner.peer
 
     @property
     def unsent(self) -> bool:
-        """Whether bytes that were taken have yet to be handed to the network."""
+        """Whether accepted bytes were not yet sent."""
         return bool(self._encrypted)
 
     def send_nowait(self, data: bytes | memoryview) -> int:
-        """Encrypt and hand over; nothing while earlier bytes wait, or before the handshake."""
-        if not self._flush() or not self._shaken:
+        """Encrypt and send; accept nothing while earlier bytes wait, or before the handshake."""
+        if not self._flush() or not self._established:
             return 0
         try:
             taken = self._tls.write(data[:CHUNK_BYTES_MAX])
@@ -61,50 +61,50 @@ class TlsTransport:
         return taken
 
     async def wait_sendable(self) -> None:
-        """Wait until what waits is handed over and there is room for more."""
+        """Wait until the pending bytes are sent and more are accepted."""
         await self._inner.wait_sendable()
         await self._drain()
 
     async def handshake(self) -> None:
-        """Agree with the peer. Raises OSError when it is not who it should be."""
-        if self._shaken:
+        """Perform the TLS handshake. Raises OSError when it fails."""
+        if self._established:
             return
         try:
             with trio.fail_after(HANDSHAKE_SECONDS if self._tls.server_side else math.inf):
-                await self._shake()
+                await self._exchange_handshake()
         except ssl.SSLError as error:
-            self._complain("" if isinstance(error, ssl.SSLEOFError) else _why(error))
+            self._log_failure("" if isinstance(error, ssl.SSLEOFError) else _why(error))
             with contextlib.suppress(*CONNECTION_ERRORS):
-                self._flush()  # the alert that says why
+                self._flush()  # the TLS alert
             raise OSError(f"TLS: {_why(error)}") from None
         except trio.TooSlowError:
-            self._complain("too slow")
-            raise OSError("TLS: too slow") from None
+            self._log_failure("handshake timeout")
+            raise OSError("TLS: handshake timeout") from None
 
-    def _complain(self, why: str) -> None:
-        """Log why a client was not let in; nothing when it only went away."""
+    def _log_failure(self, why: str) -> None:
+        """Log a failed handshake of a client; log nothing when it only disconnected."""
         if why and self._flood_log is not None:
             self._flood_log.warning("consumer_failed", code="tls", consumer=self.peer, reason=why)
 
-    async def _shake(self) -> None:
-        while not self._shaken:
+    async def _exchange_handshake(self) -> None:
+        while not self._established:
             try:
                 self._tls.do_handshake()
-                self._shaken = True
+                self._established = True
             except ssl.SSLWantReadError:
                 await self._exchange()
             else:
                 if not self._tls.server_side:
-                    await self._drain()  # the server waits for it
+                    await self._drain()  # the server waits for the last message
 
     async def receive_some(self, bytes_max: int) -> bytes:
-        """Wait for bytes."""
+        """Wait for bytes and return them; empty at the end of the stream."""
         await self.handshake()
         while True:
             try:
                 return self._tls.read(bytes_max)
             except ssl.SSLWantReadError:
-                self._flush()  # never to wait for room here: the peer may do the same
+                self._flush()  # must not wait for the peer to read: it may be waiting for this side
                 await self._take()
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
                 return b""
@@ -112,8 +112,8 @@ class TlsTransport:
                 raise OSError(f"TLS: {_why(error)}") from None
 
     def close(self) -> None:
-        """Say that it is the end, if that can be said at once, and end."""
-        if self._shaken:
+        """Send close_notify, if that is possible without waiting, and close."""
+        if self._established:
             with contextlib.suppress(ssl.SSLError, *CONNECTION_ERRORS):
                 try:
                     self._tls.unwrap()
@@ -122,7 +122,7 @@ class TlsTransport:
         self._inner.close()
 
     async def _exchange(self) -> None:
-        """Send what the protocol wants to, then take what comes."""
+        """Send pending handshake bytes, then receive."""
         await self._drain()
         await self._take()
 
@@ -138,7 +138,7 @@ class TlsTransport:
             await self._inner.wait_sendable()
 
     def _flush(self) -> bool:
-        """Hand encrypted bytes to the network; tell whether all were taken."""
+        """Send encrypted bytes; return whether all were accepted."""
         if self._outgoing.pending:
             self._encrypted += self._outgoing.read()
         while self._encrypted:
@@ -165,15 +165,15 @@ class TlsListener:
 
     @property
     def endpoint(self) -> Endpoint:
-        """The address really bound."""
+        """The bound address."""
         return self._inner.endpoint
 
     def listen(self) -> None:
-        """Begin to take connections."""
+        """Start to accept connections."""
         self._inner.listen()
 
     async def accept(self) -> Transport:
-        """Wait for the next connection; it shakes hands when it is first read."""
+        """Wait for the next connection; its first receive performs the handshake."""
         return TlsTransport(await self._inner.accept(), self._context, flood_log=self._flood_log)
 
     def close(self) -> None:
@@ -182,14 +182,14 @@ class TlsListener:
 
 
 class TlsNetwork:
-    """A `Network` that can also connect by TLS."""
+    """A `Network` that can also connect over TLS."""
 
     def __init__(self, inner: Network, contexts: Contexts) -> None:
         self._inner = inner
         self._contexts = contexts
 
     async def connect(self, endpoint: Endpoint, *, tls: bool = False) -> Transport:
-        """Connect; with `tls` the peer must prove its host name. Raises OSError."""
+        """Connect; with `tls` also verify the certificate and host name. Raises OSError."""
         transport = await self._inner.connect(endpoint)
         if not tls:
             return transport
@@ -204,5 +204,5 @@ class TlsNetwork:
         return secure
 
     async def bind(self, endpoint: Endpoint) -> Listener:
-        """Bind without listening yet. Raises OSError."""
+        """Bind without listening. Raises OSError."""
         return await self._inner.bind(endpoint)

@@ -1,8 +1,8 @@
-"""Byte streams and how to get them; the seam between fanout and the operating system.
+"""Byte streams and listeners: the interface between fanout and the operating system.
 
-Everything above talks to `Transport`, `Listener` and `Network`, so the simulated fleet runs the
-same code over `fanout.testing.network`. Writing without waiting is part of the interface: the hot
-path hands bytes to the peer synchronously and only falls back to waiting when the peer is slow.
+All other code uses `Transport`, `Listener` and `Network`, so the simulated fleet runs the same code
+over `fanout.testing.network`. Non-blocking writes are part of the interface: the hot path sends
+synchronously and waits only when the peer is slow.
 """
 
 import contextlib
@@ -19,13 +19,13 @@ import trio
 from fanout.values.names import Endpoint, IPNetwork
 
 CONNECTION_ERRORS = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
-"""What any operation on a transport may raise because of the network or a close on our side."""
+"""The exceptions of a transport whose stream failed or was closed, by either side."""
 
 KEEPALIVE_IDLE_SECONDS = 5
 KEEPALIVE_INTERVAL_SECONDS = 5
 KEEPALIVE_COUNT = 3
 USER_TIMEOUT_MILLISECONDS = 10_000
-"""A peer whose host vanished is noticed within this; a stopped process is not, hence probes."""
+"""A dead host is detected within this time; a stopped process is not, hence the probes."""
 
 LISTEN_BACKLOG = 1024
 
@@ -34,14 +34,14 @@ class Transport(Protocol):
     """One connected byte stream."""
 
     peer: str
-    """Who is at the other end, for logs."""
+    """The address of the peer, for logs."""
 
     @property
     def unsent(self) -> bool:
-        """Whether bytes that `send_nowait` took have yet to leave; then wait for sendable."""
+        """Whether bytes accepted by `send_nowait` are not yet sent: call `wait_sendable`."""
 
     def send_nowait(self, data: bytes | memoryview) -> int:
-        """Hand over as many bytes as are taken without waiting; 0 when none are.
+        """Send without waiting; return the number of bytes accepted, possibly 0.
 
         Raises:
             OSError, trio.BrokenResourceError, trio.ClosedResourceError: the stream ended.
@@ -49,46 +49,46 @@ class Transport(Protocol):
         """
 
     async def wait_sendable(self) -> None:
-        """Wait until `send_nowait` would take something. Raises as `send_nowait`."""
+        """Wait until `send_nowait` accepts bytes. Raises as `send_nowait`."""
 
     async def receive_some(self, bytes_max: int) -> bytes:
-        """Wait for bytes; empty at the end of the stream. Raises as `send_nowait`."""
+        """Wait for bytes; return them, or b"" at the end of stream. Raises as `send_nowait`."""
 
     def close(self) -> None:
-        """End the stream at once; who waits on it gets `trio.ClosedResourceError`. Idempotent."""
+        """Close the stream; tasks waiting on it get `trio.ClosedResourceError`. Idempotent."""
 
 
 class Listener(Protocol):
-    """A bound address. Connections are refused until `listen` was called."""
+    """A bound address. It refuses connections until `listen` is called."""
 
     @property
     def endpoint(self) -> Endpoint:
-        """The address really bound: port 0 replaced by the port that was given."""
+        """The bound address, with the assigned port in place of port 0."""
 
     def listen(self) -> None:
-        """Begin to take connections."""
+        """Start to accept connections."""
 
     async def accept(self) -> Transport:
-        """Wait for the next connection. Raises OSError and trio.ClosedResourceError."""
+        """Wait for the next connection and return it. Raises OSError, trio.ClosedResourceError."""
 
     def close(self) -> None:
-        """Stop listening; a Unix socket's file is removed. Idempotent."""
+        """Stop listening, and remove the file of a Unix socket. Idempotent."""
 
 
 class Network(Protocol):
-    """Where transports and listeners come from."""
+    """A factory of transports and listeners."""
 
     async def connect(self, endpoint: Endpoint, *, tls: bool = False) -> Transport:
-        """Connect, and shake hands for TLS; the caller bounds the time. Raises OSError."""
+        """Connect, with a TLS handshake if `tls`; the caller sets a timeout. Raises OSError."""
 
     async def bind(self, endpoint: Endpoint) -> Listener:
-        """Bind without listening yet. Raises OSError."""
+        """Bind without listening. Raises OSError."""
 
 
 class SocketTransport:
     """A `Transport` over a TCP or Unix socket."""
 
-    unsent = False  # what the socket takes is the kernel's to send
+    unsent = False  # the kernel sends the accepted bytes
     __slots__ = ("_socket", "peer")
 
     def __init__(self, socket: stdlib_socket.socket, peer: str) -> None:
@@ -99,21 +99,21 @@ class SocketTransport:
         self.peer = peer
 
     def send_nowait(self, data: bytes | memoryview) -> int:
-        """Hand over what the socket takes now."""
+        """Send the bytes that the socket accepts now; return their number."""
         try:
             return self._socket.send(data)
         except BlockingIOError:
             return 0
 
     async def wait_sendable(self) -> None:
-        """Wait for room in the socket's buffer."""
+        """Wait until the socket is writable."""
         await trio.lowlevel.wait_writable(self._socket)
 
     async def receive_some(self, bytes_max: int) -> bytes:
-        """Wait for bytes.
+        """Wait for bytes and return them; empty at the end of the stream.
 
-        What has come was read before, almost always: so it waits first, and saves a call that
-        fails. (trio's own `recv` tries first, and then lets everybody else run.)
+        Waits before the first try, which saves a system call: earlier bytes were almost always
+        read before. (trio's own `recv` tries first, and then runs a checkpoint.)
         """
         while True:
             if self._socket.fileno() < 0:
@@ -130,11 +130,11 @@ class SocketTransport:
 
 
 def _tune(socket: stdlib_socket.socket) -> None:
-    """No delay for small writes, and dead hosts noticed within seconds."""
+    """Set TCP_NODELAY, and keepalive that detects dead hosts within seconds."""
     set_option = socket.setsockopt
     set_option(stdlib_socket.IPPROTO_TCP, stdlib_socket.TCP_NODELAY, 1)
     set_option(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_KEEPALIVE, 1)
-    # Not every system knows every option; keepalive alone is then as good as it gets there.
+    # Some systems lack some options: the system's keepalive defaults apply there.
     for name, value in (
         ("TCP_KEEPIDLE", KEEPALIVE_IDLE_SECONDS),
         ("TCP_KEEPINTVL", KEEPALIVE_INTERVAL_SECONDS),
@@ -155,7 +155,7 @@ class SocketListener:
         self.endpoint = endpoint
 
     def listen(self) -> None:
-        """Begin to take connections."""
+        """Start to accept connections."""
         self._socket.listen(LISTEN_BACKLOG)
 
     async def accept(self) -> Transport:
@@ -175,15 +175,15 @@ class SocketListener:
 
 
 class SocketNetwork:
-    """The real network, or the part of it that is `within` some networks if any are given."""
+    """The real network; with `within`, only addresses inside these networks."""
 
     def __init__(self, within: Sequence[IPNetwork] = ()) -> None:
         self._within = tuple(within)
 
     async def connect(self, endpoint: Endpoint, *, tls: bool = False) -> Transport:
-        """Connect by TCP or Unix socket; host names are looked up anew each time."""
+        """Connect to a TCP or Unix address; resolve host names at every call."""
         if tls:
-            raise OSError(errno.EPROTONOSUPPORT, "TLS was not set up")
+            raise OSError(errno.EPROTONOSUPPORT, "TLS is not supported here")
         stream: trio.SocketStream
         if self._within:
             stream = await self._connect_within(endpoint)
@@ -195,11 +195,11 @@ class SocketNetwork:
         return SocketTransport(plain, str(endpoint))
 
     async def _connect_within(self, endpoint: Endpoint) -> trio.SocketStream:
-        """Connect to the first allowed address of a host that takes the connection.
+        """Connect to the first allowed address of a host that accepts the connection.
 
-        Addresses are looked at, not names: what a name means is up to whoever owns it.
+        Resolved addresses are checked, not names: the owner of a name decides where it points.
         """
-        refusal = OSError(errno.EACCES, "it is outside the allowed networks")
+        refusal = OSError(errno.EACCES, "outside the allowed networks")
         if endpoint.path:
             raise refusal
         found = await trio.socket.getaddrinfo(
@@ -216,7 +216,7 @@ class SocketNetwork:
         raise refusal
 
     async def bind(self, endpoint: Endpoint) -> Listener:
-        """Bind a TCP or Unix address."""
+        """Bind a TCP or Unix address without listening."""
         if endpoint.path:
             return SocketListener(_bind_unix(endpoint.path), endpoint)
         found = await trio.socket.getaddrinfo(
@@ -234,17 +234,17 @@ class SocketNetwork:
 
 
 def _plain_ip(text: str) -> IPv4Address | IPv6Address:
-    """Return an address; one of IPv4 also where IPv6 stands for it (RFC 4291 section 2.5.5.2)."""
+    """Return the address; IPv4 for an IPv4-mapped one (RFC 4291 section 2.5.5.2)."""
     address = ip_address(text)
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return mapped or address
 
 
 def _bind_unix(path: str) -> stdlib_socket.socket:
-    """Bind a Unix socket only its owner may use, in place of one that nobody listens on.
+    """Bind a Unix socket with mode 0600, and replace a stale socket file.
 
-    The mode is set by umask before the file exists: changing it afterwards leaves a moment in
-    which anyone may connect (CVE-2023-45145).
+    The umask sets the mode when the file is created: a chmod afterwards leaves a moment in which
+    any user may connect (CVE-2023-45145).
     """
     socket = stdlib_socket.socket(stdlib_socket.AF_UNIX, stdlib_socket.SOCK_STREAM)
     mask = os.umask(0o177)

@@ -1,4 +1,4 @@
-"""What a service takes from outside; a simulated fleet brings another one."""
+"""The external dependencies of a service, which the simulation replaces."""
 
 import random
 import time
@@ -21,7 +21,7 @@ class ServeAdmin(Protocol):
     """Serves the admin door until cancelled; see `fanout.runtime.net.http.serve_admin`."""
 
     async def __call__(self, door: AdminDoor, *, task_status: trio.TaskStatus[Endpoint]) -> None:
-        """Report the bound address as started, then serve."""
+        """Pass the bound address to `task_status`, then serve."""
 
 
 def _wall_milliseconds() -> int:
@@ -30,24 +30,24 @@ def _wall_milliseconds() -> int:
 
 @attrs.frozen(kw_only=True)
 class World:
-    """The network, chance, the wall clock, and HTTP; all else is up to trio's clock."""
+    """The network, randomness, the wall clock and HTTP. Everything else uses trio's clock."""
 
     network: Network = attrs.field(factory=SocketNetwork)
     node_network: Network = attrs.field(
         default=attrs.Factory(lambda self: self.network, takes_self=True)
     )
-    """For addresses of nodes, which are what others wrote to discovery."""
+    """The network for addresses of nodes, which others wrote to discovery."""
     rng: random.Random = attrs.field(factory=random.Random)
     wall_milliseconds: Callable[[], int] = _wall_milliseconds
     serve_admin: ServeAdmin = serve_admin
     allow_clients: Callable[[int], None] = lambda _clients: None
-    """Called with how many clients there may be; see `fanout.runtime.net.file_limit`."""
+    """Called with the maximum of clients; see `fanout.runtime.net.file_limit`."""
 
 
 def real_world(contexts: Contexts, within: Sequence[IPNetwork] = ()) -> World:
-    """Return the world as it is, with TLS where an address asks for it.
+    """Return the world of a real process, with TLS for addresses that require it.
 
-    Nodes are only looked for `within` these networks, anywhere when there are none.
+    Connections to nodes are limited to the networks in `within`; an empty one sets no limit.
     """
     return World(
         network=TlsNetwork(SocketNetwork(), contexts),
@@ -57,5 +57,5 @@ def real_world(contexts: Contexts, within: Sequence[IPNetwork] = ()) -> World:
 
 
 def fleet_world(config: FleetConfig) -> World:
-    """Return what looks at a fleet from outside go through; many may. Raises ConfigError."""
+    """Return the world of a process that only reads a fleet. Raises ConfigError."""
     return real_world(Contexts(TlsFiles.of(config)))

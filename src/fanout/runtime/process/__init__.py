@@ -1,1 +1,1 @@
-"""What a process needs of its system: signals, the log, the console, its supervisor."""
+"""The process and its system: signals, logs, console, supervisor, files."""

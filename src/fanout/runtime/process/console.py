@@ -1,4 +1,4 @@
-"""What goes to standard output: lines for the person or program that started us."""
+"""Standard output: lines for the person or program that started this process."""
 
 import sys
 
@@ -6,12 +6,12 @@ from fanout.runtime.process.supervisor import READY, notify
 
 
 def print_line(line: str) -> None:
-    """Write a line at once; logs go to standard error instead."""
+    """Write a line to standard output and flush; logs go to standard error."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
 def announce_ready(line: str) -> None:
-    """Write the line that says that everything is up, and tell the supervisor."""
+    """Write the ready line, and notify the supervisor."""
     print_line(line)
     notify(READY)

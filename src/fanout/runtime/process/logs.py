@@ -1,4 +1,4 @@
-"""Logs: one line an event on stderr, for people on a terminal and as JSON otherwise."""
+"""Logs: one line per event on stderr, readable on a terminal and JSON elsewhere."""
 
 import contextlib
 import logging
@@ -15,22 +15,22 @@ from fanout.runtime.process.text import escape
 log = structlog.get_logger()
 
 VALUE_CHARACTERS_MAX = 1024
-"""How much is shown of any value: others choose some, such as what a Redis says."""
+"""The most characters shown of a value: some are untrusted, such as errors from Redis."""
 
 NAME_BYTES_MAX = 64
-"""How much of a channel name is shown."""
+"""The most bytes shown of a channel name."""
 
 
 class _StandardError:
-    """Standard error, but a full disk or a reader that has left costs lines and nothing else."""
+    """Standard error; a full disk or a closed pipe drops lines and raises nothing."""
 
     def write(self, text: str) -> None:
-        """Write if that can be done."""
+        """Write, ignoring errors."""
         with contextlib.suppress(OSError):
             sys.stderr.write(text)
 
     def flush(self) -> None:
-        """Flush if that can be done."""
+        """Flush, ignoring errors."""
         with contextlib.suppress(OSError):
             sys.stderr.flush()
 
@@ -66,7 +66,7 @@ def configure_logging(level: str, form: str, *further: structlog.typing.Processo
 def _shown(
     _logger: object, _name: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """Escape and cut texts: what others say must not end a line, or speak to a terminal."""
+    """Escape and truncate texts: an untrusted one must not end a line or control a terminal."""
     for key, value in event.items():
         if isinstance(value, str):
             event[key] = shown(value)
@@ -74,20 +74,20 @@ def _shown(
 
 
 def shown(text: str) -> str:
-    """Return a text as others may see it: cut, and escaped where it cannot be printed."""
+    """Return a text safe to show: truncated, with unprintable characters escaped."""
     return escape(text[:VALUE_CHARACTERS_MAX])
 
 
 class FloodLog:
-    """Logs what clients can cause as often as they like: few lines, and how many were held back."""
+    """A rate-limited log for events that clients can cause at any rate."""
 
     def __init__(self) -> None:
         self._throttle = Throttle()
 
     def warning(self, event: str, *, code: str, **values: object) -> bool:
-        """Log an event, unless too many of the same name and `code` were logged of late.
+        """Log an event unless its rate, per name and `code`, is too high; return whether it was.
 
-        Returns whether it was logged.
+        `suppressed` in the log line counts the events held back before.
         """
         held_back = self._throttle.admit((event, code), trio.current_time())
         if held_back is None:
@@ -97,5 +97,5 @@ class FloodLog:
 
 
 def printable(name: bytes) -> str:
-    """Return what a client named, such as a channel, safe for a log: escaped and cut."""
+    """Return a name from a client, such as a channel, escaped and truncated."""
     return ascii(name[:NAME_BYTES_MAX])[2:-1]

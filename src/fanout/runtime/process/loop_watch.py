@@ -1,4 +1,4 @@
-"""How late the event loop runs what is due: what holds it up holds up every message."""
+"""The lag of the event loop: whatever delays the loop delays every message."""
 
 import trio
 
@@ -8,15 +8,15 @@ INTERVAL_SECONDS = 0.25
 
 
 class LoopWatch:
-    """Wakes up regularly and counts how late."""
+    """Measures the lag of the event loop at intervals."""
 
     def __init__(self) -> None:
         self._lag = Histogram(SHORT_SECONDS)
         self.last_seconds = 0.0
-        """How late it was last."""
+        """The last measured lag."""
 
     async def run(self) -> None:
-        """Watch until cancelled."""
+        """Measure until cancelled."""
         while True:
             due = trio.current_time() + INTERVAL_SECONDS
             await trio.sleep_until(due)
@@ -24,5 +24,5 @@ class LoopWatch:
             self._lag.add(self.last_seconds)
 
     def statistics(self) -> HistogramStatistics:
-        """Return how late it was so far."""
+        """Return the distribution of the lag since the start."""
         return self._lag.statistics()

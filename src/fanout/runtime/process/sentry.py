@@ -1,7 +1,7 @@
-"""Reports errors and crashes to Sentry, through its SDK, where `SENTRY_DSN` asks for it.
+"""Error reports to Sentry through its SDK, enabled by `SENTRY_DSN`.
 
-Only logged errors are sent and what ends the process: no breadcrumbs, no local variables, no
-requests. Secrets of the configuration are masked wherever they turn up.
+Only logged errors and crashes are sent: no breadcrumbs, no local variables, no requests. Secrets of
+the configuration are masked everywhere.
 """
 
 import logging
@@ -23,26 +23,26 @@ from fanout.errors import ConfigError
 TAGS = ["cluster", "node", "sidecar"]
 
 _PASSWORDS = re.compile(r"(?<=//)[^/@\s]*@|\b[0-9a-f]{64}\b")
-"""Those of URLs, and those that are made of the fleet's secret."""
+"""Passwords in URLs, and passwords derived from the fleet's secret."""
 
 
-def _say_nothing(_pending: int, _timeout: float) -> None:
-    """Say nothing of what is still being sent at the end."""
+def _print_nothing(_pending: int, _timeout: float) -> None:
+    """Print nothing about reports that are pending at exit."""
 
 
 def start_sentry(
     dsn: str, secrets: Collection[str], *, release: str, transport: Transport | None = None
 ) -> structlog.typing.Processor:
-    """Begin to report crashes; return the log's processor that reports errors.
+    """Start to report crashes; return the log processor that reports errors.
 
     Args:
-        dsn: where to, as Sentry gives it out.
-        secrets: what must be nowhere in a report.
-        release: the version that is reported.
-        transport: how a report gets there, if not over HTTP.
+        dsn: the DSN of the Sentry project.
+        secrets: texts to mask in every report.
+        release: the version in the reports.
+        transport: sends the reports; HTTP by default.
 
     Raises:
-        ConfigError: the DSN is none. It is not repeated: it holds a key.
+        ConfigError: invalid DSN. The message does not repeat it, because it contains a key.
 
     """
 
@@ -64,7 +64,7 @@ def start_sentry(
             transport=transport,
             default_integrations=False,
             integrations=[
-                AtexitIntegration(callback=_say_nothing),
+                AtexitIntegration(callback=_print_nothing),
                 DedupeIntegration(),
                 ExcepthookIntegration(),
             ],
@@ -74,7 +74,7 @@ def start_sentry(
         )
     except BadDsn:
         raise ConfigError(
-            "SENTRY_DSN: not a DSN; it looks like https://KEY@HOST/NUMBER (from environment "
+            "SENTRY_DSN: invalid DSN: expected https://KEY@HOST/NUMBER (from environment "
             "variable SENTRY_DSN)"
         ) from None
     return SentryProcessor(level=logging.CRITICAL, event_level=logging.ERROR, tag_keys=TAGS)

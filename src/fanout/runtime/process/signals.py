@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: the first means leave in order, the second now. SIGHUP: read files again."""
+"""Signals: the first SIGTERM or SIGINT stops gracefully, the second at once; SIGHUP reloads."""
 
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -13,26 +13,26 @@ from fanout.runtime.process.supervisor import STOPPING, notify
 
 @attrs.define
 class Stop:
-    """Requests to a service from outside: to stop, to stop at once, to read its files again."""
+    """Requests to a service: stop gracefully, stop at once, reload files."""
 
     requested: trio.Event = attrs.field(factory=trio.Event)
     now: trio.Event = attrs.field(factory=trio.Event)
     _reload: Notice = attrs.field(factory=Notice, init=False)
-    _reloads: int = attrs.field(default=0, init=False)  # that were waited for
+    _reloads: int = attrs.field(default=0, init=False)  # handled by `wait_reload`
 
     def reload(self) -> None:
-        """Ask for files to be read again."""
+        """Request a reload of files."""
         self._reload.set()
 
     async def wait_reload(self) -> None:
-        """Wait until files are to be read again; once for all requests since the last wait."""
+        """Wait for a reload request; requests since the last wait count as one."""
         await self._reload.wait(self._reloads)
         self._reloads = self._reload.count
 
 
 @asynccontextmanager
 async def open_signal_stop() -> AsyncIterator[Stop]:
-    """Turn the signals of this process into a `Stop` while the block runs."""
+    """Return a `Stop` that follows the signals of this process while the block runs."""
     stop = Stop()
 
     async with trio.open_nursery() as nursery:

@@ -1,7 +1,7 @@
-"""Tells the supervisor of this process, if it listens, how far we are.
+"""Notifies the supervisor of this process of its state.
 
-The protocol is that of systemd's sd_notify(3), which others speak too: one datagram to the Unix
-socket that NOTIFY_SOCKET names.
+The protocol is systemd's sd_notify(3), which other supervisors implement too: one datagram to the
+Unix socket in NOTIFY_SOCKET.
 """
 
 import contextlib
@@ -13,12 +13,12 @@ STOPPING = "STOPPING=1"
 
 
 def notify(state: str) -> None:
-    """Send one state. Nothing happens where nobody asked for it, or nobody listens any more."""
+    """Send one state; do nothing without NOTIFY_SOCKET, and ignore errors."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return
     if address.startswith("@"):
-        address = "\0" + address[1:]  # a name of Linux that is no file
+        address = "\0" + address[1:]  # Linux: a socket in the abstract namespace
     with (
         contextlib.suppress(OSError),
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor,

@@ -1,8 +1,8 @@
-"""Text from others, made fit to be shown."""
+"""Escaping of untrusted text."""
 
 
 def escape(text: str) -> str:
-    """Return what others say on one line, with nothing in it that a terminal would obey."""
+    """Return a text with unprintable characters escaped: one line, no terminal sequences."""
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)

@@ -1,4 +1,4 @@
-"""Reads files that a setting names."""
+"""Reads TOML files named in settings."""
 
 import tomllib
 from pathlib import Path
@@ -8,7 +8,7 @@ from fanout.errors import ConfigError
 
 
 def read_toml(setting: str, path: str) -> dict[str, Any]:
-    """Return what a TOML file holds. Raises ConfigError, which names the setting and the file."""
+    """Return the content of a TOML file. Raises ConfigError with the setting and the file."""
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

@@ -1,1 +1,1 @@
-"""Connections to a Redis, and processes of one."""
+"""Connections to Redis, and redis-server processes."""

@@ -1,4 +1,4 @@
-"""Proves that the Redis at an address is the node that discovery speaks of."""
+"""Checks that the Redis at an address is the node in discovery."""
 
 import trio
 
@@ -11,32 +11,32 @@ from fanout.wire.records import decode_identity
 
 
 class WrongIdentity(LinkLost):
-    """The Redis at a node's address is not the one discovery speaks of."""
+    """The Redis at a node's address is not that node."""
 
 
 async def identify(link: Link, record: NodeRecord, timeout_seconds: float) -> None:
-    """Check that the Redis behind `link` is the node of `record`, in the same life and run.
+    """Check that the Redis behind `link` is the node of `record`, same incarnation and run.
 
     Raises:
-        WrongIdentity: it is another one.
-        LinkLost: the connection ended, or it does not answer in time.
-        CommandFailed: it refused to tell.
+        WrongIdentity: it is another node, or another incarnation.
+        LinkLost: the connection ended, or no answer came in time.
+        CommandFailed: Redis refused the command.
 
     """
     with trio.move_on_after(timeout_seconds) as scope:
         raw = await link.call("GET", IDENTITY_KEY)
         info = await link.call("INFO", "server")
     if scope.cancelled_caught:
-        raise LinkLost("the node does not answer")
+        raise LinkLost("no answer from the node")
     check_identity(raw, record)
     if f"run_id:{record.run_id}".encode() not in info:
-        raise WrongIdentity(f"the Redis at {record.endpoint} restarted; its agent will say so")
+        raise WrongIdentity(f"the Redis at {record.endpoint} restarted; waiting for its agent")
 
 
 def check_identity(raw: Answer, record: NodeRecord) -> None:
-    """Check what stands at the identity key of a node. Raises WrongIdentity."""
+    """Check the value of a node's identity key. Raises WrongIdentity."""
     if not isinstance(raw, bytes):
-        raise WrongIdentity(f"the Redis at {record.endpoint} does not say which node it is")
+        raise WrongIdentity(f"the Redis at {record.endpoint} has no identity key")
     try:
         found = decode_identity(raw)
     except RemoteProtocolError as error:
@@ -44,6 +44,6 @@ def check_identity(raw: Answer, record: NodeRecord) -> None:
     same = (record.cluster, record.node, record.incarnation, record.run_id)
     if (found.cluster, found.node, found.incarnation, found.run_id) != same:
         raise WrongIdentity(
-            f"the Redis at {record.endpoint} is {found.node} of cluster {found.cluster} "
-            f"in life {found.incarnation}, not {record.node} in life {record.incarnation}"
+            f"the Redis at {record.endpoint} is {found.node} of cluster {found.cluster}, "
+            f"incarnation {found.incarnation}, not {record.node} incarnation {record.incarnation}"
         )

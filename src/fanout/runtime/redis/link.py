@@ -1,10 +1,10 @@
 """One connection to one Redis: many commands in flight, replies matched first in, first out.
 
-A link speaks RESP3, so that one connection can subscribe and run commands. It lives for one
-connection only; whoever wants it back makes a new one. Commands are queued synchronously and go
-out together at the next `flush`: what many local clients want in one turn is one write.
+A link speaks RESP3, so that one connection can subscribe and run commands. It is used for one
+connection only; to reconnect, create a new link. Commands are queued synchronously and sent
+together at the next `flush`: the commands of many local clients in one turn are one write.
 
-Long because all that can end a connection ends it in one place.
+Long because every way a connection can end is handled in one place.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -31,19 +31,22 @@ from fanout.wire.redis.client import (
 from fanout.wire.redis.runs import RunReader
 
 RECEIVE_BYTES_MAX = 131_072
-"""One turn of the reader: large enough to amortise the wake-up, small enough to stay fair."""
+"""Bytes per read: large enough to amortise the wake-up, small enough to be fair."""
 
 OUTBOX_BYTES_MAX = 64 * 1024 * 1024
-"""Commands waiting for one Redis that does not read; past it the link is given up."""
+"""Unsent commands to one Redis; above the limit the link is closed."""
 
 OnAnswer = Callable[[Answer], None]
 OnPushes = Callable[[list[list[Any]]], None]
+
+CLOSED_HERE = "closed by fanout"
+"""The reason of a link that was not ended by Redis or the network."""
 
 _SUBSCRIBE_KINDS = frozenset((b"subscribe", b"unsubscribe", b"psubscribe", b"punsubscribe"))
 
 
 def _ignore(_value: Any) -> None:
-    """Do nothing with a push or an end of batch."""
+    """Ignore pushes."""
 
 
 @attrs.frozen
@@ -52,7 +55,7 @@ class LinkStatistics:
 
     received_bytes: int = 0
     sent_bytes: int = 0
-    waiting_bytes: int = 0  # now, for Redis to read them
+    waiting_bytes: int = 0  # not yet sent
 
     def __add__(self, other: "LinkStatistics") -> "LinkStatistics":
         return LinkStatistics(
@@ -63,7 +66,7 @@ class LinkStatistics:
 
 
 class Link:
-    """A connected Redis. Make it with `connect`, run `run` as a task, then submit commands."""
+    """A connection to Redis. Create it with `connect`, start `run` as a task, submit commands."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -73,11 +76,11 @@ class Link:
         self._in_flight = InFlight()
         self._lost: LinkLost | None = None
         self.on_pushes: OnPushes = _ignore
-        """Called for pushes that came in a row, synchronously; must not wait and must not raise."""
+        """Called synchronously with successive pushes; must not wait and must not raise."""
         self.runs: RunReader | None = None
-        """Takes messages that come in a row, if set, and not `on_pushes`."""
+        """If set, handles runs of messages in place of `on_pushes`."""
         self.on_batch: Callable[[], None] = lambda: None
-        """Called after each batch of replies and pushes, synchronously."""
+        """Called synchronously after each batch of replies and pushes."""
         self.received_at = trio.current_time()
         """When bytes last arrived (trio's clock)."""
         self._received_bytes = 0
@@ -89,16 +92,16 @@ class Link:
 
     @property
     def in_flight(self) -> bool:
-        """Whether any command waits for its answer."""
+        """Whether any command waits for its reply."""
         return bool(self._in_flight)
 
     @property
     def answered(self) -> int:
-        """Commands answered since the start; it stands still while Redis does."""
+        """Commands answered since the start; does not grow while Redis hangs."""
         return self._in_flight.answered
 
     def statistics(self) -> LinkStatistics:
-        """Return what has passed since the connection was made, and what waits."""
+        """Return connection statistics."""
         return LinkStatistics(
             received_bytes=self._received_bytes,
             sent_bytes=self._outbox.handed,
@@ -106,11 +109,11 @@ class Link:
         )
 
     def submit(self, command: bytes, on_answer: OnAnswer) -> None:
-        """Queue a packed command; `on_answer` is called exactly once, synchronously, later."""
+        """Queue a packed command; call `on_answer` exactly once with its answer."""
         self.submit_all(command, (len(command),), lambda answers: on_answer(answers[0]))
 
     def submit_all(self, commands: bytes, ends: Sequence[int], on_answers: OnAnswers) -> None:
-        """Queue packed commands, which end at `ends`; `on_answers` is called once with all answers."""
+        """Queue packed commands, which end at `ends`; call `on_answers` once with all answers."""
         reason = self._refusal(commands)
         if reason:
             on_answers([LinkLost(reason, written=False)] * len(ends))
@@ -118,26 +121,26 @@ class Link:
             self._in_flight.expect(ends, on_answers)
 
     def submit_subscription(self, verb: bytes, names: tuple[bytes, ...]) -> None:
-        """Queue SUBSCRIBE and its like; the confirmations arrive as pushes. An error ends the link."""
+        """Queue (P)SUBSCRIBE or (P)UNSUBSCRIBE, confirmed by pushes. An error ends the link."""
         command = pack(verb, *names)
         if not self._refusal(command):
             self._in_flight.expect_pushes(len(command), len(names))
 
     def _refusal(self, data: bytes) -> str:
-        """Queue bytes; return why they cannot be, if so."""
+        """Queue bytes; return the reason if that fails, else an empty string."""
         if self._lost is not None:
             return self._lost.reason
         if not self._outbox.append(data):
-            self.close("it does not read: too many bytes wait for it")
-            return "too many bytes wait for it"
+            self.close("Redis does not read: output buffer limit exceeded")
+            return "output buffer limit exceeded"
         return ""
 
     def flush(self) -> None:
-        """Send what is queued."""
+        """Send the queued commands."""
         self._sender.flush()
 
     async def call(self, *arguments: Argument) -> Any:
-        """Run one command and return its reply; the caller bounds the time.
+        """Run one command and return its reply; the caller sets a timeout.
 
         Raises:
             CommandFailed: Redis answered with an error.
@@ -161,7 +164,7 @@ class Link:
         return answers[0]
 
     def close(self, reason: str) -> None:
-        """End the connection; every unanswered command is told, and `run` ends."""
+        """Close the connection; every unanswered command gets `LinkLost`, and `run` ends."""
         if self._lost is not None:
             return
         self._lost = LinkLost(reason)
@@ -170,19 +173,19 @@ class Link:
         self.on_batch()
 
     async def run(self) -> None:
-        """Read until the connection ends, then raise `LinkLost`. Cancelling it closes the link."""
+        """Read until the connection ends, then raise `LinkLost`; close the link if cancelled."""
         try:
             async with trio.open_nursery() as nursery:
                 with self._sender.sending(nursery):
                     await self._read()
                 nursery.cancel_scope.cancel()
         finally:
-            self.close("closed on our side")
-        assert self._lost is not None  # noqa: S101 - close() has just seen to it
+            self.close(CLOSED_HERE)
+        assert self._lost is not None  # noqa: S101 - set by close()
         raise self._lost
 
     async def _read(self) -> None:
-        """Turn bytes into answers and pushes until the stream ends, however it ends."""
+        """Turn bytes into answers and pushes until the stream ends or fails."""
         try:
             while True:
                 data = await self._transport.receive_some(RECEIVE_BYTES_MAX)
@@ -198,10 +201,10 @@ class Link:
         except CONNECTION_ERRORS as error:
             self.close(f"connection failed: {error}")
         except RemoteProtocolError as error:
-            self.close(f"not the Redis protocol: {error}")
+            self.close(f"protocol error: {error}")
 
     def _take(self, data: bytes) -> None:
-        """Hand over what is in the bytes, in its order: answers and pushes in a row together."""
+        """Dispatch the replies in the bytes, in order; successive answers or pushes together."""
         if self.runs is not None:
             data = self.runs.take(data, is_between=not self._reader.has_data())
         self._reader.feed(data)
@@ -222,7 +225,7 @@ class Link:
                 if reply[0] != b"message" and reply[0] in _SUBSCRIBE_KINDS:
                     self._in_flight.confirm()
                 pushes.append(reply)
-        finally:  # also what came before something that ends the link
+        finally:  # also those before a protocol error
             if pushes:
                 self.on_pushes(pushes)
             if replies:
@@ -232,17 +235,17 @@ class Link:
 async def connect(
     network: Network, endpoint: Endpoint, *, timeout_seconds: float, tls: bool = False
 ) -> Link:
-    """Connect to a Redis. The protocol is negotiated by `greet` once the link runs.
+    """Connect to Redis and return the link; `greet` negotiates the protocol once it runs.
 
     Raises:
-        LinkLost: no connection within `timeout_seconds`, or refused.
+        LinkLost: the connection was refused, or timed out after `timeout_seconds`.
 
     """
     try:
         with trio.fail_after(timeout_seconds):
             return Link(await network.connect(endpoint, tls=tls))
     except trio.TooSlowError:
-        raise LinkLost(f"no connection to {endpoint} within {timeout_seconds:g} s") from None
+        raise LinkLost(f"connection to {endpoint} timed out after {timeout_seconds:g} s") from None
     except OSError as error:
         raise LinkLost(f"cannot connect to {endpoint}: {error.strerror or error}") from error
 
@@ -251,7 +254,7 @@ async def greet(link: Link, address: RedisAddress) -> None:
     """Switch a running link to RESP3, authenticate and select the database of `address`.
 
     Raises:
-        CommandFailed: Redis refuses: wrong credentials, or older than Redis 6.
+        CommandFailed: wrong credentials, or Redis is older than version 6.
         LinkLost: the connection ended.
 
     """
@@ -270,10 +273,10 @@ async def use_link(
     *,
     timeout_seconds: float,
 ) -> None:
-    """Connect to a Redis, log in, and run `body` until it returns or the connection ends.
+    """Connect to Redis, log in, and run `body` until it returns or the connection ends.
 
-    The link is closed afterwards in any case. `timeout_seconds` bounds the connection and,
-    separately, the login.
+    The link is always closed afterwards. `timeout_seconds` limits the connect and, separately,
+    the login.
 
     Raises:
         LinkLost: no connection, or it ended while `body` ran, or within `body`.
@@ -290,18 +293,18 @@ async def use_link(
             with trio.move_on_after(timeout_seconds) as scope:
                 await greet(link, address)
             if scope.cancelled_caught:
-                raise LinkLost(f"{address.endpoint} did not answer HELLO")
+                raise LinkLost(f"no answer to HELLO from {address.endpoint}")
             await body(link)
         except (LinkLost, CommandFailed) as failure:
             failures.append(failure)
-        link.close("closed on our side")
+        link.close(CLOSED_HERE)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run_body)
         try:
             await link.run()
         except LinkLost as lost:
-            if lost.reason != "closed on our side":
+            if lost.reason != CLOSED_HERE:
                 failures.append(lost)
         nursery.cancel_scope.cancel()
     if failures:

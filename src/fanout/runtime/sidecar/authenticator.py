@@ -1,4 +1,4 @@
-"""Who may use the doors: the file of users, read at the start and again on SIGHUP."""
+"""Authentication of clients: the users file, read at the start and again on SIGHUP."""
 
 from collections.abc import Callable
 
@@ -14,14 +14,14 @@ LOGIN_SECONDS = 5.0
 """How long a client may take to log in."""
 
 LOCKED_OUTBOX_BYTES_MAX = 16_384
-"""What may wait for a client that has yet to log in; the refusals it gets are short."""
+"""The outbox limit of a client that has not logged in; its error replies are short."""
 
 
 class Authenticator:
-    """The users of one sidecar; without a file anybody is let in.
+    """The users of one sidecar; without a users file no login is required.
 
     Raises:
-        ConfigError: the file cannot be read or is wrong.
+        ConfigError: the file cannot be read or is invalid.
 
     """
 
@@ -29,7 +29,7 @@ class Authenticator:
         self._path = path
         self._users = _read(path) if path else None
         self.on_change: list[Callable[[], None]] = []
-        """Called when the users have changed."""
+        """Called after the users file was read again."""
 
     @property
     def has_users(self) -> bool:
@@ -37,19 +37,19 @@ class Authenticator:
         return self._users is not None
 
     def log_in(self, name: str, secret: bytes) -> Access | None:
-        """Return what a user may do; None when there is none with this secret."""
+        """Return the rights of a user; None when the user or the secret is wrong."""
         return self._users.log_in(name, secret) if self._users is not None else None
 
     def log_in_by_token(self, token: bytes) -> Access | None:
-        """Return what the user may do whose secret this is; None when it is nobody's."""
+        """Return the rights of the user with this secret; None for an invalid token."""
         return self._users.log_in_by_token(token) if self._users is not None else None
 
     def renew(self, access: Access) -> Access | None:
-        """Return what a client that has logged in may do now; None when its secret is gone."""
+        """Return the present rights of a logged-in client; None when its secret was removed."""
         return self._users.renew(access) if self._users is not None else access
 
     def reload(self) -> None:
-        """Read the file again; one that is wrong changes nothing."""
+        """Read the file again; keep the present users when it is invalid."""
         if not self._path:
             return
         try:
@@ -63,7 +63,7 @@ class Authenticator:
 
 
 def digest_of(secret: bytes) -> str:
-    """Return a secret as it stands in the file."""
+    """Return the digest of a secret, as the users file holds it."""
     return digest(secret)
 
 

@@ -1,8 +1,8 @@
-"""Asks all sidecars through one node, and answers the others.
+"""The census: counts the clients of all sidecars by a question published on one node.
 
-The node is one that this sidecar and, as far as discovery tells, every other one hears. NUMSUB on
-it, sent just before the question, tells how many sidecars will hear the question: a sidecar of an
-older build does not subscribe and is not waited for, nor is one that has crashed.
+The node is one that this sidecar and, according to discovery, all other sidecars hear. NUMSUB on
+it, sent just before the question, returns how many sidecars will receive the question. A sidecar
+of an older build does not subscribe, nor does a crashed one: their answers are not awaited.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,17 +22,17 @@ from fanout.wire.census import decode_answer, decode_question, encode_answer, en
 from fanout.wire.redis.client import pack
 
 TIMEOUT_SECONDS = 0.5
-"""How long a sidecar that does not answer is waited for."""
+"""How long to wait for the answers of the other sidecars."""
 
 
 class Census:
-    """One sidecar's part in counting the clients of all.
+    """One sidecar's part in the census.
 
     Args:
         sidecar: the id of this sidecar.
-        table: who subscribes to what here.
-        nodes: the links to ask by.
-        on_deadline: called when `next_deadline` may be sooner than it was.
+        table: the subscriptions of the local clients.
+        nodes: the links to the nodes.
+        on_deadline: called when `next_deadline` may be earlier than before.
 
     """
 
@@ -46,7 +46,7 @@ class Census:
         self._inbox = CENSUS_INBOX_PREFIX + sidecar.encode()
         self._questions = Questions(timeout_seconds=TIMEOUT_SECONDS)
         self.channels = (CENSUS_CHANNEL, self._inbox)
-        """The channels to subscribe to for it."""
+        """The channels that the sidecar must subscribe to."""
 
     def ask(self, question: Question, done: Callable[[Mapping[bytes, int]], None]) -> None:
         """Count clients in the whole fleet; `done` is called once, now or soon."""
@@ -64,7 +64,7 @@ class Census:
         self._on_deadline()
 
     def on_message(self, node: NodeLink, channel: bytes, payload: bytes) -> None:
-        """Take a question of another sidecar, or a part of an answer to ours."""
+        """Answer a question of another sidecar, or record an answer to this one's question."""
         if channel == self._inbox:
             answer = decode_answer(payload)
             if answer is not None:
@@ -79,20 +79,20 @@ class Census:
             node.control(pack(b"PUBLISH", inbox, part))
 
     def expire(self, now: float) -> None:
-        """Settle the questions whose time is over."""
+        """Settle the questions whose timeout has passed."""
         self._questions.expire(now)
 
     def next_deadline(self) -> float:
-        """Return when `expire` has something to do; infinity when idle."""
+        """Return the earliest deadline for `expire`; infinity when there is none."""
         return self._questions.next_deadline()
 
     def _heard(self, number: int, answer: Answer) -> None:
-        """Take the node's count of those who hear the question; we are among them."""
+        """Record how many sidecars receive the question, without this one."""
         known = isinstance(answer, list) and len(answer) == 2 and type(answer[1]) is int  # noqa: PLR2004
         self._questions.heard(number, answer[1] - 1 if known else 0)
 
     def _node(self) -> NodeLink | None:
-        """Choose the node that most sidecars hear, among those that we hear."""
+        """Return the link to the node that most sidecars hear, among those heard here."""
         heard = {
             name: node
             for name, node in self._nodes.active.items()

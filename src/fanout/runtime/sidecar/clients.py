@@ -1,4 +1,4 @@
-"""The local clients of one door: those connected now, and the sums over all since the start."""
+"""The local clients of one door: the connected ones, and totals since the start."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Mapping
@@ -14,15 +14,15 @@ from fanout.runtime.sidecar.member_log import MemberLog
 
 @attrs.frozen
 class Label:
-    """The name of a client, for people. The texts are safe to show."""
+    """How a client is shown to people. The texts are escaped."""
 
-    id: int  # of the connection, in the life of the sidecar and at its door
+    id: int  # of the connection; unique at its door, while the sidecar runs
     address: str
-    name: str = ""  # that the client gave itself
+    name: str = ""  # set by the client
 
 
 class Counted(Hashable, Protocol):
-    """What is counted of one client."""
+    """The counters of one client."""
 
     outbox: Outbox
     received_bytes: int
@@ -32,29 +32,29 @@ class Counted(Hashable, Protocol):
 
     @property
     def subscriptions(self) -> int:
-        """Names that are delivered to it."""
+        """How many names are delivered to it."""
 
 
 @attrs.frozen
 class ClientsStatistics:
-    """The clients of one door."""
+    """The counters of one door."""
 
     door: str
     present: int
-    connections: int  # since the start, those that were refused not included
-    refused: int  # because the door was full
+    connections: int  # since the start, without refused ones
+    refused: int  # because `clients_max` was reached
     cut: Mapping[str, int]  # code of the disconnect -> clients
     faults: Mapping[str, int]  # code of the fault -> times
     subscriptions: int
     received_bytes: int
     sent_bytes: int
     published: int  # messages
-    outbox_bytes: int  # of all now
-    outbox_largest_bytes: int  # of the slowest now
+    outbox_bytes: int  # of all clients, now
+    outbox_largest_bytes: int  # of the slowest client, now
 
 
 class Clients:
-    """Counts what the clients of one door do; the sums outlive the clients."""
+    """The registry and the counters of one door's clients; totals include past clients."""
 
     def __init__(self, door: str, member_log: MemberLog, flood_log: FloodLog) -> None:
         self._door = door
@@ -63,12 +63,12 @@ class Clients:
         self._present: dict[Counted, None] = {}
         self._connections = 0
         self._refused = 0
-        self._received_bytes = 0  # of those that have left
+        self._received_bytes = 0  # of past clients
         self._sent_bytes = 0
         self._cut: Counter[str] = Counter()
         self._faults: Counter[str] = Counter()
         self.published = 0
-        """Messages they published since the start."""
+        """Messages published by clients since the start."""
 
     @property
     def present(self) -> Collection[Counted]:
@@ -92,19 +92,19 @@ class Clients:
         self._refused += 1
 
     def cut(self, code: str, name: str, reason: str) -> None:
-        """Log and count a client that the sidecar disconnects; `code` is never a client's text."""
+        """Log and count a disconnect by the sidecar; `code` never contains a client's text."""
         facts = {"code": code, "consumer": name, "reason": reason}
         if self._flood_log.warning("consumer_disconnected", **facts):
             self._member_log.keep("warning", "consumer_disconnected", facts)
         self._cut[code] += 1
 
     def complain(self, event: str, code: str, name: str, reason: str) -> None:
-        """Log and count a fault of a client; `event` and `code` are never a client's text."""
+        """Log and count a client's fault; `event` and `code` never contain a client's text."""
         self._faults[code] += 1
         self._flood_log.warning(event, code=code, consumer=name, reason=reason)
 
     def statistics(self) -> ClientsStatistics:
-        """Return the present numbers and the sums."""
+        """Return the present values and the totals since the start."""
         waiting = [each.outbox.size for each in self._present]
         return ClientsStatistics(
             door=self._door,

@@ -1,9 +1,9 @@
 """The fan-out of a sidecar: subscribe on all nodes, publish to one, deliver to local clients.
 
-Everything here is synchronous, hence atomic between checkpoints: a task puts something in (a
-batch of pushes from a node, requests of a client) and then calls `flush`, which sends everything
-that has become due in one go: subscriptions and publishes to the nodes first, then deliveries and
-replies to the clients. Which nodes there are is decided by `Fleet`, see `use`.
+Everything here is synchronous, hence atomic between checkpoints. A task hands in input (a batch of
+pushes from a node, the requests of a client) and then calls `flush`, which sends all pending output
+at once: subscriptions and publishes to the nodes first, then deliveries and replies to the clients.
+`Fleet` decides which nodes to use, see `use`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -47,7 +47,7 @@ class FanoutStatistics:
     clients: tuple[ClientsStatistics, ...]  # of each door
     dispatch: DispatchStatistics
     publisher: PublisherStatistics
-    unconfirmed: int  # names that a client waits for
+    unconfirmed: int  # names not yet confirmed to a client
 
 
 class Fanout:
@@ -55,10 +55,10 @@ class Fanout:
 
     Args:
         sidecar: the id of this sidecar.
-        nodes: the links, which `Fleet` adds and removes.
-        publish_timeout_seconds: how long a publish may wait for its answer.
+        nodes: the links to the nodes; `Fleet` adds and removes them.
+        publish_timeout_seconds: the time limit of a publish.
         member_log: where slow clients are reported.
-        reports_changed: set when this sidecar may be done with a node, see `Presence`.
+        reports_changed: set when `stopped` of a node may have changed, see `Presence`.
 
     """
 
@@ -85,7 +85,7 @@ class Fanout:
             on_deadline=self._deadline_moved.set,
         )
         self._census = Census(sidecar, self._dispatch, nodes, on_deadline=self._deadline_moved.set)
-        self._traffic: Traffic | None = None  # while channels are counted
+        self._traffic: Traffic | None = None  # set while channels are counted
         self._touched: dict[LocalRecipient, None] = {}
         own = (
             *(PRESENCE_CHANNEL, CONTROL_CHANNEL, probe_channel(sidecar)),
@@ -98,44 +98,44 @@ class Fanout:
         flood_log = FloodLog()
         return {door: Clients(door, member_log, flood_log) for door in DOORS}
 
-    # For the doors.
+    # Called by the doors.
 
     def subscribe(
         self, kind: Kind, names: Sequence[bytes], on_confirmed: Callable[[], None]
     ) -> Ticket:
-        """Subscribe on all nodes; `on_confirmed` is called once by a later `flush`."""
+        """Subscribe on all nodes; a later `flush` calls `on_confirmed` once."""
         return self._subscriptions.acquire(kind, names, on_confirmed)
 
     def abandon(self, ticket: Ticket) -> None:
-        """Forget a subscribe request that was not confirmed; its names are released apart."""
+        """Drop an unconfirmed subscribe request; its names must be released separately."""
         self._subscriptions.abandon(ticket)
 
     def release(self, kind: Kind, names: Sequence[bytes]) -> None:
-        """Release one subscription to each of `names`; the last one ends it on the nodes."""
+        """Release one subscription to each of `names`; the last one unsubscribes on the nodes."""
         self._subscriptions.release(kind, names, trio.current_time())
         self._deadline_moved.set()
 
     def deliver(self, kind: Kind, name: bytes, client: LocalRecipient) -> None:
-        """Deliver messages of `name` to a client from now on."""
+        """Start delivering messages of `name` to a client."""
         self._dispatch.add(kind, name, client)
 
     def stop_delivering(self, kind: Kind, name: bytes, client: LocalRecipient) -> None:
-        """Deliver messages of `name` to a client no longer."""
+        """Stop delivering messages of `name` to a client."""
         self._dispatch.discard(kind, name, client)
 
     def publish(self, run: PublishRun, done: Callable[[Sequence[Outcome]], None]) -> None:
-        """Publish messages; `done` is called once with the outcome of each, now or later."""
+        """Publish messages; call `done` once, now or later, with the outcome of each."""
         if self._traffic is not None:
             self._traffic.published.add(run.channels)
         self._publisher.publish(run, done)
 
     def ask(self, question: Question, done: Callable[[Mapping[bytes, int]], None]) -> None:
-        """Count clients in the whole fleet; `done` is called once, now or soon."""
+        """Count clients in the whole fleet; call `done` once with the counts, now or later."""
         self._census.ask(question, done)
 
     @property
     def unheard(self) -> tuple[NodeId, ...]:
-        """The active nodes whose messages do not reach this sidecar now."""
+        """The active nodes that this sidecar does not hear."""
         return self._nodes.unheard
 
     def counts(self) -> dict[Space, int]:
@@ -143,11 +143,11 @@ class Fanout:
         return {space: sum(1 for _ in self._dispatch.names(space)) for space in Space}
 
     def touch(self, client: LocalRecipient) -> None:
-        """Have a client's outbox sent with the next flush."""
+        """Schedule a client's outbox for the next flush."""
         self._touched[client] = None
 
     def flush(self) -> None:
-        """Send everything that has become due: commands to nodes, deliveries, replies."""
+        """Send all pending output: commands to nodes, deliveries, replies."""
         fed, slow = self._dispatch.encode()
         for ticket in self._subscriptions.confirmed():
             ticket.on_confirmed()
@@ -164,22 +164,22 @@ class Fanout:
         for client in slow:
             client.overflow()
 
-    # For the links to the nodes.
+    # Called by the links to the nodes.
 
     def open(self, node: NodeId) -> LinkSubscriptions:
-        """Begin to subscribe on a new connection to a node."""
+        """Start the subscriptions of a new connection to a node."""
         return self._subscriptions.open(node)
 
     def close(self, link: LinkSubscriptions) -> None:
-        """End the subscriptions of a lost connection."""
+        """Discard the subscriptions of a lost connection."""
         self._subscriptions.close(link)
 
     def take_pushes(
         self, link: LinkSubscriptions, pushes: list[list[Any]]
     ) -> tuple[int, list[tuple[bytes, bytes]]]:
-        """Fan out what a node has pushed.
+        """Fan out the pushes of a node.
 
-        Returns how many messages of clients were among it, and the channel and payload of each
+        Returns the number of client messages among them, and the channel and payload of each
         message on a reserved channel.
         """
         messages, reserved = len(pushes), []
@@ -207,7 +207,7 @@ class Fanout:
         return messages, reserved
 
     def take_run(self, channel: bytes, payloads: list[bytes]) -> bool:
-        """Fan out messages of one channel in a row; return False when no client here wants them."""
+        """Fan out successive messages of one channel; return False without local receivers."""
         if not self._dispatch.take_run(channel, payloads):
             return False
         if self._traffic is not None:
@@ -215,7 +215,7 @@ class Fanout:
         return True
 
     def take_census(self, node: NodeLink, channel: bytes, payload: bytes) -> None:
-        """Take a message on a channel of the census; ignore any other."""
+        """Handle a message on a census channel; ignore any other."""
         if channel in self._census.channels:
             self._census.on_message(node, channel, payload)
 
@@ -228,20 +228,20 @@ class Fanout:
         """Return whether sidecars have yet to receive an order barrier on a node."""
         return self._publisher.has_barrier(node)
 
-    # For the fleet.
+    # Called by `Fleet`.
 
     def use(self, publishable: Mapping[NodeId, NodeLink], heard: frozenset[NodeId]) -> None:
-        """Publish to some nodes, and require confirmations of those that are heard."""
+        """Publish to `publishable` from now on; require confirmations from each of `heard`."""
         self._publisher.use(publishable)
         self._subscriptions.require(heard)
-        self._deadline_moved.set()  # an order barrier may have begun
+        self._deadline_moved.set()  # an order barrier may have started
 
     def refusing(self) -> frozenset[NodeId]:
-        """Return the nodes that refused a publish lately."""
+        """Return the nodes that refused a publish recently."""
         return self._publisher.refusing(trio.current_time())
 
     async def keep_time(self) -> None:
-        """Run the deadlines of subscriptions, publishes and questions; never returns."""
+        """Run the deadlines of subscriptions, publishes and census questions until cancelled."""
         parts = (self._subscriptions, self._publisher, self._census)
         while True:
             seen = self._deadline_moved.count
@@ -253,7 +253,7 @@ class Fanout:
             self.flush()
             self._reports_changed.set()
 
-    # For those who look.
+    # Monitoring.
 
     def begin_counting(self) -> None:
         """Count messages by channel and by client, until `end_counting`."""
@@ -261,17 +261,17 @@ class Fanout:
         self._dispatch.counting = True
 
     def end_counting(self) -> None:
-        """Count them no longer."""
+        """Stop counting messages by channel and by client."""
         self._traffic = None
         self._dispatch.counting = False
 
     @property
     def traffic(self) -> Traffic | None:
-        """The messages of each channel, while they are counted."""
+        """The counters of channels; None while they are not counted."""
         return self._traffic
 
     def statistics(self) -> FanoutStatistics:
-        """Return the present numbers, and the sums since the start."""
+        """Return the present values and the totals since the start."""
         return FanoutStatistics(
             clients=tuple(each.statistics() for each in self.clients.values()),
             dispatch=self._dispatch.statistics(),

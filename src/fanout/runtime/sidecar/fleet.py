@@ -1,7 +1,7 @@
-"""The fleet as a sidecar sees it: membership, the links to the nodes, and who hears what.
+"""The fleet as a sidecar sees it: membership, the links to the nodes, and hearing.
 
-Discovery's news go in; out come links that are opened and closed, the nodes that `Fanout` may
-publish to, and what this sidecar reports about the nodes itself. Synchronous, but for the clock.
+Input: changes in discovery and of the links. Output: links opened and closed, the nodes that
+`Fanout` may publish to, and this sidecar's reports about the nodes. Only `keep_time` waits.
 """
 
 import random
@@ -49,7 +49,7 @@ class FleetStatistics:
     nodes: tuple[NodeStatistics, ...]
     joins: HistogramStatistics  # of nodes, as seen from here
     drains: HistogramStatistics
-    conflicts: int  # agents that were noticed to use another one's node id
+    conflicts: int  # agents found with the node id of another agent
     sidecars: int  # known, this one included
     frozen: bool  # no discovery instance can be read
 
@@ -58,13 +58,13 @@ class Fleet:
     """The membership of a sidecar, its links to the nodes, and its reports about them.
 
     Args:
-        config: of the sidecar.
+        config: the configuration of the sidecar.
         network: opens the connections to the nodes.
         rng: for the jitter of reconnects.
         nursery: runs the links.
         nodes: the links, shared with `fanout`.
         fanout: publishes and subscribes over the links.
-        member_log: where news of the fleet are logged.
+        member_log: where changes of the fleet are logged.
         reports_changed: set when `reports` may have changed.
         on_gap: called when messages of a node may have been missed.
 
@@ -104,14 +104,14 @@ class Fleet:
         self._joins = Histogram(LONG_SECONDS)
         self._drains = Histogram(LONG_SECONDS)
         self._conflicts = 0
-        self._frozen = False  # as was logged
-        self._deaf: dict[NodeId, int] = {}  # as was told to the other sidecars
+        self._frozen = False  # as last logged
+        self._reported: dict[NodeId, int] = {}  # as last published to the other sidecars
         self._deadline_moved = Notice()
 
-    # News of discovery.
+    # Input from discovery.
 
     def on_snapshot(self, instance: int, snapshot: Snapshot) -> None:
-        """Apply what one discovery instance holds."""
+        """Apply a read of one discovery instance."""
         self._apply(self._membership.read(instance, snapshot, trio.current_time()))
 
     def on_unreachable(self, instance: int) -> None:
@@ -119,7 +119,7 @@ class Fleet:
         self._apply(self._membership.unreachable(instance, trio.current_time()))
 
     async def keep_time(self) -> None:
-        """Run the deadlines of the membership; never returns."""
+        """Run the deadlines of the membership until cancelled."""
         while True:
             seen = self._deadline_moved.count
             with trio.move_on_at(self._membership.next_deadline()):
@@ -148,7 +148,7 @@ class Fleet:
         self._deadline_moved.set()
 
     def _follow(self, effect: NodeJoined | NodeChanged | NodeLeft | NodeConflict) -> None:
-        """Open, tell or close the link to a node."""
+        """Open, update or close the link to a node."""
         match effect:
             case NodeJoined(record):
                 self._member_log.info("member_joined", node=record.node, state=record.state.value)
@@ -174,7 +174,7 @@ class Fleet:
                 )
 
     def _note_discovery(self) -> None:
-        """Log when discovery cannot be read any longer, and when it can again."""
+        """Log when discovery becomes unreadable, and when it is readable again."""
         frozen = self._membership.frozen
         if frozen is self._frozen:
             return
@@ -184,7 +184,7 @@ class Fleet:
         else:
             self._member_log.info("discovery_back", nodes=len(self._nodes))
 
-    # News of the links.
+    # Input from the links.
 
     @property
     def sidecars(self) -> Mapping[SidecarId, SidecarRecord]:
@@ -192,9 +192,9 @@ class Fleet:
         return self._membership.sidecars
 
     def links_changed(self) -> None:
-        """Follow a change of a link or a state: where to publish, and who must confirm."""
+        """Recompute, after a change of a link or a state, where to publish and who must confirm."""
         for name, node in self._nodes.items():
-            # Where another sidecar hears a node it may be published to: keep it and try again.
+            # A node that another sidecar hears may get publishes: keep it and reconnect.
             delivers = (
                 self._hearing.is_heard(name, node.record.incarnation)
                 or node.subscribed is not None
@@ -210,7 +210,7 @@ class Fleet:
             {name: node for name, node in usable.items() if name in best},
             frozenset(name for name, node in self._nodes.carrying.items() if not node.unheard),
         )
-        self._publish_deaf()
+        self._publish_unheard()
         self._reports_changed.set()
 
     def take_deaf(self, deaf: Deaf) -> None:
@@ -220,16 +220,16 @@ class Fleet:
             self.links_changed()
 
     def note_stay(self, state: NodeState, after: NodeRecord | None, seconds: float) -> None:
-        """Count how long a join or a drain took that has ended; `after` is None for a node gone."""
+        """Count the duration of a finished join or drain; `after` is None when the node left."""
         if state is NodeState.DRAINING:
             self._drains.add(seconds)
         elif state is NodeState.JOINING and after and after.state is NodeState.ACTIVE:
             self._joins.add(seconds)
 
-    # What this sidecar reports.
+    # Reports of this sidecar.
 
     def reports(self) -> dict[str, Any]:
-        """Return what this sidecar reports about the nodes: fields of its record."""
+        """Return this sidecar's reports about the nodes: fields of its record."""
         nodes = self._nodes
         return {
             "covered": {name: n.record.incarnation for name, n in nodes.items() if n.covered},
@@ -239,12 +239,12 @@ class Fleet:
 
     @property
     def unknown(self) -> dict[NodeId, int]:
-        """The nodes that others hear and discovery does not list, with their incarnations.
+        """The nodes that other sidecars hear and discovery does not list, with their incarnations.
 
-        That is so when a node's agent died before this sidecar started.
+        This happens when a node's agent died before this sidecar started.
         """
         unknown = self._hearing.unknown(self._nodes)
-        if unknown:  # a node that left is still covered by sidecars that have yet to learn of it
+        if unknown:  # a node that left stays in sidecars' records until they notice
             for record in self._membership.absent:
                 left = record.state is not NodeState.ACTIVE
                 if left and unknown.get(record.node) == record.incarnation:
@@ -252,32 +252,32 @@ class Fleet:
         return unknown
 
     def _unheard(self) -> dict[NodeId, int]:
-        """Return the nodes that this sidecar cannot hear, with their incarnations."""
+        """Return the nodes that are not heard here, with their incarnations."""
         nodes = self._nodes
         unheard = {name: node.record.incarnation for name, node in nodes.items() if node.unheard}
         return unheard | self.unknown
 
-    def _publish_deaf(self) -> None:
-        """Tell the other sidecars at once, by the nodes that are heard, which are not."""
+    def _publish_unheard(self) -> None:
+        """Publish the nodes that are not heard to the other sidecars, on the nodes that are."""
         unheard = self._unheard()
-        if unheard == self._deaf:
+        if unheard == self._reported:
             return
-        for name in self.unknown.keys() - self._deaf.keys():
+        for name in self.unknown.keys() - self._reported.keys():
             self._member_log.warning("node_unknown", node=name, incarnation=unheard[name])
-        self._deaf = unheard
+        self._reported = unheard
         message = encode_control(Deaf(self._sidecar, unheard))
         for node in self._nodes.values():
             if not node.unheard:
                 node.control(pack(b"PUBLISH", CONTROL_CHANNEL, message))
 
-    # For those who look.
+    # Monitoring.
 
     def unready(self) -> str:
-        """Return why this sidecar cannot do its work now; empty when it can."""
+        """Return why this sidecar is not ready; empty when it is."""
         return self._nodes.unready(self._fanout.refusing())
 
     def facts(self) -> dict[str, Any]:
-        """Return what readiness rests on, for people."""
+        """Return the facts behind the readiness, for people."""
         age = self._membership.read_age(trio.current_time())
         return {
             "nodes": self._nodes.facts(),
@@ -288,7 +288,7 @@ class Fleet:
         }
 
     def statistics(self) -> FleetStatistics:
-        """Return the present numbers, and the sums since the start."""
+        """Return the present values and the totals since the start."""
         return FleetStatistics(
             nodes=tuple(node.statistics() for node in self._nodes.values()),
             joins=self._joins.statistics(),

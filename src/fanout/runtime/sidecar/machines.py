@@ -1,4 +1,4 @@
-"""The two machines of a sidecar, `Fleet` and `Fanout`, with what they share."""
+"""The two machines of a sidecar, `Fleet` and `Fanout`, and the objects they share."""
 
 import random
 
@@ -18,7 +18,7 @@ from fanout.values.names import SidecarId
 
 @attrs.frozen(eq=False, kw_only=True)
 class Machines:
-    """A sidecar's machines and the values that both were given."""
+    """A sidecar's machines and the objects they share."""
 
     fleet: Fleet
     fanout: Fanout
@@ -31,7 +31,7 @@ class Machines:
     def build(
         cls, config: SidecarConfig, network: Network, rng: random.Random, nursery: trio.Nursery
     ) -> "Machines":
-        """Build the machines; links to nodes will run in the nursery."""
+        """Return new machines; the links to nodes run in the nursery."""
         nodes, gaps, member_log, reports_changed = Nodes(), Gaps(), MemberLog(), Notice()
         fanout = Fanout(
             SidecarId(config.id),
@@ -61,6 +61,6 @@ class Machines:
         )
 
     def start(self, nursery: trio.Nursery) -> None:
-        """Run the deadlines of both in a nursery."""
+        """Start the deadline tasks of both machines in a nursery."""
         nursery.start_soon(self.fleet.keep_time)
         nursery.start_soon(self.fanout.keep_time)

@@ -1,4 +1,4 @@
-"""What happens to the fleet: each fact is logged, and the latest are kept for who looks later."""
+"""The event log of the fleet: events are logged, and the latest are kept for the live feed."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -14,14 +14,14 @@ from fanout.runtime.process.logs import shown
 log = structlog.get_logger()
 
 KEPT = 100
-"""Facts that are remembered; as many again of what comes often, so that it pushes out nothing rare."""
+"""Events that are kept, plus as many debug events, so that frequent ones never displace others."""
 
 
 @attrs.frozen
 class FleetEvent:
-    """One fact; `facts` are texts and numbers, texts as a log shows them."""
+    """One event; `facts` are numbers, and texts escaped as in the log."""
 
-    number: int  # from 1, in the life of the sidecar
+    number: int  # from 1, since the sidecar started
     at: float  # trio's clock
     level: str
     event: str
@@ -29,37 +29,37 @@ class FleetEvent:
 
 
 class MemberLog:
-    """Logs what happens to nodes, sidecars, discovery and slow consumers, and remembers it."""
+    """Logs and keeps events of nodes, sidecars, discovery and slow clients."""
 
     def __init__(self) -> None:
         self._rare: deque[FleetEvent] = deque(maxlen=KEPT)
         self._often: deque[FleetEvent] = deque(maxlen=KEPT)
         self._number = 0
         self.noted = Notice()
-        """Set when one more event is remembered."""
+        """Set when an event was added."""
 
     def debug(self, event: str, **facts: object) -> None:
-        """Tell a fact that comes too often for a log that nobody asked to be long."""
+        """Log and keep a frequent event, at level debug."""
         log.debug(event, **facts)
         self.keep("debug", event, facts)
 
     def info(self, event: str, **facts: object) -> None:
-        """Tell a fact."""
+        """Log and keep an event, at level info."""
         log.info(event, **facts)
         self.keep("info", event, facts)
 
     def warning(self, event: str, **facts: object) -> None:
-        """Tell a fact that somebody should know of."""
+        """Log and keep an event, at level warning."""
         log.warning(event, **facts)
         self.keep("warning", event, facts)
 
     def error(self, event: str, **facts: object) -> None:
-        """Tell a fact that somebody must do something about."""
+        """Log and keep an event that needs action, at level error."""
         log.error(event, **facts)
         self.keep("error", event, facts)
 
     def keep(self, level: str, event: str, facts: dict[str, Any]) -> None:
-        """Remember what was logged elsewhere."""
+        """Keep an event that was logged by the caller."""
         self._number += 1
         safe = {key: shown(fact) if isinstance(fact, str) else fact for key, fact in facts.items()}
         kept = self._often if level == "debug" else self._rare
@@ -67,6 +67,6 @@ class MemberLog:
         self.noted.set()
 
     def since(self, number: int) -> Iterator[FleetEvent]:
-        """Yield what is remembered of all that came behind a number, oldest first."""
+        """Return the kept events after a number, oldest first."""
         kept = sorted((*self._rare, *self._often), key=lambda each: each.number)
         return (each for each in kept if each.number > number)

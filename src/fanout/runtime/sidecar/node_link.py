@@ -1,13 +1,13 @@
-"""One node as this sidecar sees it: two connections, each kept on its own, and a probe.
+"""One node as this sidecar sees it: two connections and a probe.
 
 `ctl` carries subscriptions, control messages and probes; `data` carries publishes only. They fail
-and recover independently. After every connect the node must prove by its identity key that it is
-the Redis that discovery speaks of: an address may meanwhile belong to another one.
+and reconnect independently. After every connect the identity key must prove that the Redis at the
+address is the node in discovery: the address may belong to another Redis by then.
 
-PING is no proof of delivery, so when nothing was heard for a while a probe is published to a
-channel of our own; if it does not come back the connection is given up.
+PING does not prove delivery. Therefore a probe is published at every interval to a channel of this
+sidecar; when it does not return in time, the connection is closed.
 
-Long because both connections, and what may be missed by them, are the state of one node.
+Long because both connections, and the gaps they leave, are the state of one node.
 """
 
 import random
@@ -59,18 +59,18 @@ _VERBS = {
 
 
 LATE_FACTOR = 2
-"""How many times its time a probe may take while other messages come in front of it."""
+"""How many timeouts a probe may take while other messages arrive before it."""
 
 
 class LinkFleet(Protocol):
-    """What a link needs of the fleet."""
+    """The methods of `Fleet` that a link calls."""
 
     @property
     def sidecars(self) -> Mapping[SidecarId, SidecarRecord]:
         """The records of all live sidecars."""
 
     def links_changed(self) -> None:
-        """Follow a change of a link or of a node's state."""
+        """Recompute what depends on the links and the states of nodes."""
 
     def take_deaf(self, deaf: Deaf) -> None:
         """Record which nodes another sidecar cannot hear."""
@@ -80,24 +80,24 @@ class LinkFleet(Protocol):
 
 
 class LinkFanout(Protocol):
-    """What a link needs of the fan-out."""
+    """The methods of `Fanout` that a link calls."""
 
     def open(self, node: NodeId) -> LinkSubscriptions:
-        """Begin to subscribe on a new connection to a node."""
+        """Start the subscriptions of a new connection to a node."""
 
     def close(self, link: LinkSubscriptions) -> None:
-        """End the subscriptions of a lost connection."""
+        """Discard the subscriptions of a lost connection."""
 
     def take_pushes(
         self, link: LinkSubscriptions, pushes: list[list[Any]]
     ) -> tuple[int, list[tuple[bytes, bytes]]]:
-        """Fan out what the node has pushed; return the number of messages, and reserved ones."""
+        """Fan out pushes; return the number of client messages, and the reserved messages."""
 
     def take_run(self, channel: bytes, payloads: list[bytes]) -> bool:
-        """Fan out messages of one channel in a row; return False when no client wants them."""
+        """Fan out successive messages of one channel; return False when it has no receiver."""
 
     def take_census(self, node: Any, channel: bytes, payload: bytes) -> None:
-        """Take a message on a channel of the census; ignore any other."""
+        """Handle a message on a census channel; ignore any other."""
 
     def barrier_reached(self, number: int) -> None:
         """Record that a sidecar has received an order barrier of this one."""
@@ -106,26 +106,26 @@ class LinkFanout(Protocol):
         """Return whether sidecars have yet to receive an order barrier on a node."""
 
     def flush(self) -> None:
-        """Send everything that has become due."""
+        """Send all pending output."""
 
 
 @attrs.frozen(kw_only=True)
 class NodeStatistics:
-    """One node as this sidecar sees it. Counts are since the sidecar has known the node."""
+    """One node as this sidecar sees it. Counters start when the sidecar first sees the node."""
 
     node: NodeId
     state: NodeState
     covered: bool
     unheard: bool
     usable: bool
-    published: int  # messages handed to it
-    received: int  # messages it delivered
+    published: int  # messages sent to it
+    received: int  # messages received from it
     bytes: LinkStatistics  # of both connections
-    connects: Mapping[str, int]  # user -> connections on which the node has proved its identity
-    link_failures: Mapping[str, int]  # user -> connections lost, and attempts that failed
+    connects: Mapping[str, int]  # user -> connections with a proven identity
+    link_failures: Mapping[str, int]  # user -> connections lost, and failed attempts
     probes: int
     probe_failures: int
-    probe_seconds: float  # how long the last one took that came back; 0 before the first
+    probe_seconds: float  # round trip of the last one; 0 before the first
     gaps: Mapping[str, int]  # reason -> times
 
 
@@ -148,9 +148,9 @@ class NodeLink:
         self.data: Link | None = None
         """The link to publish on, once the node has proved its identity."""
         self.subscribed: LinkSubscriptions | None = None
-        """What is subscribed on the node by the present connection."""
+        """The subscriptions of the present connection to the node."""
         self.unheard = False
-        """Whether an attempt to hear this node has failed since it was last heard."""
+        """Whether the node is not heard: an attempt failed since it was last heard."""
         self._fleet = fleet
         self._fanout = fanout
         self._config = config
@@ -169,16 +169,16 @@ class NodeLink:
         self._scope = trio.CancelScope()
         self._probe_back = Notice()
         self._was_covered = False
-        self._missed = False  # whether messages may be missed since the node was last heard
+        self._missed = False  # whether messages may be missed since it was last heard
         self._heard = False  # whether the present or last connection could subscribe
         self._ended: int | None = None  # the incarnation whose END was read
         self._renewed = Notice()
         self.published = 0
-        """Messages handed to the node since the start."""
+        """Messages sent to the node since the start."""
         self.received = 0
-        """Messages that the node delivered since the start."""
+        """Messages received from the node since the start."""
         self._since = trio.current_time()  # in the present state
-        self._past = LinkStatistics()  # of connections that have ended
+        self._past = LinkStatistics()  # of past connections
         self._connects: Counter[str] = Counter()
         self._link_failures: Counter[str] = Counter()
         self._probes = self._probe_failures = 0
@@ -187,12 +187,12 @@ class NodeLink:
 
     @property
     def covered(self) -> bool:
-        """Whether everything local clients want is subscribed on the node."""
+        """Whether all subscriptions of local clients are confirmed by the node."""
         return self.subscribed is not None and self.subscribed.covered
 
     @property
     def has_ended(self) -> bool:
-        """Whether the last message of this life of the node was read."""
+        """Whether END, the last message of the node's incarnation, was received."""
         return self._ended == self.record.incarnation
 
     @property
@@ -202,30 +202,30 @@ class NodeLink:
 
     @property
     def stopped(self) -> bool:
-        """Whether this sidecar has left a draining node and all its publishes are answered."""
+        """Whether the node drains and every publish of this sidecar to it is answered."""
         if self.record.state is not NodeState.DRAINING:
             return False
         in_flight = self.data is not None and self.data.in_flight
         return not in_flight and not self._fanout.has_barrier(self.record.node)
 
     def observe(self, record: NodeRecord) -> None:
-        """Follow news of discovery; a new life or address needs new connections."""
+        """Apply a new record; reconnect for a new incarnation or address."""
         before, self.record = self.record, record
         if (record.state, record.incarnation) != (before.state, before.incarnation):
             self._note_stay(before.state, record)
         if (record.incarnation, record.endpoint) != (before.incarnation, before.endpoint):
             for link in (self._ctl, self.data):
                 if link is not None:
-                    link.close("the node began a new life")
+                    link.close("the node began a new incarnation")
             self._renewed.set()
 
     def leave(self) -> None:
-        """Give up both connections for good."""
+        """Close both connections for good."""
         self._note_stay(self.record.state, None)
         self._scope.cancel()
 
     def statistics(self) -> NodeStatistics:
-        """Return how the node is, and what has passed."""
+        """Return the state of the node and its counters."""
         links = (self._ctl, self.data)
         return NodeStatistics(
             node=self.record.node,
@@ -251,18 +251,18 @@ class NodeLink:
             self._ctl.flush()
 
     def _answer(self, barrier: OrderBarrier) -> None:
-        """Tell a sidecar that its barrier on this node came, behind all it published there."""
+        """Confirm a sidecar's order barrier: all it published before on this node was received."""
         inbox = INBOX_PREFIX + barrier.sidecar.encode()
         self.control(pack(b"PUBLISH", inbox, encode_control(BarrierReached(barrier.number))))
 
     def control(self, command: bytes, on_answer: OnAnswer = lambda _answer: None) -> None:
-        """Send a command on the control connection; nothing when there is none."""
+        """Send a command on the control connection; do nothing when there is none."""
         if self._ctl is not None:
             self._ctl.submit(command, on_answer)
             self._ctl.flush()
 
     def _take_pushes(self, subscribed: LinkSubscriptions, pushes: list[list[Any]]) -> None:
-        """Fan out what the node has pushed, and act on what is meant for this sidecar."""
+        """Fan out pushes of the node, and handle the messages for this sidecar itself."""
         messages, reserved = self._fanout.take_pushes(subscribed, pushes)
         self.received += messages
         for channel, payload in reserved:
@@ -276,7 +276,7 @@ class NodeLink:
     def _take_run(
         self, subscribed: LinkSubscriptions, channel: bytes, payloads: list[bytes]
     ) -> None:
-        """Fan out messages of one channel in a row."""
+        """Fan out successive messages of one channel."""
         if self._fanout.take_run(channel, payloads):
             self.received += len(payloads)
         else:
@@ -295,27 +295,27 @@ class NodeLink:
                 self._fleet.take_deaf(deaf)
 
     def _end(self, end: End) -> None:
-        """Leave after the node's last message: everything before it was received."""
+        """Close both connections on END, the last message: everything before it was received."""
         if (end.node, end.incarnation) != (self.record.node, self.record.incarnation):
             return
         self._ended = end.incarnation
         for link in (self._ctl, self.data):
             if link is not None:
-                link.close("the node has ended")
+                link.close("the node sent END")
 
     async def run(self) -> None:
-        """Keep both connections until `leave`."""
+        """Keep both connections open until `leave`."""
         with self._scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._keep, CTL_USER, self._control)
                 nursery.start_soon(self._keep, DATA_USER, self._publishing)
         if self._missed:
-            self._tell_gap("left")
+            self._report_gap("left")
 
     async def _keep(self, user: str, session: Callable[[Link], Awaitable[None]]) -> None:
-        """Connect, run `session` until the link ends, wait, and so on.
+        """Connect, run `session` until the link ends, back off, and repeat.
 
-        News of a node reaches all sidecars at once, and so does its end: each waits a little.
+        All sidecars learn of a new node at once, and of its end too: each waits a random time.
         """
         attempt = 0
         bound = log.bind(node=self.record.node, link=user)
@@ -336,9 +336,9 @@ class NodeLink:
                 self._link_failures[user] += 1
                 bound.warning("link_lost", reason=str(lost))
                 if isinstance(lost, WrongIdentity) and self.data is not None:
-                    self.data.close(lost.reason)  # nothing of clients goes there
+                    self.data.close(lost.reason)  # no message of a client may be sent there
             if user == CTL_USER:
-                # A connection that was lost may come right back; a failed attempt is deafness.
+                # A lost connection may be back at once; a failed attempt means not heard.
                 self._set_unheard(unheard=self.unheard or not self._heard)
                 self._heard = False
             if trio.current_time() - began > self._backoff.max_seconds:
@@ -377,7 +377,7 @@ class NodeLink:
             self._fanout.flush()
 
     def _batch_done(self) -> None:
-        """End a batch of pushes: fan out, confirm, and notice that the node is covered."""
+        """Finish a batch of pushes: fan out, confirm, and detect that the node is covered."""
         if self.covered and not self._was_covered:
             self._was_covered = True
             self._gap("heard")
@@ -386,10 +386,10 @@ class NodeLink:
         self._fanout.flush()
 
     async def _watch_ctl(self, link: Link) -> None:
-        """Prove again and again that the node delivers, and that it still is the node.
+        """Probe delivery and identity at every interval.
 
-        Traffic proves the first but not the second: a Redis that is made the replica of another
-        keeps its clients, and takes the other's data.
+        Traffic proves delivery, but not identity: a Redis that becomes a replica keeps its
+        clients and takes over the data of its primary.
         """
         timings = self._timings
         while True:
@@ -401,21 +401,21 @@ class NodeLink:
             self._probes += 1
             since = trio.current_time()
             while self._probe_back.count == sent:
-                # What comes meanwhile was published before it, and may be much; yet it does not
-                # prove that anything of ours gets there.
+                # Other messages that arrive now were published before the probe, and may be many.
+                # They do not prove that publishes of this sidecar arrive.
                 limit = timings.probe_timeout_seconds
                 deadline = min(max(since, link.received_at) + limit, since + LATE_FACTOR * limit)
                 if deadline <= trio.current_time():
                     self._heard = False
                     self._probe_failures += 1
-                    raise LinkLost("a probe published on the node did not come back")
+                    raise LinkLost("probe timeout: a message published on the node did not arrive")
                 with trio.move_on_at(deadline):
                     await self._probe_back.wait(sent)
             self._probe_seconds = trio.current_time() - since
-            check_identity(answers[0], self.record)  # it was asked for before
+            check_identity(answers[0], self.record)  # Redis answers in order
 
     async def _publishing(self, link: Link) -> None:
-        """Offer the link to the publisher and notice when publishes are not answered."""
+        """Publish over the link; close it when publishes are not answered."""
         await identify(link, self.record, self._timings.connect_timeout_seconds)
         self.data = link
         self._connects[DATA_USER] += 1
@@ -431,13 +431,13 @@ class NodeLink:
             self._fanout.flush()
 
     def _publishes_answered(self) -> None:
-        """End a batch of answers; the last one of a draining node is news for its agent."""
+        """Finish a batch of answers; after the last one of a draining node, update `stopped`."""
         if self.stopped:
             self._fleet.links_changed()
         self._fanout.flush()
 
     async def _watch_data(self, link: Link) -> None:
-        """Give the link up when no publish is answered for the time a publish may take."""
+        """Raise LinkLost when no publish is answered within the publish timeout."""
         limit = self._timings.publish_timeout_seconds
         answered, since = link.answered, trio.current_time()
         while True:
@@ -445,25 +445,25 @@ class NodeLink:
             if link.answered != answered or not link.in_flight:
                 answered, since = link.answered, trio.current_time()
             elif trio.current_time() - since >= limit:
-                raise LinkLost(f"a publish was not answered within {limit:g} seconds")
+                raise LinkLost(f"publish timeout: no reply within {limit:g} seconds")
 
     def _gap(self, reason: str) -> None:
-        """Report that messages may have been missed, unless nobody publishes on the node yet."""
+        """Report a gap, unless the node is still joining: it has no publishes to miss."""
         if self._missed or self.record.state is not NodeState.JOINING:
             self._missed = reason == "lost"
-            self._tell_gap(reason)
+            self._report_gap(reason)
 
-    def _tell_gap(self, reason: str) -> None:
+    def _report_gap(self, reason: str) -> None:
         self._gaps[reason] += 1
         self._member_log.debug("messages_missed", node=self.record.node, reason=reason)
         self._on_gap(self.record.node, reason)
 
     def _retire(self, link: Link) -> None:
-        """Keep what was counted of a connection that ends."""
+        """Add the counters of a closed connection to the totals."""
         self._past += attrs.evolve(link.statistics(), waiting_bytes=0)
 
     def _note_stay(self, state: NodeState, after: NodeRecord | None) -> None:
-        """Count how long a join or a drain took that ends now: for `after`, or with the node."""
+        """Record the time in a state that ends now; `after` is None when the node left."""
         now = trio.current_time()
         self._fleet.note_stay(state, after, now - self._since)
         self._since = now

@@ -1,6 +1,6 @@
-"""The links of a sidecar to the nodes, as its fleet and its fan-out share them.
+"""The links of a sidecar to the nodes, shared by `Fleet` and `Fanout`.
 
-`Fleet` adds and removes links; `Fanout` publishes and subscribes over those that are there.
+`Fleet` adds and removes links; `Fanout` publishes and subscribes over them.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -17,7 +17,7 @@ class Nodes(Mapping[NodeId, NodeLink]):
     """The link to each known node.
 
     Attributes:
-        hearing: what the other sidecars report of the nodes.
+        hearing: which nodes the other sidecars hear.
 
     """
 
@@ -44,7 +44,7 @@ class Nodes(Mapping[NodeId, NodeLink]):
 
     @property
     def active(self) -> Mapping[NodeId, NodeLink]:
-        """The nodes that take publishes."""
+        """The links to active nodes: those that accept publishes."""
         return {
             name: link
             for name, link in self._links.items()
@@ -53,7 +53,7 @@ class Nodes(Mapping[NodeId, NodeLink]):
 
     @property
     def carrying(self) -> Mapping[NodeId, NodeLink]:
-        """The nodes that may still carry publishes: active, or draining before their END."""
+        """The links to nodes that may carry publishes: active, or draining before END."""
         return {
             name: link
             for name, link in self._links.items()
@@ -66,10 +66,10 @@ class Nodes(Mapping[NodeId, NodeLink]):
         return tuple(sorted(name for name, link in self.active.items() if link.unheard))
 
     def unready(self, refusing: Collection[NodeId]) -> str:
-        """Return why a sidecar with these links cannot do its work; empty when it can."""
+        """Return why a sidecar with these links is not ready; empty when it is."""
         active = self.active
         if not active:
-            return "no active node is known"
+            return "no active node"
         uncovered = sorted(name for name, link in self.carrying.items() if not link.covered)
         if uncovered:
             return f"not subscribed on {', '.join(uncovered)}"
@@ -77,7 +77,7 @@ class Nodes(Mapping[NodeId, NodeLink]):
         if closed:
             return f"cannot publish to {', '.join(closed)}"
         if active.keys() <= set(refusing):
-            return "every active node refuses publishes"
+            return "all active nodes refuse publishes"
         return ""
 
     def facts(self) -> Mapping[str, Mapping[str, str | bool]]:

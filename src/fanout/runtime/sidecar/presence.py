@@ -1,4 +1,4 @@
-"""Writes the record of this sidecar to discovery, at every heartbeat and at every change."""
+"""The presence of a sidecar: writes its record to discovery at every heartbeat and change."""
 
 import random
 from collections.abc import Callable
@@ -15,18 +15,18 @@ from fanout.values.names import SidecarId
 from fanout.values.records import SidecarRecord
 
 INTRODUCE_PAUSE_SECONDS = 0.05
-"""How long a starting sidecar waits before it tries again to be known to discovery."""
+"""How long a starting sidecar waits before it writes its first record again."""
 
 
 class Presence:
     """The writer of one sidecar's record.
 
     Args:
-        config: of the sidecar.
+        config: the configuration of the sidecar.
         registry: writes the record.
-        reports: returns what this sidecar reports of the nodes: fields of its record.
-        reports_changed: set when these may have changed.
-        incarnation: of this sidecar.
+        reports: returns this sidecar's reports about the nodes: fields of its record.
+        reports_changed: set when the reports may have changed.
+        incarnation: the incarnation of the sidecar.
         rng: for the jitter of heartbeats.
 
     """
@@ -55,17 +55,17 @@ class Presence:
         )
 
     async def announce(self) -> int:
-        """Write the record as it is now; return how many instances took it."""
+        """Write the present record; return how many instances accepted it."""
         before = self._record
         record = self._record = attrs.evolve(before, version=before.version + 1, **self._reports())
         news = before.version == 0 or attrs.evolve(record, version=before.version) != before
         return await self._registry.write(record, news=news)
 
     async def introduce(self) -> None:
-        """Have discovery know this sidecar, then read discovery: in this order.
+        """Write the first record, then read discovery: in this order.
 
         A node that joins meanwhile either finds this sidecar and waits for it, or is found here.
-        An instance that cannot be reached is waited for as long as a connection may take.
+        An unreachable instance is awaited for the connect timeout.
         """
         with trio.move_on_after(self._timings.connect_timeout_seconds):
             await self._registry.wait_connected()
@@ -75,7 +75,7 @@ class Presence:
             await trio.sleep(INTRODUCE_PAUSE_SECONDS)
 
     async def run(self) -> None:
-        """Write at every change and every heartbeat until cancelled."""
+        """Write the record at every change and every heartbeat until cancelled."""
         while True:
             with trio.move_on_after(jittered(self._timings.heartbeat_interval_seconds, self._rng)):
                 while self._is_current():
@@ -83,12 +83,12 @@ class Presence:
             await self.announce()
 
     async def say_goodbye(self) -> None:
-        """Take the record back: nobody needs to wait for this sidecar any more."""
+        """Mark the record as gone, so that no agent waits for this sidecar."""
         record = attrs.evolve(self._record, version=self._record.version + 1, gone=True)
         await self._registry.write(record)
 
     def _is_current(self) -> bool:
-        """Return whether the record last written says what this sidecar reports now."""
+        """Return whether the record last written holds the present reports."""
         record = self._record
         written = {"covered": record.covered, "stopped": record.stopped, "deaf": record.deaf}
         return self._reports() == written

@@ -1,10 +1,10 @@
-"""Publishes each message to one node and learns what became of it.
+"""The publisher: sends each message to one node and reports the outcome.
 
-Three outcomes: executed; certainly not executed; unknown, when the connection broke with the
-publish in flight. What was certainly not executed is tried on the next node until the deadline.
-What is unknown is never tried again: a second copy would be a duplicate.
+Three outcomes: executed; not executed; unknown, when the connection was lost with the publish in
+flight. A message that was not executed is retried on the next node until the deadline. An unknown
+outcome is never retried: a second copy would be a duplicate.
 
-Long because what is fenced, held and tried again must keep one order.
+Long because messages behind a barrier, parked ones and retries must keep one order.
 """
 
 from collections import Counter, deque
@@ -33,49 +33,49 @@ from fanout.wire.records import encode_control
 from fanout.wire.redis.client import ReplyError, error_text, pack
 
 PARKED_BYTES_MAX = 16 * 1024 * 1024
-"""Publishes held back while no node can take them; past it they are refused at once."""
+"""Publishes parked while no node accepts them; above the limit they fail at once."""
 
 
 BARRIER_TIMEOUT_SECONDS = 1.0
-"""How long messages of a channel that moved wait for the slowest sidecar; below any publish's time."""
+"""How long a channel that moved waits for the slowest sidecar; less than any publish timeout."""
 
 BARRIER_RECENT_SECONDS = 10.0
-"""A node not published to for so long needs no barrier: what it carried has arrived."""
+"""A node without publishes for this long needs no barrier: all its messages have arrived."""
 
 REFUSED_SECONDS = 10.0
-"""How long a node that refused a publish counts as fenced, unless it executes one before."""
+"""How long a node counts as fenced after it refused a publish, unless it executes one before."""
 
 
 _NONE: Mapping[NodeId, str] = MappingProxyType({})
 
 
 class Receivers(Protocol):
-    """What the publisher asks the dispatch table."""
+    """The part of the dispatch table that the publisher needs."""
 
     def receivers(self, channel: bytes) -> int:
-        """Count the local receivers of a channel."""
+        """Return the number of local receivers of a channel."""
 
 
 @attrs.frozen
 class PublisherStatistics:
-    """What became of publishes since the start, and what waits now."""
+    """The outcomes of publishes since the start, and those that wait now."""
 
-    executed: HistogramStatistics  # from the request to the node's answer
+    executed: HistogramStatistics  # from the request to the node's reply
     failed: Mapping[str, int]  # code, or `unknown` -> messages
-    retries: int  # a node refused a message, and another one was asked
-    waiting: int  # messages that no node can take now
+    retries: int  # messages sent to another node after a refusal
+    waiting: int  # messages parked because no node accepts them
     waiting_bytes: int
     barrier_timeouts: int
 
 
 @attrs.define(eq=False, slots=True)
 class _Attempt:
-    """One message that goes its own way: it is held, or has to be tried on another node."""
+    """One message that left the fast path: it is held, parked, or retried on another node."""
 
     outcomes: Outcomes
     index: int
     deadline: float
-    tried: Mapping[NodeId, str] = _NONE  # nodes that refused it, and why
+    tried: Mapping[NodeId, str] = _NONE  # node that refused it -> reason
 
     @property
     def channel(self) -> bytes:
@@ -93,7 +93,7 @@ class _Attempt:
 
 
 class Publisher:
-    """Chooses the node of each message among those that may be published to."""
+    """Chooses the node for each message, and retries refused ones."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class Publisher:
         self._sidecar = sidecar
         self._receivers = receivers
         self._timeout_seconds = timeout_seconds
-        self._on_deadline = on_deadline  # called when `next_deadline` may be sooner than it was
+        self._on_deadline = on_deadline  # called when `next_deadline` may be earlier than before
         self._choices: Choices[NodeLink] = Choices()
         self._parked: deque[_Attempt] = deque()
         self._parked_bytes = 0
@@ -115,14 +115,14 @@ class Publisher:
             timeout_seconds=BARRIER_TIMEOUT_SECONDS
         )
         self._used: dict[NodeId, float] = {}  # deadline of the last publish on each node
-        self._deadline: float | None = None  # of what is published before the next flush
+        self._deadline: float | None = None  # of all publishes before the next flush
         self._executed = Histogram(SHORT_SECONDS)
         self._failures: Counter[str] = Counter()
         self._retries = 0
-        self._refused_at: dict[NodeId, float] = {}  # nodes whose fence is shut
+        self._refused_at: dict[NodeId, float] = {}  # node -> time of its last refusal
 
     def use(self, nodes: Mapping[NodeId, NodeLink]) -> None:
-        """Publish to these nodes from now on; each has a data link."""
+        """Publish to these nodes from now on; each must have a data link."""
         before = self._choices.nodes
         self._choices.use(nodes)
         if before and before.keys() != nodes.keys():
@@ -134,7 +134,7 @@ class Publisher:
                 self._submit(attempt)
 
     def publish(self, run: PublishRun, done: Callable[[Sequence[Outcome]], None]) -> None:
-        """Publish; `done` is called once with the outcome of each message, now or later."""
+        """Publish messages; call `done` once, now or later, with the outcome of each."""
         outcomes = Outcomes(run, done)
         if self._deadline is None:
             self._deadline = trio.current_time() + self._timeout_seconds
@@ -146,7 +146,7 @@ class Publisher:
         for node, indexes in parts.items():
             self._used[node.record.node] = self._deadline
             link = node.data
-            assert link is not None  # noqa: S101 - `_parts` has just seen to it
+            assert link is not None  # noqa: S101 - `_parts` has checked it
             self._dirty[link] = None
             node.published += len(indexes)
             on_answers = partial(self._answered, outcomes, indexes, node, self._deadline)
@@ -158,7 +158,7 @@ class Publisher:
                 link.submit_all(b"".join(commands), ends, on_answers)
 
     def _parts(self, channels: Sequence[bytes]) -> dict[NodeLink, list[int]] | None:
-        """Return which messages each node gets; None when one of them has to wait."""
+        """Return the indexes of the messages for each node; None when any message must wait."""
         if self._parked or self._barriers:
             return None
         parts: dict[NodeLink, list[int]] = {}
@@ -180,12 +180,12 @@ class Publisher:
         deadline: float,
         answers: list[Answer],
     ) -> None:
-        """Settle what a node was given of a run; what it did not execute goes its own way."""
+        """Settle the messages of a run that a node executed; fail or retry the others."""
         channels, counts = outcomes.run.channels, list[int]()
         last, own, local = None, 0, 0
         for index, answer in zip(indexes, answers, strict=True):
             channel = channels[index]
-            if channel is not last:  # the same for all neighbours
+            if channel is not last:  # the same for successive messages of a channel
                 last, (own, local) = channel, self._receivers_of(channel, node)
             if type(answer) is not int:
                 break
@@ -202,7 +202,7 @@ class Publisher:
             self._attempted(_Attempt(outcomes, index, deadline), node, answer)
 
     def _note_executed(self, node: NodeLink, deadline: float, executed: int) -> None:
-        """Count messages that a node has just executed."""
+        """Count messages that a node has executed."""
         link = node.data
         now = link.received_at if link is not None else trio.current_time()
         self._executed.add(now - deadline + self._timeout_seconds, executed)
@@ -210,14 +210,14 @@ class Publisher:
             self._refused_at.pop(node.record.node, None)
 
     def flush(self) -> None:
-        """Send what was submitted since the last flush."""
+        """Send all commands submitted since the last flush."""
         self._deadline = None
         dirty, self._dirty = self._dirty, {}
         for link in dirty:
             link.flush()
 
     def expire(self, now: float) -> None:
-        """Refuse what has waited for a node past its deadline."""
+        """Fail parked messages whose deadline has passed, and end late barriers."""
         while self._parked and self._parked[0].deadline <= now:
             attempt = self._parked.popleft()
             self._parked_bytes -= len(attempt.command)
@@ -225,17 +225,17 @@ class Publisher:
         self._resubmit(self._barriers.expire(now))
 
     def next_deadline(self) -> float:
-        """Return when `expire` has something to do; infinity when idle."""
+        """Return the earliest deadline for `expire`; infinity when there is none."""
         parked = self._parked[0].deadline if self._parked else float("inf")
         return min(parked, self._barriers.next_deadline())
 
     def refusing(self, now: float) -> frozenset[NodeId]:
-        """Return the nodes that are fenced off, though they may be active: they refuse publishes."""
+        """Return the nodes that refused a publish recently, hence count as fenced."""
         recent = now - REFUSED_SECONDS
         return frozenset(node for node, at in self._refused_at.items() if at > recent)
 
     def statistics(self) -> PublisherStatistics:
-        """Return what became of publishes, and what waits."""
+        """Return the outcomes since the start and the parked messages."""
         return PublisherStatistics(
             executed=self._executed.statistics(),
             failed=MappingProxyType(dict(self._failures)),
@@ -246,15 +246,15 @@ class Publisher:
         )
 
     def has_barrier(self, node: NodeId) -> bool:
-        """Return whether sidecars have yet to receive what was published on a node."""
+        """Return whether sidecars have yet to receive an order barrier on a node."""
         return self._barriers.pending(node)
 
     def barrier_answered(self, number: int) -> None:
-        """Take that one sidecar has received a barrier."""
+        """Record that a sidecar has received a barrier."""
         self._resubmit(self._barriers.answered(number))
 
     def _raise_barriers(self, before: Mapping[NodeId, NodeLink]) -> None:
-        """Publish a barrier on every node of `before` that was used lately and still runs."""
+        """Publish a barrier on every node of `before` that was used recently and is connected."""
         now = trio.current_time()
         recent = now + self._timeout_seconds - BARRIER_RECENT_SECONDS
         links = {
@@ -305,10 +305,10 @@ class Publisher:
         self._dirty[link] = None
 
     def _park(self, attempt: _Attempt) -> None:
-        """Hold a publish until a node can take it, in order, for as long as its deadline."""
+        """Park a publish, in order, until a node accepts it or its deadline passes."""
         size = len(attempt.command)
         if self._parked_bytes + size > PARKED_BYTES_MAX:
-            why = "no node can be published to, and too many wait"
+            why = "no node accepts publishes, and the queue of waiting publishes is full"
             self._fail(attempt, NotPublished("no_node", why))
             return
         if not self._parked:
@@ -330,24 +330,24 @@ class Publisher:
 
     def _failed(self, attempt: _Attempt, node: NodeLink, answer: Answer) -> None:
         if isinstance(answer, LinkLost) and answer.written:
-            why = f"the node was lost with the message: {answer.reason}"
+            why = f"connection to the node lost after the message was sent: {answer.reason}"
             self._fail(attempt, OutcomeUnknown(why))
         elif isinstance(answer, LinkLost):
-            self._submit(attempt)  # parked until the choice of nodes follows the loss
+            self._submit(attempt)  # parked until the node is removed from the choices
         elif isinstance(answer, ReplyError):
             self._refused(attempt, node, error_text(answer))
         else:
-            self._fail(attempt, OutcomeUnknown(f"the node answered {answer!r:.64}"))
+            self._fail(attempt, OutcomeUnknown(f"unexpected reply from the node: {answer!r:.64}"))
 
     def _fail(self, attempt: _Attempt, outcome: NotPublished | OutcomeUnknown) -> None:
         self._failures[outcome.code if isinstance(outcome, NotPublished) else "unknown"] += 1
         attempt.done(outcome)
 
     def _refused(self, attempt: _Attempt, node: NodeLink, why: str) -> None:
-        """Try elsewhere what a node refused; fail when no node is left or the time is over."""
+        """Retry a refused message on another node; fail it when none is left or at the deadline."""
         now, name = trio.current_time(), node.record.node
         attempt.tried = {**attempt.tried, name: why}
-        # In cooperative mode it may be about the channel: the user there is not of our making.
+        # In cooperative mode the refusal may concern the channel: the operator made the user.
         if node.record.fence is FenceMode.ACL:
             self._refused_at[name] = now
         if attempt.deadline <= now or not self._choices.nodes.keys() - attempt.tried.keys():
@@ -360,13 +360,13 @@ class Publisher:
     def _failure(attempt: _Attempt) -> NotPublished:
         if attempt.tried:
             reasons = "; ".join(f"{node}: {why}" for node, why in attempt.tried.items())
-            return NotPublished("publish_failed", f"no node took the message ({reasons})")
-        return NotPublished("no_node", "no node can be published to")
+            return NotPublished("publish_failed", f"no node accepted the message ({reasons})")
+        return NotPublished("no_node", "no node accepts publishes")
 
     def _receivers_of(self, channel: bytes, node: NodeLink) -> tuple[int, int]:
-        """Return how often the node counts this sidecar, and what it should count instead.
+        """Return how often the node counts this sidecar, and how many local receivers to add.
 
-        Where the node does not count it, because the connection was lost, its clients get nothing.
+        A node that does not count it has lost the connection: its clients get no message.
         """
         subscribed = node.subscribed
         own = subscribed.counted(channel) if subscribed is not None else 0

@@ -1,4 +1,4 @@
-"""How the fan-out writes to local clients, and the limits of each."""
+"""Local clients as recipients: the encoders of messages, and the limits of each client."""
 
 from typing import Protocol
 
@@ -20,17 +20,17 @@ ENCODERS = {
 
 
 class LocalRecipient(Recipient, Protocol):
-    """What the fan-out needs of a local client."""
+    """The methods of a local client that the fan-out calls."""
 
     def flush(self) -> None:
-        """Hand the outbox to the network."""
+        """Send the outbox."""
 
     def overflow(self) -> None:
-        """Cut off the client, whose outbox is full."""
+        """Disconnect the client: its outbox is full."""
 
 
 def client_limits(limits: Limits) -> ClientLimits:
-    """Return the limits of each client; the count of different patterns is shared by all."""
+    """Return the limits of each client; all clients share the count of distinct patterns."""
     return ClientLimits(
         payload_bytes_max=limits.payload_bytes_max,
         channel_bytes_max=limits.channel_bytes_max,

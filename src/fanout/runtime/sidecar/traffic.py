@@ -1,4 +1,4 @@
-"""The busiest channels, counted only while somebody looks."""
+"""The busiest channels, counted only while the live feed has a reader."""
 
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -12,17 +12,17 @@ from fanout.runtime.process.logs import printable
 from fanout.values.names import RESERVED_PREFIX, SHARD_PREFIX
 
 ENTRIES_MAX = 256
-"""Channels that are told apart at once, each way: those above 0.4 % of the messages are certain."""
+"""Channels tracked in each direction: any channel above 0.4 % of the messages is found."""
 
 WINDOWS = 5
-"""Rates of channels are those of so many looks together: lists that jump cannot be read."""
+"""Windows that a channel's rate is averaged over, so that the list does not jump."""
 
 Counts = tuple[dict[bytes, int], dict[bytes, int]]
 """Messages by channel: received from the nodes, and published by clients here."""
 
 
 class Traffic:
-    """Counts messages by channel; that takes about 0.4 us for each, or 0.6 where all differ."""
+    """Counts messages by channel, at about 0.4 us each, or 0.6 us when all channels differ."""
 
     def __init__(self) -> None:
         self.published: Tally[bytes] = Tally(ENTRIES_MAX)
@@ -30,7 +30,7 @@ class Traffic:
         self._windows: deque[tuple[float, Counts]] = deque(maxlen=WINDOWS)
 
     def take(self, pushes: Iterable[Sequence[Any]]) -> None:
-        """Count what a node has pushed, as far as these are messages."""
+        """Count the messages among the pushes of a node."""
         self._received.add(
             push[1] if push[0] == b"message" else push[2]
             for push in pushes
@@ -38,11 +38,11 @@ class Traffic:
         )
 
     def take_run(self, channel: bytes, count: int) -> None:
-        """Count messages of one channel that a node has pushed in a row."""
+        """Count successive messages of one channel."""
         self._received.add(repeat(channel, count))
 
     def busiest(self, seconds: float, most: int) -> list[LiveChannel]:
-        """End a window of so many seconds; return the busiest channels of the latest windows."""
+        """End a window of `seconds`; return at most `most` busiest channels of the latest windows."""
         self._windows.append((seconds, (_counts(self._received), _counts(self.published))))
         self.published, self._received = Tally(ENTRIES_MAX), Tally(ENTRIES_MAX)
         seconds = sum(each for each, _ in self._windows)
@@ -63,7 +63,7 @@ class Traffic:
 
 
 def _counts(tally: Tally[bytes]) -> dict[bytes, int]:
-    """Return how often each channel came for certain, without those of fanout itself."""
+    """Return the certain count of each channel, without the reserved ones."""
     return {
         each.name: each.count - each.error
         for each in tally.top(ENTRIES_MAX)
