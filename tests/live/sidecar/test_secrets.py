@@ -197,14 +197,14 @@ def test_nobody_is_asked_for_a_passphrase(fleet: Fleet, tmp_path: Path) -> None:
     )  # fmt: skip
     refused = fleet.start(*arguments)
     assert refused.popen.wait(30) == 2
-    assert refused.log.read_text().startswith("Error: tls-key: the key is encrypted ")
+    assert refused.log.read_text().startswith("Error: tls-key: encrypted private keys are not ")
 
     key.write_bytes(plain.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     sidecar = fleet.start(*arguments)
     sidecar.wait_line("ready ")
     key.write_bytes(encrypted)
     sidecar.popen.send_signal(signal.SIGHUP)
-    until(lambda: b"the key is encrypted" in sidecar.log.read_bytes())
+    until(lambda: b"encrypted private keys are not supported" in sidecar.log.read_bytes())
     context = ssl.create_default_context(cafile=str(authority.ca))
     assert httpx.get(f"{sidecar.ready['admin']}readyz", verify=context).is_success
     assert b"kanarie" not in sidecar.log.read_bytes() + refused.log.read_bytes()
