@@ -1,4 +1,4 @@
-"""The house rules a machine can check: who imports whom, and how long things are."""
+"""The rules of the source that a test can check: allowed imports, and lengths."""
 
 import ast
 import re
@@ -35,7 +35,7 @@ BENEATH_ADJUNCTS = BENEATH | SIDECAR | {"fanout.runtime"}
 
 # Package or module of ours -> (what of ours it may import, which libraries). The longest name
 # that fits a module is its row, and modules of one row may import each other. What is in no column
-# is imported by nobody: `fanout.testing`.
+# may be imported by no module: `fanout.testing`.
 ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "fanout": (set(), set()),
     "fanout.errors": (set(), {"attrs"}),
@@ -88,7 +88,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         VALUES | DISCOVERY | {"fanout.config", "fanout.client", "fanout.terminal"},
         {"attrs", "httpx", "httpx_sse", "rich", "trio"},
     ),
-    # Leaves: nobody but the commands imports one, not even another one. What purges is one of four
+    # Leaves: only the commands import one, not even another leaf does. What purges is one of four
     # modules: services need no more of it than `purge` and `pages`.
     "fanout.adjunct": (set(), set()),
     "fanout.adjunct.topology": (

@@ -63,7 +63,7 @@ def analyze(verb: str, *arguments: str) -> str:
 
 
 def test_systemd_knows_every_line_of_the_units(installed: Path) -> None:
-    """Nothing is misspelt, and the command exists; a word that is none is seen."""
+    """Nothing is misspelt, and the command exists; an unknown word is found."""
     assert analyze("verify", str(installed)) == "0"
 
     installed.write_text(installed.read_text().replace("KillMode=", "KilMode="))
@@ -166,7 +166,7 @@ def test_a_composed_service_gives_a_whole_configuration(
 
 @pytest.mark.parametrize("version", KUBERNETES)
 def test_kubernetes_knows_every_line(version: str) -> None:
-    """Strictly: a field that is none is an error."""
+    """Strictly: an unknown field is an error."""
     for document in manifests():
         kubernetes_validate.validate(document, version, strict=True)
         document["spec"]["replica"] = 1

@@ -130,7 +130,7 @@ def outcomes(folder: Path, *, ci: bool) -> dict[str, int]:
 
 
 def test_in_ci_a_skip_is_a_failure(tmp_path: Path) -> None:
-    """Of a test, by a mark (an error), and of a whole module; an expected failure is none."""
+    """Of a test, by a mark (an error), and of a whole module; an expected failure is not a skip."""
     assert outcomes(tmp_path, ci=True) == {
         "passed": 1, "failed": 1, "error": 2, "xfailed": 1, "exit": 1,
     }  # fmt: skip
@@ -146,6 +146,6 @@ def test_elsewhere_a_skip_is_a_skip(tmp_path: Path) -> None:
     [("fanout.adjunct.topology", "sqlalchemy"), ("fanout_cli.sidecar", "sqlalchemy")],
 )
 def test_an_extra_is_not_needed_by_the_rest(module: str, library: str) -> None:
-    """Who changes a topology has no database, and need not install what a service needs."""
+    """Changing a topology takes no database, and none of a service's dependencies."""
     blocked = f"import sys; sys.modules[{library!r}] = None; import {module}"
     subprocess.run([sys.executable, "-c", blocked], check=True)

@@ -43,7 +43,7 @@ class FakeMeter:
 
 
 def database(options: Mapping[str, Any] | None = None) -> Database:
-    """Return one that nobody connects to."""
+    """Return a database whose servers are never connected to."""
     made = Database("shop", "mysql+pymysql://u@/shop", RoutingConfig(), options or {})
     made.adopt(FIRST)
     return made
@@ -60,7 +60,7 @@ def test_an_answer_to_a_question_of_before_the_switch_does_not_count(
     assert made.readable() == {"h:2"}
     switched = attrs.evolve(FIRST, version=2, primary="h:2", replicas={"h:1": 1})
     made._measure("h:2", FakeMeter("0-1-1", made, switched))  # type: ignore[arg-type]
-    assert made.readable() == set()  # where the new primary is nobody knows yet
+    assert made.readable() == set()  # the new primary's position is not known yet
     made._measure("h:2", FakeMeter("0-1-1", made))  # type: ignore[arg-type]
     assert made.readable() == {"h:1"}
 

@@ -37,7 +37,7 @@ async def test_what_a_name_should_lead_to(
     records: list[InstanceRecord],
     is_sure: bool,  # noqa: FBT001
 ) -> None:
-    """Every active address; nobody who said that it is not; the last ones rather than nothing."""
+    """Every active address, none that is known to be inactive; never an empty answer in place of the last one."""
     pool = Pool(53, grace_seconds=1e-9 if is_sure else 3600)
     for each in records:
         pool.list(each)
@@ -57,7 +57,7 @@ async def test_what_a_name_should_lead_to(
 
 
 async def test_silence_is_no_goodbye_yet(autojump_clock: MockClock) -> None:
-    """Who expires right after an outage may come back late, and is away only after the grace."""
+    """An instance that expires right after an outage is removed only after the grace period."""
     pool = Pool(53, grace_seconds=60)
     pool.list(
         instance("a1", ips=addresses("a1"), lease_seconds=5.0),
@@ -181,7 +181,7 @@ async def test_the_last_addresses_stay(knot: Knot) -> None:
 
 
 async def test_after_an_outage_only_those_who_say_so_are_removed(knot: Knot) -> None:
-    """Discovery that came back empty has not heard of everybody yet; for a while."""
+    """After an outage discovery may lack instances for a while; their addresses stay."""
     pool = Pool(knot.port)
     pool.say(a1="active", a2="active", a3="active")
     await pool.send()

@@ -1,4 +1,4 @@
-"""What goes wrong with a name server: who waits, who ends, and in which words."""
+"""Failures of a name server: which are retried, which end the process, and their messages."""
 
 import socket
 from collections.abc import Callable
@@ -41,7 +41,7 @@ def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_refusals_say_what_to_look_at(
     knot: Knot, other: dict[str, str], message: str, states: dict[str, str]
 ) -> None:
-    """Of a key, a zone or a name, also with nobody to publish; without the secret."""
+    """For a key, a zone or a name, also without an instance to publish; the secret is not shown."""
     pool = Pool(knot.port, **other)
     pool.say(**states)
     before = await knot.serial()
@@ -54,7 +54,7 @@ async def test_refusals_say_what_to_look_at(
 
 
 async def test_a_server_that_is_away_is_waited_for(knot: Knot) -> None:
-    """At first and later; it is told once, and what changed meanwhile is caught up with."""
+    """At the start and later; it is logged once, and missed changes are sent afterwards."""
     pool = Pool(knot.port, check_interval_seconds=0.05)
     pool.say(a1="active")
     knot.stop()
@@ -118,7 +118,7 @@ async def test_a_refusal_later_is_told_and_waited_for(
 async def test_answers_that_mean_nothing_are_told_apart(
     answer: Callable[[dns.message.Message], bytes], error: type[Exception], message: str
 ) -> None:
-    """What passes is waited for, what does not is somebody's to put right."""
+    """A temporary failure is retried; one that needs a change of settings is an error."""
     keys = dns.tsigkeyring.from_text({"fanout": SECRET})
 
     async def serve(stream: trio.SocketStream) -> None:

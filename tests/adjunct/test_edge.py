@@ -1,4 +1,4 @@
-"""The agent beside a cache: what it asks for, when, and what it says of it."""
+"""The edge agent: what it requests of its cache, when, and what it reports."""
 
 import itertools
 import json
@@ -124,7 +124,7 @@ async def test_what_the_cache_refuses_is_reported_and_empties_nothing(
 async def test_a_cache_that_refuses_what_is_owed_is_asked_again_in_a_while(
     capsys: pytest.CaptureFixture[str], autojump_clock: MockClock
 ) -> None:
-    """Somebody may mend its settings."""
+    """Its settings may have been corrected."""
     async with running(code=REFUSED) as scene:
         await trio.sleep(2.5 * INTERVAL)
         assert scene.take() == ["*"] * 3
@@ -217,7 +217,7 @@ async def test_old_purges_are_forgotten(
 async def test_a_purge_that_cannot_be_read_empties_the_cache(
     data: bytes, autojump_clock: MockClock
 ) -> None:
-    """Nobody knows what it was about."""
+    """Its targets are unknown."""
     async with running() as scene:
         scene.fake.put.send_nowait(Message("purge:p", data))
         await wait_all_tasks_blocked()

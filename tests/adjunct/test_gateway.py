@@ -1,4 +1,4 @@
-"""Who gets a user: shares, returning users, and instances that come and go."""
+"""Assigning users to instances: shares, returning users, and instances that come and go."""
 
 import random
 from collections import Counter
@@ -53,7 +53,7 @@ async def test_returning_users_take_nothing_from_the_share_of_new_ones(fleet: Fl
 
 
 async def test_a_returning_user_stays_while_the_instance_is_active(fleet: Fleet) -> None:
-    """However often it comes back and whoever else is handed out meanwhile; then it moves once."""
+    """However often it returns and whatever other users are assigned; then it moves once."""
     fleet.say(*(instance(name) for name in "abc"))
     first = fleet.pools.pick("web")
     token = first.token
@@ -107,7 +107,7 @@ async def test_whatever_happens_users_go_to_active_instances_and_stay(
 
 
 async def test_an_unknown_pool_is_not_an_empty_one(fleet: Fleet) -> None:
-    """A pool that was there is told to come back later, any other that it is wrong."""
+    """A known pool without instances asks to retry later; an unknown one is an error."""
     fleet.say(instance("a"))
     assert (Fleet().code("webb"), fleet.code("webb")) == ("NOINSTANCE", "NOPOOL")
     fleet.move("a", NodeState.DRAINING)
@@ -120,7 +120,7 @@ async def test_an_unknown_pool_is_not_an_empty_one(fleet: Fleet) -> None:
 
 
 async def test_pools_that_were_are_forgotten(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither they nor names that somebody made up stay in memory."""
+    """Neither they nor invented names stay in memory."""
     monkeypatch.setattr(gateway, "MEMBERS_MAX", 3)
     for number in range(20):
         fleet.say(instance("a", pool=f"pool-{number}"))
@@ -135,7 +135,7 @@ async def test_pools_that_were_are_forgotten(fleet: Fleet, monkeypatch: pytest.M
 
 @given(data=st.data())
 async def test_a_token_that_was_changed_names_nobody_else(data: st.DataObject) -> None:
-    """One character anywhere is enough for nobody, but for what base64 does not look at."""
+    """A changed character makes it invalid, except for bits that base64 ignores."""
     fleet = Fleet()
     fleet.say(instance("a"), instance("b"))
     pick = fleet.pools.pick("web")
@@ -151,7 +151,7 @@ async def test_a_token_that_was_changed_names_nobody_else(data: st.DataObject) -
 
 @given(token=st.one_of(st.text(), st.lists(st.text()).map(".".join), st.just("a." * 10_000)))
 async def test_anything_else_is_no_token(token: str) -> None:
-    """Whatever a user sends: no error, and nobody is known by it."""
+    """Whatever a user sends: no error, and no returning user."""
     fleet = Fleet()
     fleet.say(instance("a"))
 
@@ -175,7 +175,7 @@ async def test_a_token_is_good_for_one_pool_of_one_fleet_and_secret(fleet: Fleet
 
 
 async def test_without_a_secret_there_are_no_tokens() -> None:
-    """And one that somebody made up means nothing."""
+    """And an invented one is ignored."""
     fleet = Fleet(secret="")
     fleet.say(instance("a"), instance("b"))
     picks = [fleet.pools.pick("web", "a") for _ in range(4)]

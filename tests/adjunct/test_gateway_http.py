@@ -1,4 +1,4 @@
-"""What HTTP callers at the admin door are told."""
+"""The answers of the gateway to HTTP requests at the admin door."""
 
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -27,7 +27,7 @@ class Door:
     fleet: Fleet
 
     async def get(self, path: str, **headers: str) -> httpx.Response:
-        """Ask, as somebody who keeps no cookies."""
+        """Send a GET request without keeping cookies."""
         self.client.cookies.clear()
         return await self.client.get(path, headers=headers)
 

@@ -1,4 +1,4 @@
-"""What an instance tells discovery, and its life, which is that of its sidecar."""
+"""What an instance writes to discovery, and its states, which follow those of its sidecar."""
 
 import itertools
 import json
@@ -46,7 +46,7 @@ async def test_an_instance_lives_as_its_sidecar_does(autojump_clock: MockClock) 
     async with memory_fleet(nodes=0, sidecars=0) as fleet:
         config = FleetConfig(discovery=fleet.addresses())
         async with open_watch(config, (INSTANCES,), world=fleet.world) as (_, watch):
-            # No node, no readiness: a sidecar that starts before its fleet hands out nobody.
+            # No node, no readiness: a sidecar that starts before its fleet hands out no instance.
             sidecar = await start(fleet, "web-1", gateway_weight=3, gateway_drain_seconds=40)
             await until(lambda: states(watch) == {"web-1": "joining"})
             await trio.sleep(2 * LEASE)
@@ -73,7 +73,7 @@ async def test_an_instance_lives_as_its_sidecar_does(autojump_clock: MockClock) 
 
 
 async def test_an_instance_that_crashes_is_gone_by_its_lease(autojump_clock: MockClock) -> None:
-    """And one that was told twice to stop does not wait to drain."""
+    """And a second signal to stop ends it without draining."""
     async with memory_fleet(nodes=1, sidecars=0) as fleet:
         config = FleetConfig(discovery=fleet.addresses())
         async with open_watch(config, (INSTANCES,), world=fleet.world) as (_, watch):
@@ -92,7 +92,7 @@ async def test_an_instance_that_crashes_is_gone_by_its_lease(autojump_clock: Moc
 
 
 async def test_an_instance_whose_service_is_away_gets_nobody(autojump_clock: MockClock) -> None:
-    """It joins anew whenever the service takes connections again, as another life."""
+    """It joins again, as a new incarnation, whenever the service accepts connections again."""
     async with memory_fleet(nodes=1, sidecars=0) as fleet:
         fleet._wall = itertools.count(10**6, -1)  # a clock that is set back is no excuse
         config = FleetConfig(discovery=fleet.addresses())
@@ -118,7 +118,7 @@ async def test_an_instance_whose_service_is_away_gets_nobody(autojump_clock: Moc
 
             began = trio.current_time()
             assert await sidecar.leave() == 0
-            assert trio.current_time() - began < 1  # nobody to drain
+            assert trio.current_time() - began < 1  # no client to drain
             await until(lambda: states(watch) == {})
 
 
@@ -246,7 +246,7 @@ def test_whatever_discovery_holds_is_a_record_or_refused(field: str, value: obje
     ],
 )
 def test_a_record_that_would_harm_is_refused(field: str, value: object) -> None:
-    """What goes into redirects and DNS is checked, whoever wrote it; the error names the field."""
+    """What goes into redirects and DNS is checked, whatever wrote it; the error names the field."""
     data = {**json.loads(encode_record(instance("a"))), field: value}
     with pytest.raises(RemoteProtocolError, match=f"field {field} "):
         INSTANCES.decode(json.dumps(data).encode())

@@ -50,7 +50,7 @@ def page(*keys: str, status: int = 200, headers: Headers | None = None) -> App:
 
 
 async def headers_of(app: App, **request: Any) -> Headers:
-    """Return the headers of an answer; the rest of it is untouched."""
+    """Return the headers of an answer; check that the body is unchanged."""
     start, body = await ask(app, **request)
     assert body == {"type": "http.response.body", "body": b"x"}
     return list(start["headers"])

@@ -52,7 +52,7 @@ def test_the_forms_of_both(text: str, reached: dict[str, int]) -> None:
         ("1/0", "0/FFFFFFFF", True),
         ("0/FFFFFFFF", "1/0", False),
         ("0/A", "0/A", True),
-        ("0/FF", "0-1-1", False),  # nobody is that far in another kind of history
+        ("0/FF", "0-1-1", False),  # positions of different kinds do not compare
         ("0-1-1", "0/1", False),
     ],
 )

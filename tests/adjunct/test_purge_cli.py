@@ -10,7 +10,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from click.testing import CliRunner, Result
 
 from fanout.adjunct.purge import Answers, Kind, Outcome, Purge, Report, Target, by_key, by_url
 from fanout.client import Client
@@ -18,6 +17,7 @@ from fanout.config import EdgeConfig, PurgeConfig, options
 from fanout_cli.sidecar import main
 from fanout_cli.sources import gather, variable
 from tests.support.adjunct.sidecar import FakeClient
+from tests.support.commands import invoke
 
 VARNISH = ("--cache", "varnish", "--cache-url", "http://127.0.0.1:1")
 API = ("--cache", "http", "--all-request", "POST https://api.example/all")
@@ -28,11 +28,6 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the machine that runs the tests plays a part."""
     for name in {"config", *options(EdgeConfig), *options(PurgeConfig)}:
         monkeypatch.delenv(variable(name), raising=False)
-
-
-def invoke(*arguments: str) -> Result:
-    """Run the command in this process."""
-    return CliRunner().invoke(main, arguments, prog_name="fanout", terminal_width=100)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +78,7 @@ def invoke(*arguments: str) -> Result:
 )
 def test_wrong_options_end_with_exit_code_2(arguments: tuple[str, ...], words: str) -> None:
     """And say which, and what is allowed."""
-    result = invoke(*arguments)
+    result = invoke(main, *arguments)
 
     assert (result.exit_code, result.stdout) == (2, "")
     assert words in result.stderr
@@ -95,7 +90,7 @@ def test_a_sidecar_that_is_away_is_said(wait: tuple[str, ...]) -> None:
     """Soon, and by its address."""
     with socket.create_server(("127.0.0.1", 0)) as taken:  # bound, but it never answers
         url = f"ws://127.0.0.1:{taken.getsockname()[1]}/"
-        result = invoke("purge", "all", "--sidecar", url, "--timeout-seconds", "0.2", *wait)
+        result = invoke(main, "purge", "all", "--sidecar", url, "--timeout-seconds", "0.2", *wait)
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith(f"Error: no_sidecar: {url} cannot be reached: ")
@@ -107,7 +102,7 @@ def test_secrets_are_no_flags_and_are_not_repeated(
 ) -> None:
     """Headers with tokens come from environment or file; a wrong one is not shown."""
     for name in ("request-headers", "token"):
-        result = invoke("edge", *API, f"--{name}", "X-Key: canary")
+        result = invoke(main, "edge", *API, f"--{name}", "X-Key: canary")
         assert result.exit_code == 2
         assert "canary" not in result.output
         assert variable(name.replace("-", "_")) in result.stderr
@@ -118,7 +113,7 @@ def test_secrets_are_no_flags_and_are_not_repeated(
     assert "canary" not in repr(config)
 
     monkeypatch.setenv("FANOUT_REQUEST_HEADERS", "X-Key=canary")
-    wrong = invoke("edge", *API)
+    wrong = invoke(main, "edge", *API)
     assert wrong.exit_code == 2
     assert "expected NAME: VALUE" in wrong.stderr
     assert "canary" not in wrong.output
@@ -130,20 +125,20 @@ def test_secrets_are_no_flags_and_are_not_repeated(
 
 
 def test_a_password_in_the_url_of_a_page_is_not_repeated() -> None:
-    """A page has none; whoever gives one made an error."""
-    result = invoke("purge", "url", "https://u:canary@h/a")
+    """The URL of a page has none; giving one is an error."""
+    result = invoke(main, "purge", "url", "https://u:canary@h/a")
     assert result.exit_code == 2
     assert "url: " in result.stderr
     assert "canary" not in result.output
 
 
 def test_the_file_of_the_services_may_be_shared(tmp_path: Path) -> None:
-    """What is for them is passed over; what nobody knows is not."""
+    """Options of the services are ignored; unknown ones are an error."""
     file = tmp_path / "fanout.toml"
     file.write_text('resp = "127.0.0.1:1"\nlocal = 3\npool = "p"\n')
     assert gather(PurgeConfig, {}, str(file)).pool == "p"
     file.write_text('pol = "p"\n')
-    result = invoke("purge", "all", "--config", str(file))
+    result = invoke(main, "purge", "all", "--config", str(file))
     assert result.exit_code == 2
     assert "did you mean pool?" in result.stderr
 
@@ -154,13 +149,13 @@ def test_purging_loads_no_http_client(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("edge", "caches"):
         monkeypatch.delitem(sys.modules, f"fanout.adjunct.{module}", raising=False)
 
-    assert "no_sidecar" in invoke("purge", "all", "--timeout-seconds", "0.01").stderr
+    assert "no_sidecar" in invoke(main, "purge", "all", "--timeout-seconds", "0.01").stderr
 
 
 @pytest.mark.parametrize("command", ["edge", "purge"])
 def test_the_example_of_the_help_is_one(command: str) -> None:
     """It names options and arguments that are there."""
-    text = invoke(command, "--help").output
+    text = invoke(main, command, "--help").output
     (example,) = re.findall(r"Example: fanout-sidecar (.+)", text)
 
     words = example.split()
@@ -192,7 +187,9 @@ def test_what_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("fanout.terminal.call.open_call", open_call)
     monkeypatch.setattr("fanout.adjunct.purge.send_purge", send)
-    text = invoke("purge", "key", "a", "--wait", "3", "--expect", "c", "--pool", "p", "--id", "i")
+    text = invoke(
+        main, "purge", "key", "a", "--wait", "3", "--expect", "c", "--pool", "p", "--id", "i"
+    )
     assert text.exit_code == 1
     assert text.stdout.splitlines() == [
         "EDGE  OUTCOME  WHY",
@@ -205,7 +202,7 @@ def test_what_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     options = {"origin": "i", "pool": "p", "wait_seconds": 3.0, "expected": ("c",)}
     assert calls == [["purge-report:p"], (fake.client, by_key("a"), options)]
 
-    values = invoke("purge", "key", "a", "--wait", "3", "--json")
+    values = invoke(main, "purge", "key", "a", "--wait", "3", "--json")
     assert values.exit_code == 1
     assert json.loads(values.stdout) == {
         "id": "1",
@@ -220,9 +217,9 @@ def test_what_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     }
 
     del edges["b"], edges["c"]
-    assert invoke("purge", "key", "a", "--wait", "3").exit_code == 0
-    published = invoke("purge", "key", "a")
+    assert invoke(main, "purge", "key", "a", "--wait", "3").exit_code == 0
+    published = invoke(main, "purge", "key", "a")
     assert (published.exit_code, published.stdout) == (0, "purge 1 published\n")
     options = {"origin": "i", "pool": "default", "wait_seconds": 0.0, "expected": ()}
-    assert invoke("purge", "url", "HTTP://H", "--id", "i").exit_code == 0
+    assert invoke(main, "purge", "url", "HTTP://H", "--id", "i").exit_code == 0
     assert calls[-1] == (fake.client, by_url("http://h/"), options)

@@ -43,7 +43,7 @@ FIELDS = ("cluster", "database", "version", "primary", "replicas")
     | st.dictionaries(st.sampled_from(FIELDS), JSON).map(lambda d: json.dumps(d).encode())
 )
 def test_whatever_the_bytes_it_is_a_record_or_refused(raw: bytes) -> None:
-    """Whoever can write to discovery can write anything; what is read can be written again."""
+    """Any writer of discovery can write any bytes; what is read can be written again."""
     try:
         record = DATABASE.decode(raw)
     except RemoteProtocolError:
@@ -96,7 +96,7 @@ def test_missing_fields_and_too_many_bytes_are_told() -> None:
 
 
 def test_what_is_no_server_is_refused_without_a_password() -> None:
-    """Somebody may take it for a URL."""
+    """A user may mistake it for a URL."""
     for text in ("mysql://u:canary@h:1", "u:canary@h:1"):
         with pytest.raises(RemoteProtocolError, match="HOST:PORT") as refused:
             DATABASE.decode(json.dumps({**GOOD, "primary": text}).encode())

@@ -1,4 +1,4 @@
-"""The router: who is asked, by intent, by what was measured, and by the reader's own writes."""
+"""The router: the choice of a server by intent, measurements and the reader's own writes."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -52,7 +52,7 @@ def router(weights: Mapping[str, int] = EVEN) -> Router:
 def read(
     made: Router, now: float = 0.0, own: OwnWrites | None = None, rounds: int = 12
 ) -> set[str]:
-    """Return who is asked in some reads."""
+    """Return the servers that some reads go to."""
     return {made.read(now, own) for _ in range(rounds)}
 
 
@@ -95,7 +95,7 @@ def test_heavy_replicas_are_not_asked_all_at_once() -> None:
 
 
 def test_one_that_does_not_answer_is_left_out_until_it_does() -> None:
-    """And so is one that nobody has measured for long."""
+    """And so is one that has not been measured for long."""
     made = router()
     made.observe(A, None, 1.0)
     assert read(made, 1.0) == {B, C}
@@ -152,7 +152,7 @@ def test_a_reader_whose_position_is_unknown_reads_from_the_primary_for_a_while()
 
 
 def test_a_new_primary_is_asked_how_far_it_is_before_replicas_are_read() -> None:
-    """It may lack what the old one had last: nobody would ever come so far."""
+    """It may lack the old one's last writes: no replica would ever reach that position."""
     made = router()
     made.observe(PRIMARY, at(9), 0.0)
     made.adopt(topology({A: 1, B: 1}, version=2, primary=C))
@@ -196,7 +196,7 @@ class Replication(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        """Nobody has written or measured anything."""
+        """Start without writes and measurements."""
         self.now = 0.0
         self.written = 0
         self.history = [(0.0, 0)]  # since when the primary has had so much
@@ -242,16 +242,16 @@ class Replication(RuleBasedStateMachine):
         self.router.observe(server, at(reached) if reached is not None else None, self.now)
 
     def may_read(self, server: str, wanted: int) -> bool:
-        """Whether a replica answered lately and has what is wanted of it."""
+        """Return whether a replica answered recently and has the wanted position."""
         measured_at, reached = self.measured.get(server, (-inf, None))
         lately = self.now - measured_at <= BELIEVED
         return lately and reached is not None and reached >= wanted
 
     @invariant()
     def reads_are_as_new_as_promised(self) -> None:
-        """Whoever is read had, when it was measured, all that the primary had `LAG` before.
+        """Check that each server read from had, when measured, all that the primary had `LAG` before.
 
-        Where the primary is not asked any more nobody knows better than when it was.
+        Once the primary is not asked any more, its last measurement counts.
         """
         chosen = self.router.read(self.now)
         if chosen != PRIMARY:

@@ -1,4 +1,4 @@
-"""Publishing a purge: what is repeated, who is waited for, and when it is over."""
+"""Publishing a purge: what is retried, which edges are waited for, and when it ends."""
 
 from collections.abc import Awaitable, Callable
 
@@ -62,7 +62,7 @@ async def test_a_refusal_is_told(wait_seconds: float, autojump_clock: MockClock)
 
 
 async def test_nobody_there_is_an_error() -> None:
-    """A purge that nobody receives is none."""
+    """A purge without receivers fails."""
     fake = FakeClient()
 
     async def publish(_channel: str, _data: bytes) -> int:
@@ -123,7 +123,7 @@ async def test_those_that_are_expected_are_waited_for_and_no_longer(
 
 @pytest.mark.parametrize("expected", [[], ["a"]])
 async def test_silence_ends_with_the_time(expected: list[str], autojump_clock: MockClock) -> None:
-    """Whoever is expected and silent is listed; nobody at all is not whole."""
+    """An expected edge that is silent is listed; without any edge the answers are not whole."""
     fake = FakeClient()
     answers = await send_purge(
         fake.client, by_key("a"), origin="me", wait_seconds=7.5, expected=expected
@@ -134,7 +134,7 @@ async def test_silence_ends_with_the_time(expected: list[str], autojump_clock: M
 
 
 async def test_a_lost_publish_is_no_round(autojump_clock: MockClock) -> None:
-    """Two that arrived are needed before nobody else is expected."""
+    """Two publishes that arrived are needed before no other edge is expected."""
     fake = FakeClient()
     codes = {1: "no_node", 3: "outcome_unknown", 4: "publish_failed"}
 
@@ -152,7 +152,7 @@ async def test_a_lost_publish_is_no_round(autojump_clock: MockClock) -> None:
 async def test_no_more_edges_are_kept_than_may_be(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
-    """Whoever may report may invent names."""
+    """Any client that may report may invent names."""
     monkeypatch.setattr("fanout.adjunct.purge.EDGES_MAX", 3)
     fake = FakeClient()
 

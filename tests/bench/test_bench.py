@@ -66,7 +66,7 @@ def test_many_samples_are_thinned_out_evenly() -> None:
 
 @pytest.mark.parametrize("size", [16, 17, 100, 2**20])
 def test_a_payload_has_its_size_and_one_mark(size: int) -> None:
-    """A message is counted by its mark, so no other byte of it may be one."""
+    """A message is counted by its mark, so no other byte may equal the mark."""
     data = protocols.payload(size)
 
     assert len(data) == size

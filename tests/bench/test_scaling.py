@@ -19,7 +19,7 @@ def test_the_page_shows_the_table() -> None:
 
 
 def test_costs_stand_on_the_page() -> None:
-    """Whoever has others can reckon anew."""
+    """Readers with other costs can calculate again."""
     text = PAGE.read_text()
     for field in attrs.fields(Costs):
         assert f"| `{field.name}` | {field.default:g} |" in text

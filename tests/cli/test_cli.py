@@ -30,6 +30,7 @@ from fanout_cli.node import main as node_main
 from fanout_cli.options import Service
 from fanout_cli.sidecar import main as sidecar_main
 from fanout_cli.sources import gather, variable
+from tests.support.commands import invoke
 
 URL = "redis://127.0.0.1:1"
 BASE = ("--discovery", URL)
@@ -42,11 +43,6 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     former = {*renamed(SidecarConfig), *renamed(NodeConfig)}
     for name in {"config", *former, *options(SidecarConfig), *options(NodeConfig)}:
         monkeypatch.delenv(variable(name), raising=False)
-
-
-def invoke(main: click.Command, *arguments: str) -> Result:
-    """Run a command in this process."""
-    return CliRunner().invoke(main, arguments, prog_name="fanout", terminal_width=100)
 
 
 def toml(folder: Path, text: str) -> str:

@@ -15,6 +15,7 @@ from fanout.errors import ConfigError
 from fanout_cli.node import main as node_main
 from fanout_cli.sidecar import main as sidecar_main
 from fanout_cli.sources import gather
+from tests.support.commands import invoke
 
 BASE = ("--discovery", "redis://127.0.0.1:1", "--admin", "0.0.0.0:1")
 SERVICES = [
@@ -63,8 +64,7 @@ def run(
         return 0
 
     monkeypatch.setattr(path, fake)
-    result = CliRunner().invoke(main, [*base, *arguments], prog_name="fanout", terminal_width=100)
-    return result, configs
+    return invoke(main, *base, *arguments), configs
 
 
 @pytest.mark.parametrize("service", SERVICES, ids=["sidecar", "node"])

@@ -22,7 +22,7 @@ async def hear(socket: WebSocketConnection) -> Any:
 
 
 async def test_a_publish_that_went_down_with_its_connection_is_not_tried_again() -> None:
-    """Nobody knows what became of it."""
+    """Its outcome is unknown."""
     frames: list[str | bytes] = []
 
     async def script(socket: WebSocketConnection) -> None:
@@ -38,7 +38,7 @@ async def test_a_publish_that_went_down_with_its_connection_is_not_tried_again()
 
 
 async def test_wishes_are_repeated_on_every_connection_in_batches() -> None:
-    """Behind them a gap: who hears of it can read anew and misses nothing."""
+    """A gap follows them: a client can then read its state again and misses nothing."""
     asked: list[Any] = []
     connections = itertools.count()
 
@@ -152,7 +152,7 @@ async def test_a_refused_handshake_is_said_and_tried_again() -> None:
 
 
 async def test_whoever_reads_too_late_gets_a_gap_in_place_of_what_was_dropped() -> None:
-    """The buffer is bounded; publishing goes on though nobody reads."""
+    """The buffer is bounded; publishing goes on while no events are read."""
 
     async def script(socket: WebSocketConnection) -> None:
         await say(socket, HELLO)
@@ -177,7 +177,7 @@ async def test_whoever_reads_too_late_gets_a_gap_in_place_of_what_was_dropped() 
 
 
 async def test_what_is_too_large_is_refused_before_it_is_sent() -> None:
-    """The sidecar would hang up in the midst of it, and nobody would know what became of it."""
+    """The sidecar would close the connection midway, and the outcome would be unknown."""
 
     async def script(socket: WebSocketConnection) -> None:
         await say(socket, HELLO)

@@ -131,7 +131,7 @@ def whole_client(task: Task) -> trio.Nursery | None:
 
 
 async def is_published(client: Client, payload: bytes) -> bool:
-    """Publish and return whether anybody knows what became of it."""
+    """Publish and return whether the outcome is known."""
     try:
         await publish(client, payload)
     except RequestFailed:

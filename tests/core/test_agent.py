@@ -72,7 +72,7 @@ def node(name: str, **values: Any) -> Mapping[NodeId, NodeRecord]:
 
 
 def joined(fence: FenceMode = FenceMode.ACL) -> tuple[Agent, tuple[Effect, ...]]:
-    """Return an agent in its first life, whose record discovery has taken, and what it said."""
+    """Return an agent in its first incarnation, with its record in discovery, and its effects."""
     machine = agent()
     machine.looked({}, {}, 0)
     effects = machine.redis_up(redis(fence=fence), 0)
@@ -107,7 +107,7 @@ def test_without_rights_the_door_is_left_alone() -> None:
 
 
 def test_first_node_activates_once_discovery_was_read_after_the_record_was_written() -> None:
-    """Without sidecars nobody is waited for, but what was read earlier proves nothing."""
+    """Without sidecars there is nothing to wait for, but what was read earlier proves nothing."""
     machine, _ = joined()
     assert machine.advance(1) == ()
     assert machine.looked({}, {}, 1) == ()
@@ -121,7 +121,7 @@ def test_first_node_activates_once_discovery_was_read_after_the_record_was_writt
 
 
 def test_activation_waits_for_every_live_sidecar() -> None:
-    """A sidecar that has not subscribed, or on an older life, holds the node back."""
+    """A sidecar that has not subscribed, or to an older incarnation only, delays activation."""
     machine, _ = joined()
     machine.looked(sidecars(), {}, 0)
     machine.told(100, 0)
@@ -186,7 +186,7 @@ def test_a_connection_that_is_back_does_anew_what_may_not_have_been_done() -> No
 
 
 def test_a_new_redis_process_is_a_new_life() -> None:
-    """Nobody may publish on it before everybody has subscribed again."""
+    """No sidecar may publish on it before all have subscribed again."""
     machine = active()
     machine.redis_down()
     machine.found(0, node("n", incarnation=90, owner=OWNER)[NodeId("n")], 1)
@@ -239,7 +239,7 @@ def test_drain_is_bounded() -> None:
 
 
 def test_the_last_active_node_leaves_when_another_is_active() -> None:
-    """Told to leave, it stays while sidecars have no other node, but not for ever."""
+    """Asked to leave, it stays while sidecars have no other node, but not for ever."""
     machine = active(sidecars(covered=COVERED))
     assert machine.is_last
     assert machine.leave(1) == ()
@@ -259,7 +259,7 @@ def test_the_wait_for_another_node_is_bounded() -> None:
     assert states(machine.advance(60.9)) == [NodeState.ACTIVE]
     assert states(machine.advance(61)) == [NodeState.DRAINING]
 
-    alone = active()  # nobody needs it
+    alone = active()  # no sidecar needs it
     assert not alone.is_last
     alone.leave(1)
     assert alone.state is NodeState.DRAINING
@@ -281,7 +281,7 @@ def other(version: int, **values: Any) -> NodeRecord:
 
 
 def test_a_dead_predecessor_is_told_by_its_silence() -> None:
-    """A record that is not renewed for a heartbeat and a poll belongs to nobody who lives."""
+    """A record that is not renewed for a heartbeat and a poll belongs to a dead agent."""
     machine = agent()
     assert machine.found(0, other(1), 0) == ()
     machine.looked({}, {}, 0)
@@ -330,7 +330,7 @@ def test_an_agent_whose_id_is_taken_gives_up_before_it_says_anything() -> None:
 
 
 def test_of_two_that_began_together_the_younger_ends() -> None:
-    """The older one begins a life that is believed before the other's."""
+    """The older one begins an incarnation that takes precedence over the other's."""
     older = active()
     assert older.found(0, other(1, owner=owner_name(101, 1)), 1) == ()
     effects = older.found(0, other(2, incarnation=101, owner=owner_name(101, 1)), 1)
@@ -371,7 +371,7 @@ def test_what_an_agent_waited_for_is_counted() -> None:
 
 
 def test_waits_that_end_in_time_miss_no_deadline() -> None:
-    """Neither a join nor a drain of which everybody has heard."""
+    """Neither a join nor a drain that every sidecar has acknowledged."""
     machine = active(sidecars(covered=COVERED))
     machine.drain(10)
     machine.looked(sidecars(stopped=COVERED), {}, 11)

@@ -81,7 +81,7 @@ class AgentMachine(RuleBasedStateMachine):
         self.agreed = False
         self.record: NodeRecord | None = None
         self.identity: Any = None
-        self.ended: int | None = None  # the life whose last message was published
+        self.ended: int | None = None  # the incarnation whose last message was published
         self.left = False
         self.joined_at = self.drained_at = 0.0
 
@@ -151,7 +151,7 @@ class AgentMachine(RuleBasedStateMachine):
             self.counting = 0
 
     def without(self, table: str) -> set[SidecarId]:
-        """Return the sidecars that do not list this life of the node."""
+        """Return the sidecars that do not list this incarnation of the node."""
         assert self.record is not None
         life = self.record.incarnation
         return {
@@ -206,7 +206,7 @@ class AgentMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.record is not None)
     @rule(behind=st.sampled_from([0, 0, 0, 1]))
     def tell(self, behind: int) -> None:
-        """Discovery has taken the joining record, of this life or an earlier one."""
+        """Have discovery store the joining record of this incarnation or an earlier one."""
         assert self.record is not None
         if not behind:
             self.told = True
@@ -225,7 +225,7 @@ class AgentMachine(RuleBasedStateMachine):
 
     @rule(ahead=st.integers(-5, 50))
     def outdone(self, ahead: int) -> None:
-        """An earlier life of this node id is found in discovery."""
+        """Find an earlier incarnation of this node id in discovery."""
         seen = START_MS + ahead
         found = attrs.evolve(OTHER, node=NODE, owner=OWNER, incarnation=max(seen, 0))
         self.take(self.agent.found(0, found, self.now))
@@ -234,7 +234,7 @@ class AgentMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.record is not None)
     @rule()
     def leave(self) -> None:
-        """Told to leave when it may."""
+        """Ask it to leave when that is safe."""
         assert self.record is not None
         was_last = self.agent.is_last
         before = self.record.state
@@ -244,7 +244,7 @@ class AgentMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.record is not None)
     @rule()
     def drain(self) -> None:
-        """Told to leave."""
+        """Ask it to leave."""
         assert self.record is not None
         self.take(self.agent.drain(self.now))
         assert self.record.state in (NodeState.DRAINING, NodeState.GONE)

@@ -82,7 +82,7 @@ def test_who_does_not_answer_is_waited_for_until_the_deadline() -> None:
 
 
 def test_an_answer_counts_once_all_its_parts_have_come() -> None:
-    """A sidecar with many names answers in parts; half an answer is none."""
+    """A sidecar with many names answers in parts; an incomplete answer does not count."""
     done: list[Mapping[bytes, int]] = []
     questions = Questions(timeout_seconds=1)
     (number,) = questions.begin({}, 1, done.append, 0)
@@ -101,7 +101,7 @@ def test_an_answer_counts_once_all_its_parts_have_come() -> None:
 
 
 def test_a_fleet_of_one_is_not_waited_for() -> None:
-    """As soon as the node says that nobody else listens the answer is there."""
+    """The answer is complete once the node reports no other listener."""
     done: list[Mapping[bytes, int]] = []
     questions = Questions(timeout_seconds=1)
     (number,) = questions.begin({b"c": 1}, 1, done.append, 0)
@@ -157,6 +157,6 @@ def test_answers_have_an_end() -> None:
     )
 )
 def test_no_bytes_break_the_census(raw: bytes) -> None:
-    """Anybody with access to a node can publish there."""
+    """Any client with access to a node can publish there."""
     assert wire.decode_question(raw) is None
     assert wire.decode_answer(raw) is None

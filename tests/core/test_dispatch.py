@@ -1,4 +1,4 @@
-"""The fan-out: every consumer gets what a brute-force match says, in order."""
+"""The fan-out: every client gets what a brute-force match says, in order."""
 
 import attrs
 from hypothesis import given
@@ -13,7 +13,7 @@ from fanout.values.requests import Encoding
 
 @attrs.define(eq=False)
 class Client:
-    """A consumer."""
+    """A client that records what it gets."""
 
     encoding: Encoding
     outbox: Outbox = attrs.field(factory=lambda: Outbox(1_000_000))
@@ -56,7 +56,7 @@ subscriptions = st.lists(
 def test_equals_a_brute_force_match(
     wanted: list[tuple[Encoding, set[bytes], set[bytes]]], messages: list[tuple[bytes, bytes]]
 ) -> None:
-    """Per name, each consumer gets each message once, in order, in its own encoding."""
+    """Per name, each client gets each message once, in order, in its own encoding."""
     dispatch: Dispatch[Client] = Dispatch(TABLE)
     clients = []
     for encoding, of_channels, of_patterns in wanted:
@@ -110,7 +110,7 @@ def test_a_slow_consumer_is_named_and_the_others_are_fed() -> None:
 
 
 def test_nothing_is_delivered_after_discard() -> None:
-    """A consumer that left, and an empty table, cost nothing and get nothing."""
+    """A client that left, and an empty table, cost nothing and get nothing."""
     dispatch: Dispatch[Client] = Dispatch(TABLE)
     client = Client(Encoding.JSON)
     for kind in Kind:

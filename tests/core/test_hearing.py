@@ -1,4 +1,4 @@
-"""Where to publish when not everybody hears everything."""
+"""Where to publish while some sidecars do not hear some nodes."""
 
 import pytest
 from hypothesis import given
@@ -30,7 +30,7 @@ ONE, TWO = SidecarId("one"), SidecarId("two")
 def test_the_nodes_that_the_fewest_cannot_hear(
     deaf: dict[str, dict[NodeId, int]], unheard: tuple[NodeId, ...], best: str
 ) -> None:
-    """One sidecar that hears nothing changes nothing, nor does one that lies about another life."""
+    """One sidecar that hears nothing changes nothing, nor one that reports another incarnation."""
     hearing = Hearing()
     for sidecar, nodes in deaf.items():
         hearing.tell(SidecarId(sidecar), nodes)
@@ -52,7 +52,7 @@ def test_a_word_said_again_is_no_news() -> None:
 
 
 def test_what_others_hear_is_known_of_until_the_last_of_them_does_not() -> None:
-    """Also of a node that only they know, then in its latest life."""
+    """Also of a node that only they know, then in its latest incarnation."""
     hearing = Hearing()
     hearing.tell_covered(ONE, {A: 1, B: 1})
     hearing.tell_covered(TWO, {A: 1, B: 2})

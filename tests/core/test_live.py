@@ -70,7 +70,7 @@ def test_a_node_has_the_word_that_matters_most(facts: dict[str, Any], word: str)
 
 
 def test_nothing_is_wrong_with_a_whole_fleet() -> None:
-    """Else nobody would look at what is said."""
+    """False alarms would have real ones ignored."""
     assert problems(live()) == []
 
 

@@ -76,7 +76,7 @@ def test_first_record_joins_newer_changes_same_is_silent() -> None:
 
 
 def test_a_stale_record_is_ignored_after_a_restart_of_the_node() -> None:
-    """A new life outranks every version of the old one."""
+    """A new incarnation outranks every version of the old one."""
     membership = view()
     reborn = node(incarnation=2, version=1, owner="p", state=NodeState.JOINING)
     read(membership, 0, node(version=900))
@@ -183,7 +183,7 @@ def test_two_owners_of_one_life_the_older_living_one_is_believed() -> None:
 
 
 def test_sidecars_come_renew_and_say_goodbye() -> None:
-    """A sidecar's goodbye is final for that life."""
+    """A sidecar's goodbye is final for that incarnation."""
     membership = view()
     gone = sidecar(version=3, gone=True)
 
@@ -269,7 +269,7 @@ def test_a_node_that_delivers_is_kept_though_discovery_forgot_it() -> None:
 
 
 def test_a_node_with_a_lease_is_kept_though_its_data_plane_is_dead() -> None:
-    """Our own broken link is no reason to forget a node that everybody else hears."""
+    """Our own broken link is no reason to remove a node that all others hear."""
     membership = view(1, data_plane=True, dead_seconds=5)
     read(membership, 0, node())
     membership.alive(N, alive=False)
@@ -281,7 +281,7 @@ def test_a_node_with_a_lease_is_kept_though_its_data_plane_is_dead() -> None:
 
 
 def test_dead_then_alive_before_any_time_was_told_is_alive() -> None:
-    """A link that was back before anybody looked has never been away."""
+    """A link that was back before the next check counts as never lost."""
     membership = view(1, data_plane=True)
     read(membership, 0, node())
     membership.alive(N, alive=False)
@@ -325,7 +325,7 @@ def test_before_the_first_read_nothing_is_known() -> None:
 
 
 def test_mass_expiry_is_doubted_but_not_for_ever() -> None:
-    """When nobody renews, a majority is believed dead only after three leases more."""
+    """When no member renews, a majority is believed dead only after three leases more."""
     membership = view(1)
     read(membership, 0, *fleet(3))
 
@@ -351,14 +351,14 @@ def test_while_heartbeats_refill_nobody_is_dropped() -> None:
     read(membership, 0, *fleet(10))
     membership.advance(12)
 
-    assert len(read(membership, 13, *fleet(6, version=2))) == 6  # changes, nobody left
+    assert len(read(membership, 13, *fleet(6, version=2))) == 6  # changes, no node left
     assert len(read(membership, 14, *fleet(10, version=2))) == 4
     assert len(membership.nodes) == 10
     assert membership.next_deadline() == 13 + LEASE
 
 
 def test_who_does_not_come_back_with_the_others_is_removed() -> None:
-    """One lease after the first renewal, who lives has renewed; a dead majority is removed."""
+    """One lease after the first renewal all live members have renewed; the dead are removed."""
     membership = view(1)
     read(membership, 0, *fleet(5))
     membership.advance(LEASE)
@@ -371,7 +371,7 @@ def test_who_does_not_come_back_with_the_others_is_removed() -> None:
 
 
 def test_the_next_mass_silence_is_doubted_anew() -> None:
-    """A hold that ended with everybody back leaves no mark."""
+    """A hold that ended with all members back leaves no mark."""
     membership = view(1)
     read(membership, 0, *fleet(3))
     membership.advance(LEASE)

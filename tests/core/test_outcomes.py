@@ -1,4 +1,4 @@
-"""Runs: outcomes in the order of the messages, told once, when all are known."""
+"""Runs: outcomes in the order of the messages, reported once, when all are known."""
 
 from collections.abc import Sequence
 from itertools import accumulate

@@ -10,7 +10,7 @@ from fanout.core.pace import BURST_SECONDS, Pace
 def test_no_window_holds_more_than_the_rate_and_a_burst(
     per_second: int, idle_seconds: list[float]
 ) -> None:
-    """Whoever obeys the delays is never faster, and is not held up without need."""
+    """A sender that obeys the delays is never faster, and is not delayed without need."""
     pace = Pace(per_second)
     now = 0.0
     times = []

@@ -1,4 +1,4 @@
-"""Placement: everybody agrees, and little moves."""
+"""Placement: all sidecars agree, and few channels move."""
 
 import pytest
 from hypothesis import given

@@ -31,7 +31,7 @@ def test_a_rate_is_what_came_since_the_last_look_per_second() -> None:
 
 
 def test_who_is_new_or_begins_anew_has_no_rate_yet() -> None:
-    """A client that connected, a node in a new life; who left is forgotten."""
+    """A client that connected, a node in a new incarnation; those that left are removed."""
     rates: Rates[str] = Rates()
     advance(rates, {"a": 5, "b": 7}, now=0)
 

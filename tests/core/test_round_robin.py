@@ -1,4 +1,4 @@
-"""Round robin by weight, whoever comes and goes."""
+"""Round robin by weight while members come and go."""
 
 import random
 from collections import Counter

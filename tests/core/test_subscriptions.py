@@ -38,7 +38,7 @@ class SubscriptionsMachine(RuleBasedStateMachine):
         for batch in self.subscriptions.batches():
             assert 0 < len(batch.names) <= BATCH_MAX
             for name in batch.names:
-                # Nothing that somebody wishes for is ever unsubscribed.
+                # A name that a client wants is never unsubscribed.
                 assert batch.subscribe or not self.wishes[batch.kind, name]
                 self.sent[batch.link].append((batch.subscribe, batch.kind, name))
         for ticket in self.subscriptions.confirmed():
@@ -197,7 +197,7 @@ def test_a_joining_node_holds_no_subscriber_back() -> None:
 
 
 def test_what_lingers_on_a_node_is_counted_there() -> None:
-    """A pattern nobody wants any more is still delivered, and counted, until it is given up."""
+    """A pattern that is no longer wanted is delivered and counted until it is unsubscribed."""
     subscriptions = Subscriptions(linger_seconds=1.0)
     link = subscriptions.open(NodeId("n"))
     for kind, name in ((Kind.PATTERN, b"a*"), (Kind.PATTERN, b"*"), (Kind.CHANNEL, b"ab")):

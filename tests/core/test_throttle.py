@@ -1,4 +1,4 @@
-"""What is told of a flood: little, and how much it was."""
+"""Log lines about a flood: few, with the number of events."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +10,7 @@ idle = st.lists(st.sampled_from([0.0, 0.01, 0.5, 1.0, 3.0, 100.0]), max_size=80)
 
 @given(idle)
 def test_no_window_holds_more_than_the_rate_and_a_burst(idle_seconds: list[float]) -> None:
-    """And every event is told, or counted by the next that is told."""
+    """And every event is logged, or counted by the next one that is logged."""
     throttle, now = Throttle(), 0.0
     told: list[float] = []
     counted = waiting = 0

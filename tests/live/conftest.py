@@ -14,8 +14,5 @@ __all__ = ["mariadb_template"]  # here, so that it is made once for all
 @pytest.fixture
 def fleet(tmp_path: Path) -> Iterator[Fleet]:
     """A fleet without members."""
-    fleet = Fleet(tmp_path)
-    try:
+    with Fleet(tmp_path) as fleet:
         yield fleet
-    finally:
-        fleet.end()

@@ -1,1 +1,1 @@
-"""What the person needs who is woken at night: metrics, alerts, the dashboard, health and logs."""
+"""What an operator on call needs: metrics, alerts, the dashboard, health and logs."""

@@ -32,7 +32,7 @@ FORWARDED = {
     ("local_client.py", "event"),
     ("member_log.py", "event"),
 }
-"""Where a name is a parameter: whoever calls it gives the literal."""
+"""Where a name is a parameter: the caller gives the literal."""
 
 
 def told(source: str, file: str) -> Iterator[tuple[str, str]]:
@@ -150,7 +150,7 @@ SAID = "canary-1 canary-2 canary-3 canary-4 canary-5 redis://u:other@h " + "0f" 
 
 
 def test_errors_reach_sentry_without_secrets(sentry: FakeTransport) -> None:
-    """With who says it; what is no error does not."""
+    """Tagged with its cluster and node; warnings are not sent."""
     with structlog.contextvars.bound_contextvars(cluster="c", node="n"):
         structlog.get_logger().warning("redis_lost", reason=SAID)
         structlog.get_logger().error("redis_died", redis=SAID)
@@ -166,7 +166,7 @@ def test_errors_reach_sentry_without_secrets(sentry: FakeTransport) -> None:
 def test_a_crash_reaches_sentry_without_secrets_and_without_variables(
     sentry: FakeTransport,
 ) -> None:
-    """As Python reports what nobody has caught."""
+    """As Python reports an uncaught exception."""
     local = SAID  # in the frame that crashes
     try:
         raise RuntimeError(local)
@@ -191,7 +191,7 @@ def test_a_wrong_dsn_is_not_repeated() -> None:
 
 
 def test_every_secret_of_a_configuration_is_known() -> None:
-    """Whatever part of it holds it; and nothing that is none."""
+    """In any part of the configuration; and nothing else counts as a secret."""
     config = SidecarConfig.from_mapping(
         {
             "id": "s", "discovery": "redis://:one@h:1,redis://u:two@h:2 redis://:three@h:3",

@@ -201,7 +201,7 @@ async def test_a_client_that_leaves_stays_in_the_sums(autojump_clock: MockClock)
 
 
 async def test_a_node_that_dies_shows_in_every_figure(autojump_clock: MockClock) -> None:
-    """Outcomes unknown, links lost, a gap, deafness; and all of it ends when it is back."""
+    """Unknown outcomes, lost links, a gap, the node unheard; all ends when it is back."""
     async with memory_fleet() as fleet:
         client = await fleet.client("sidecar-1")
         await client.subscribed(*CHANNELS)
@@ -269,7 +269,7 @@ def state_at(sidecar: str, fleet: MemoryFleet, node: str) -> str:
 
 
 async def shut(fleet: MemoryFleet, name: str, *, is_open: bool) -> None:
-    """Set the fence of a node, behind the back of its agent."""
+    """Set the publish gate of a node without its agent."""
     node = await fleet.network.connect(fleet.redis[name].endpoint)
     rule = b"+publish" if is_open else b"-publish"
     node.send_nowait(pack(b"ACL", b"SETUSER", b"fanout-data", rule))
@@ -280,7 +280,7 @@ async def shut(fleet: MemoryFleet, name: str, *, is_open: bool) -> None:
 async def test_a_sidecar_is_unready_while_every_node_refuses_its_publishes(
     autojump_clock: MockClock,
 ) -> None:
-    """One that is refused by some is not; and it is asked again although nobody publishes."""
+    """Refused by only some nodes, it stays ready; nodes are asked again even without publishes."""
     async with memory_fleet(nodes=2, sidecars=1) as fleet:
         client = await fleet.client("sidecar-1")
         admin = fleet.admin["sidecar-1"]
@@ -318,7 +318,7 @@ async def test_a_sidecar_is_unready_while_every_node_refuses_its_publishes(
 async def test_a_sidecar_is_ready_from_its_first_client_to_the_word_to_leave(
     autojump_clock: MockClock,
 ) -> None:
-    """Whoever sends it clients must not do so before or after."""
+    """A load balancer must not send it clients before or after."""
     async with memory_fleet(nodes=0, sidecars=0) as fleet:
         sidecar = await fleet.sidecar("sidecar-1", wait=False, nodes_min=2)
         await until(lambda: "sidecar-1" in fleet.admin)
@@ -395,7 +395,7 @@ async def test_a_loop_that_is_held_up_is_late(mock_clock: MockClock) -> None:
 async def test_readiness_tells_how_old_the_view_is_and_survives_discovery(
     autojump_clock: MockClock,
 ) -> None:
-    """Without discovery everything goes on, and everybody can see that it does so blindly."""
+    """Without discovery everything goes on, and readiness shows that the view is stale."""
     async with memory_fleet(sidecars=1) as fleet:
         seen = fleet.admin["sidecar-1"].readiness()
         fleet.kill(fleet.discovery[0])
@@ -418,7 +418,7 @@ async def test_readiness_tells_how_old_the_view_is_and_survives_discovery(
 
 
 async def test_joins_and_drains_are_timed_by_those_who_see_them(autojump_clock: MockClock) -> None:
-    """Also by sidecars: an agent ends with its drain, and cannot tell of it."""
+    """Also by sidecars: an agent ends with its drain, and cannot report it."""
     async with memory_fleet() as fleet:
         node = await fleet.node("node-4")
         await until(lambda: state_at("sidecar-1", fleet, "node-4") == "active")

@@ -124,7 +124,7 @@ async def test_a_sidecar_may_end_at_any_step_of_its_start(
 async def test_a_sidecar_may_end_at_any_step_while_it_leaves(
     end: Callable[[Service], Act], autojump_clock: MockClock
 ) -> None:
-    """Its clients get whole messages and are told that it leaves; the others miss nothing."""
+    """Its clients get whole messages and a notice that it leaves; the others miss nothing."""
     async with some_sidecars(MemoryNetwork(buffer_bytes_max=BUFFER_BYTES)) as fleet:
 
         async def attempt(number: int) -> bool:

@@ -1,4 +1,4 @@
-"""How a run ends: all faults are over, and what must be true of a fleet at rest is tried on it.
+"""How a run ends: all faults are over, and the invariants of a fleet at rest are checked.
 
 First that it converges; then that it goes on as it is while discovery is away and when it is back;
 last that a sidecar which cannot hear a node, or does not know of it, has the others publish

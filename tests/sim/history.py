@@ -112,7 +112,7 @@ class History:
                 yield f"I7 {each.subscriber} got {payload!r} after its unsubscribe"
 
     def outcome(self) -> Iterator[str]:
-        """I9: what a publisher is told is true, and nothing is executed twice."""
+        """I9: the outcome that a publisher gets is true, and nothing is executed twice."""
         for payload, publish in self.publishes.items():
             count = len(self._carriers(payload))
             if count > 1 or (publish.result == "executed") > count:
@@ -164,7 +164,7 @@ class History:
             yield from (f"I12 {loss}" for loss in self._losses(publishes))
 
     def herd(self) -> Iterator[str]:
-        """I16: whatever happens, a node is not run over by those who connect."""
+        """I16: whatever happens, a node is not flooded with connections."""
         for node, times in self.connects.items():
             if at_once(times) > CONNECTS_MAX * self.connections:
                 yield f"I16 {node} was connected to {at_once(times)} times in 100 ms"

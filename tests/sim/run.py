@@ -25,12 +25,12 @@ SECONDS = 20.0
 """How long changes go on, on the simulated clock."""
 CHANNELS = tuple(b"c%d" % number for number in range(6))
 FRESH = b"fresh-"
-"""With a number behind it: a channel nobody had, published on as soon as it is confirmed."""
+"""With a number behind it: a channel without earlier subscribers, published on as soon as it is confirmed."""
 NODES_MAX, SIDECARS_MAX = 5, 4
 
 
 def serves(sidecar: Service) -> bool:
-    """Whether a sidecar serves clients and was not told to leave."""
+    """Return whether a sidecar serves clients and was not asked to leave."""
     return sidecar.ready.is_set() and not (
         sidecar.stop.requested.is_set() or sidecar.scope.cancel_called
     )
@@ -402,7 +402,7 @@ class Simulation:
         self.watch.cuts.setdefault((sidecar, node), trio.current_time())
 
     def reach_again(self, sidecar: str, node: str) -> None:
-        """Undo `cut_off`, if nobody has."""
+        """Undo `cut_off`, if not already undone."""
         if self.watch.cuts.pop((sidecar, node), None) is not None:
             self.fleet.network.mend(sidecar, node)
             self.fleet.redis[node].changed_at = trio.current_time()

@@ -73,7 +73,7 @@ advance = Membership.advance
 
 
 def expire_in_silence(membership: Membership, now: float) -> tuple[LedgerEffect, ...]:
-    """Remove every node whose lease has run out, though nobody can be asked, and it delivers."""
+    """Remove every node whose lease has run out, though discovery is away and the node delivers."""
     effects = advance(membership, now)
     nodes = membership._nodes
     over = [name for name, entry in nodes.entries.items() if entry.lease_end <= now]

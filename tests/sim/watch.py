@@ -1,4 +1,4 @@
-"""Looks at a simulated fleet at the very moments that matter.
+"""Checks of a simulated fleet at each publish and each written record.
 
 The checkers of `tests.sim.history` see only what clients saw. These see what clients cannot, by
 the names of the protocol's invariants: I1 cover, I2 join, I4 confirm, I13 forward, I14 bounded,
@@ -28,7 +28,7 @@ ORDER = list(NodeState)
 
 @attrs.define(eq=False)
 class Watch:
-    """The watch over one run.
+    """The checks of one run.
 
     Args:
         planned: whether only planned change happens in this run.
@@ -93,7 +93,7 @@ class Watch:
             self.found(f"I17 published on {node}, which says it is {identity}")
 
     def cover(self, node: str, server: FakeRedis, channel: bytes) -> None:
-        """I1, I2, I4: wherever anybody publishes, every sidecar hears what its clients want."""
+        """I1, I2, I4: wherever a client's message is published, every sidecar hears what its clients want."""
         heard = server.subscriptions
         for sidecar in self.sidecars():
             line = next((each for each in heard if PROBE + sidecar.encode() in each), None)
@@ -103,7 +103,7 @@ class Watch:
                 self.found(f"I2 {channel!r} published on {node}, not subscribed by {sidecar}")
 
     def deaf(self, node: str, payload: bytes) -> None:
-        """I15: nobody publishes where one sidecar has not heard for long and another node is heard.
+        """I15: no publish on a node long unheard by one sidecar while another node is heard.
 
         Looked at when the client published: what is on its way then cannot be called back.
         """
@@ -114,7 +114,7 @@ class Watch:
             self.found(f"I15 published on {node}, which {deaf} cannot hear; all hear {better}")
 
     def forward(self, node: str, discovery: FakeRedis) -> None:
-        """I13: within one life a node's state never moves back."""
+        """I13: within one incarnation a node's state never moves back."""
         raw = discovery.peek(NODE.key("default", node).encode())
         if raw is None or raw == self.read.get((node, discovery)):
             return

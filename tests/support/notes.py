@@ -1,4 +1,4 @@
-"""A further kind of record, such as an adjunct brings: a note by somebody."""
+"""A further kind of record, such as an adjunct brings: a note with its author."""
 
 import json
 

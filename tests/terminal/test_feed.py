@@ -120,7 +120,7 @@ async def test_a_silent_door_is_given_up() -> None:
 
 
 async def test_a_feed_that_is_lost_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once there was one, every end of it is told among the looks."""
+    """Once connected, every end of the feed appears among the looks."""
     monkeypatch.setattr(feed, "RETRY_SECONDS", 0)
     whole = HEAD + chunk(b'event: snapshot\ndata: {"number": 1}\n\n') + b"0\r\n\r\n"
     async with door(whole, b"", whole) as one, aclosing(one.follow()) as looks:

@@ -1,4 +1,4 @@
-"""A look at a sidecar fits the terminal, and every value of it is the feed's."""
+"""A look at a sidecar fits the terminal, and every value is the feed's."""
 
 from typing import Any
 

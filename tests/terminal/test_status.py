@@ -44,7 +44,7 @@ def fleet(*nodes: NodeReport, problems: tuple[str, ...] = ()) -> FleetReport:
 
 
 def test_states_and_verdict_are_coloured() -> None:
-    """Green is as it should be; red needs somebody."""
+    """Green is healthy; red needs attention."""
     problems = ("node b is draining",)
     text = fleet_text(
         fleet(node(1), node(2, state="draining", deaf=(SidecarId("s"),)), problems=problems),

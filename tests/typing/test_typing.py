@@ -57,7 +57,7 @@ def test_every_public_name_is_used() -> None:
 
 
 def test_wrong_uses_are_errors(tmp_path: Path) -> None:
-    """Those who install the package get its types: it has py.typed."""
+    """An installed package carries its types: it has py.typed."""
     file = tmp_path / "wrong.py"
     file.write_text(WRONG)
     done = subprocess.run(

@@ -102,7 +102,7 @@ def test_who_has_not_logged_in_is_read_less_of() -> None:
     ],
 )
 def test_few_commands_may_come_as_a_line(line: bytes, found: list[list[bytes]]) -> None:
-    """Those one types to see whether anybody is there; a message could come from a browser."""
+    """Those a user types to check the connection; a message could come from a browser."""
     requests, reply = decode([line], request_limits())
 
     assert requests == found

@@ -82,7 +82,7 @@ def test_names_of_a_websocket_client(op: str, field: str, limit: int) -> None:
 
 
 def test_different_patterns_of_all_clients() -> None:
-    """512 over both doors; one of them is free for everybody, another one for nobody."""
+    """512 over both doors; any client may use one of them, none may add another."""
     limits = default_limits()
     for number in range(4):
         names = [f"{number}-{name}" for name in numbered(128)]

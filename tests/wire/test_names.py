@@ -188,7 +188,7 @@ def test_a_pattern_that_overlaps_what_is_denied_is_denied() -> None:
 
 @pytest.mark.parametrize("name", [b"U", b"u\0", b"u\0x", b" u", b"u\r", b"\xff", b""])
 def test_a_user_has_no_aliases(name: bytes) -> None:
-    """Not even one that a C program would take for it."""
+    """Not even one that a C program would take for the name."""
     session = Session(1, LoneSidecar(users=USERS), default_limits())
     for request in ([b"AUTH", name, b"s"], [b"HELLO", b"3", b"AUTH", name, b"s"]):
         assert said(session.handle(request)).startswith(b"-WRONGPASS ")

@@ -433,8 +433,12 @@ class FakeRedis:
             )
         return replies.bulk(arguments[0]) if arguments else replies.PONG
 
-    def _info(self, connection: _Connection, _arguments: list[bytes]) -> bytes:
-        text = f"# Server\r\nredis_version:{VERSION}\r\nrun_id:{self.run_id}\r\n".encode()
+    def _info(self, connection: _Connection, arguments: list[bytes]) -> bytes:
+        if arguments and arguments[0].lower() == b"replication":
+            role = b"slave" if self.is_replica else b"master"
+            text = b"# Replication\r\nrole:%b\r\n" % role
+        else:
+            text = f"# Server\r\nredis_version:{VERSION}\r\nrun_id:{self.run_id}\r\n".encode()
         if connection.resp3:
             return b"=%d\r\ntxt:%b\r\n" % (len(text) + 4, text)
         return replies.bulk(text)

@@ -67,7 +67,7 @@ async def open_site(fleet: Fleet, folder: Path, *extra: str) -> AsyncIterator[Si
 async def test_a_purge_reaches_every_cache_and_removes_what_it_names(
     fleet: Fleet, tmp_path: Path
 ) -> None:
-    """By URL, by key, everything; other pages stay. Whoever is missing is told apart."""
+    """By URL, by key, everything; other pages stay. Missing edges are reported."""
     async with open_site(fleet, tmp_path, AT_ONCE) as site:
         one = site.sidecars[0]
         paths = ("/", "/a.b?x=1", "/aXb", "/c")

@@ -1,6 +1,6 @@
 """The driver for nginx against a real nginx, with the module that Debian has."""
 
-import time
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -18,6 +18,7 @@ from tests.support.live.cdn import (
     wait_log,
 )
 from tests.support.live.fleet import START_SECONDS, Fleet
+from tests.support.waiting import comes_up
 
 pytestmark = pytest.mark.live
 
@@ -60,6 +61,16 @@ http {{
 """
 
 
+def answers(url: str) -> bool:
+    """Return whether an HTTP server answers there."""
+    with httpx.Client(verify=NO_TLS) as client:
+        try:
+            client.get(url)
+        except httpx.TransportError:
+            return False
+    return True
+
+
 def start_nginx(fleet: Fleet, folder: Path, origin: Origin) -> str:
     """Start nginx in front of an origin; return where it listens."""
     assert MODULE.exists(), "these tests need Debian's nginx and libnginx-mod-http-cache-purge"
@@ -68,15 +79,9 @@ def start_nginx(fleet: Fleet, folder: Path, origin: Origin) -> str:
         settings = folder / "nginx.conf"
         settings.write_text(config(folder, port, origin))
         process = fleet.start("nginx", "-p", str(folder), "-c", str(settings))
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and process.popen.poll() is None:
-            with httpx.Client(verify=NO_TLS) as client:
-                try:
-                    client.get(f"http://127.0.0.1:{port}/up")
-                except httpx.TransportError:
-                    time.sleep(0.05)
-                else:
-                    return f"http://127.0.0.1:{port}"
+        url = f"http://127.0.0.1:{port}"
+        if comes_up(process.popen, partial(answers, f"{url}/up"), START_SECONDS):
+            return url
     pytest.fail(f"no nginx: {process.log.read_text()}")
 
 

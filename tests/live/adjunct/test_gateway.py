@@ -3,9 +3,9 @@
 import json
 import signal
 import subprocess
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import httpx
 import pytest
 import redis
 
+from tests.support import waiting
 from tests.support.adjunct.knot import SECRET, ZONE, Knot
 from tests.support.live.authority import Authority
 from tests.support.live.fleet import Fleet, Process, command
@@ -21,6 +22,7 @@ from tests.support.live.fleet import Fleet, Process, command
 pytestmark = pytest.mark.live
 
 LIMIT_SECONDS = 30.0
+until = partial(waiting.until, seconds=LIMIT_SECONDS)
 CANARY = "gateway-canary"
 
 
@@ -53,16 +55,8 @@ def pool(fleet: Fleet, discovery: Process, monkeypatch: pytest.MonkeyPatch) -> l
     ]  # fmt: skip
 
 
-def until(condition: Callable[[], bool]) -> None:
-    """Wait until something is so."""
-    deadline = time.monotonic() + LIMIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def get(sidecar: Process, path: str, **headers: str) -> httpx.Response:
-    """Ask a sidecar's admin door, as somebody without a memory."""
+    """Send a GET request to a sidecar's admin door without keeping cookies."""
     return httpx.get(f"http://127.0.0.1:{sidecar.port('admin')}{path}", headers=headers)
 
 
@@ -167,7 +161,7 @@ def test_users_are_handed_out_while_instances_come_and_go(
 def test_the_updater_reads_its_certificate_again(
     fleet: Fleet, discovery: Process, knot: Knot, tmp_path: Path
 ) -> None:
-    """At each SIGHUP; a wrong one is told, and changes nothing."""
+    """At each SIGHUP; an invalid one is logged, and changes nothing."""
     certificate = Authority(tmp_path, "fleet").issue("updater")
     updater = fleet.start(
         command("fanout-sidecar"), "dns", "--pool", "web", "--zone", ZONE, "--server",

@@ -110,7 +110,7 @@ def test_a_replica_that_is_named_no_more_is_left(shop: Shop) -> None:
 
 
 def test_a_replica_that_lags_is_left_out_until_it_has_caught_up(shop: Shop) -> None:
-    """Lag is measured even where MariaDB itself says nothing of it."""
+    """Lag is measured even where MariaDB itself does not report it."""
     with shop.process() as database:
         shop.servers[2].run("STOP SLAVE SQL_THREAD")
         add(database, "late")
@@ -143,7 +143,7 @@ def test_replicas_that_are_gone_are_left_out_and_come_back(shop: Shop) -> None:
 
 
 def test_one_failed_read_takes_the_replica_out(shop: Shop) -> None:
-    """Before the next measurement; a clear error, and the log says who it was."""
+    """Before the next measurement; a clear error, and the log names the server."""
     with (
         shop.process(measure_interval_seconds=LIMIT_SECONDS, lag_seconds_max=99.0) as database,
         capture_logs() as logged,
@@ -266,7 +266,7 @@ def test_what_cannot_work_is_told_at_the_start(url: str, options: dict[str, int]
 
 
 def test_what_others_could_not_read_is_refused(shop: Shop) -> None:
-    """They would skip the record: nobody would wait for this process, or know the database."""
+    """They would skip the record, and not wait for this process or not know the database."""
     for urls in ({"a/b": URL}, {"": URL}):
         with pytest.raises(ConfigError):
             Databases(shop.fleet, urls)

@@ -21,7 +21,7 @@ PORTS = ("33070", "33071", "33072", "33073")
 
 
 def example() -> str:
-    """Return the block behind the marker, with ports that nobody uses."""
+    """Return the block behind the marker, with free ports."""
     found = re.search(r"<!-- example -->\n```sh\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
     assert found is not None
     text = found[1].replace("--port=3307$n", "--port=$(eval echo \\$PORT$n)")
@@ -32,7 +32,7 @@ def example() -> str:
 
 
 def test_the_example_runs_as_pasted(tmp_path: Path) -> None:
-    """And shows what the page says: who is written to and read from, before and after."""
+    """And shows what the page says: the servers written to and read from, before and after."""
     script = example()
     ports = dict(re.findall(r"^PORT(\d)=(\d+)$", script, re.MULTILINE))
     with (tmp_path / "errors").open("w+") as errors_file:

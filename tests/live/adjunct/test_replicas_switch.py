@@ -1,4 +1,4 @@
-"""A primary is replaced: by whom it is written to, and what becomes of writes meanwhile."""
+"""A primary is replaced: which clients still write to it, and the outcome of writes meanwhile."""
 
 import signal
 import threading
@@ -203,7 +203,7 @@ def test_a_process_without_discovery_goes_on_and_writes_to_no_former_primary(
 
 
 def test_a_discovery_that_is_not_whole_is_told(shop: Shop, fleet: Fleet) -> None:
-    """Who reaches the rest follows all the same; it is done again when the other is back."""
+    """Processes that reach the rest follow; it is repeated when the missing instance is back."""
     whole = Shop.told_by(shop.servers, fleet, timeout_seconds=2.0)
     whole.set(0, (1, 2))
     whole.discovery.kill()
@@ -228,7 +228,7 @@ def test_the_commands_tell_and_show(shop: Shop, fleet: Fleet) -> None:
 
 
 def test_reads_follow_a_promoted_replica(shop: Shop) -> None:
-    """What the former primary was ahead of is waited for by nobody."""
+    """Reads do not wait for writes that were lost with the former primary."""
     old, new, other = shop.servers
     with shop.process() as database:
         other.run("STOP SLAVE")

@@ -38,14 +38,11 @@ class Pair:
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     """A fleet of two nodes and two sidecars."""
-    fleet = Fleet(tmp_path_factory.mktemp("examples"))
-    try:
+    with Fleet(tmp_path_factory.mktemp("examples")) as fleet:
         fleet.add_discovery()
         fleet.node("node-1")
         fleet.node("node-2")
         yield Pair(fleet, fleet.sidecar("one", "--origin", "null"), fleet.sidecar("two"))
-    finally:
-        fleet.end()
 
 
 def needed(*programs: str) -> list[str]:

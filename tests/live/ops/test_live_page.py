@@ -18,8 +18,8 @@ import redis
 
 from fanout.core.access import digest
 from tests.support.live.authority import Authority
-from tests.support.live.clients import until
 from tests.support.live.fleet import FAST, Fleet, Process, command
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.live
 

@@ -1,4 +1,4 @@
-"""Fleets started by what the files for servers say, and what a supervisor hears of it."""
+"""Fleets started by the unit and container files, and what the supervisor is notified of."""
 
 import json
 import os
@@ -13,8 +13,8 @@ import redis
 
 from fanout.runtime.redis.redis_server import free_port
 from tests.support.documents import OPS, SECRET, compose
-from tests.support.live.clients import until
 from tests.support.live.fleet import FAST, START_SECONDS, Fleet, Process, command
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.live
 

@@ -10,9 +10,9 @@ import pytest
 from fanout.core.access import digest
 from fanout.runtime.redis.redis_server import free_port
 from tests.support.live.authority import Authority
-from tests.support.live.clients import until
 from tests.support.live.fleet import Fleet, Process, command
 from tests.support.live.terminal import open_terminal
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.live
 

@@ -155,7 +155,7 @@ def test_a_reader_that_has_left_is_no_traceback(fleet: Fleet, words: tuple[str, 
 
 
 def test_top_shows_what_goes_through(fleet: Fleet) -> None:
-    """Nodes, clients and channels with their rates; a killed node is told; it fits any size."""
+    """Nodes, clients and channels with their rates; a killed node is shown; it fits any size."""
     node, sidecar = small_fleet(fleet)
     with (
         redis.Redis(port=sidecar.port("resp"), client_name="reader") as reader,

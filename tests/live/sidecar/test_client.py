@@ -8,8 +8,9 @@ from functools import partial
 import pytest
 import trio
 
-from fanout.client import Client, Event, Gap, Message, open_client
+from fanout.client import Gap, Message, open_client
 from fanout.errors import RequestFailed
+from tests.support.client import next_of
 from tests.support.live.fleet import Fleet, Process
 
 pytestmark = pytest.mark.live
@@ -58,11 +59,6 @@ async def address(target: Process | None) -> AsyncIterator[Address]:
         with trio.fail_after(WAIT_SECONDS):
             yield one
         nursery.cancel_scope.cancel()
-
-
-async def next_of(client: Client) -> Event:
-    """Return the next event."""
-    return await client.__anext__()
 
 
 def test_services_reach_each_other(fleet: Fleet) -> None:
@@ -131,7 +127,7 @@ def test_a_restarted_sidecar_is_found_again(fleet: Fleet, number: int) -> None:
 
 
 def test_a_killed_node_is_a_gap(fleet: Fleet) -> None:
-    """Whoever keeps a state learns that it may be old, when it happens and when it is over."""
+    """A client that keeps state learns that it may be stale, when it happens and when it is over."""
     fleet.add_discovery()
     node, _ = fleet.node("node-0"), fleet.node("node-1")
     sidecar = fleet.sidecar("one")

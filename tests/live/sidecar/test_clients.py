@@ -11,8 +11,9 @@ import pytest
 import redis
 import redis.asyncio
 
-from tests.support.live.clients import client, next_data, subscribed, until
+from tests.support.live.clients import client, next_data, subscribed
 from tests.support.live.fleet import Fleet
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.live
 

@@ -1,4 +1,4 @@
-"""What the machine has no more of: room for logs, file descriptors. Who is there is still served."""
+"""Exhausted resources: a full disk for logs, no file descriptors. Connected clients are served."""
 
 import socket
 from pathlib import Path
@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.support.live.clients import client, next_data, subscribed, until
+from tests.support.live.clients import client, next_data, subscribed
 from tests.support.live.fleet import FAST, Fleet, Process, command
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.live
 

@@ -1,4 +1,4 @@
-"""The fence by itself, on a real Redis: what the drain of a node rests on."""
+"""The publish gate by itself, on a real Redis: the base of a node's drain."""
 
 import threading
 from typing import Any
@@ -21,13 +21,19 @@ def logged_in(port: int, user: str, protocol: int = 2) -> redis.Redis:
     return redis.Redis(port=port, username=user, password=NO_PASSWORD, protocol=protocol)
 
 
-def test_the_fence_cuts_the_stream_exactly_and_disturbs_no_subscriber(fleet: Fleet) -> None:
-    """Integers are ahead of END for every subscriber, NOPERMs reached nobody, nobody was cut."""
+def with_users(fleet: Fleet) -> tuple[int, Any, int]:
+    """Start a Redis with the node's users; return its port, its admin and its major version."""
     _, port = fleet.redis()
     admin: Any = redis.Redis(port=port)
     version = int(admin.info("server")["redis_version"].split(".")[0])
     admin.execute_command("ACL", "SETUSER", CTL_USER, *ctl_rules("", redis_version=version))
     admin.execute_command("ACL", "SETUSER", DATA_USER, *data_rules("", is_open=True))
+    return port, admin, version
+
+
+def test_the_fence_cuts_the_stream_exactly_and_disturbs_no_subscriber(fleet: Fleet) -> None:
+    """Every subscriber gets what was executed ahead of END, nothing that was refused, and stays connected."""
+    port, admin, _ = with_users(fleet)
     executed: list[set[bytes]] = [set() for _ in range(PUBLISHERS)]
     refused: list[set[bytes]] = [set() for _ in range(PUBLISHERS)]
     started = threading.Barrier(PUBLISHERS + 1)
@@ -81,11 +87,7 @@ def test_the_fence_cuts_the_stream_exactly_and_disturbs_no_subscriber(fleet: Fle
 
 def test_each_user_may_do_what_it_is_for_and_nothing_else(fleet: Fleet) -> None:
     """On this Redis, whatever its version."""
-    _, port = fleet.redis()
-    admin: Any = redis.Redis(port=port)
-    version = int(admin.info("server")["redis_version"].split(".")[0])
-    admin.execute_command("ACL", "SETUSER", CTL_USER, *ctl_rules("", redis_version=version))
-    admin.execute_command("ACL", "SETUSER", DATA_USER, *data_rules("", is_open=True))
+    port, admin, version = with_users(fleet)
     with logged_in(port, CTL_USER) as ctl, logged_in(port, DATA_USER) as data:
         assert ctl.publish("__fanout:probe", "") == 0
         assert data.publish("c", "") == 0

@@ -17,16 +17,9 @@ import trio
 import trio_websocket
 
 from tests.support.bridge_schema import received, sent
-from tests.support.live.clients import (
-    WAIT_SECONDS,
-    client,
-    direct_to,
-    next_data,
-    pubsub_of,
-    subscribed,
-    until,
-)
+from tests.support.live.clients import client, direct_to, next_data, pubsub_of, subscribed
 from tests.support.live.fleet import Fleet, Process, command
+from tests.support.waiting import WAIT_SECONDS, until
 
 pytestmark = pytest.mark.live
 
@@ -180,7 +173,7 @@ def test_a_killed_node_is_left_and_comes_back(fleet: Fleet) -> None:
 
 
 def test_discovery_may_be_away_for_longer_than_the_lease(fleet: Fleet) -> None:
-    """While discovery is stopped nothing changes for anybody."""
+    """While discovery is stopped nothing changes for clients."""
     discovery = fleet.add_discovery()
     fleet.node("node-0")
     fleet.node("node-1")

@@ -92,15 +92,12 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     if int(version.split("v=")[1].split(".")[0]) < 7:
         pytest.skip("needs redis-server 7 or newer: apt install redis-server")
     folder: Path = tmp_path_factory.mktemp("pair")
-    fleet = Fleet(folder)
-    try:
+    with Fleet(folder) as fleet:
         _, port = fleet.redis()
         fleet.add_discovery()
         fleet.node("node-0")
         fleet.node("node-1")
         yield Pair(port, fleet.sidecar("one").port("resp"))
-    finally:
-        fleet.end()
 
 
 MESSAGE = rb"[*>](?:3\r\n\$[78]\r\ns?message|4\r\n\$8\r\npmessage)\r\n(?:\$\d+\r\n[^\r]*\r\n){2,3}"
@@ -336,7 +333,7 @@ def test_random_scripts_are_answered_as_by_redis(pair: Pair, script: list[Step])
     ids=lambda data: repr(data[:20]),
 )
 def test_protocol_errors_are_answered_as_by_redis(pair: Pair, data: bytes) -> None:
-    """A client that breaks the protocol is told so in Redis' words, then disconnected."""
+    """A client that breaks the protocol gets Redis' error, then is disconnected."""
     with pair.connect() as (real, ours):
         assert ours.ask(data) == real.ask(data)
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from fanout.wire.redis.client import pack
-from tests.support.live.clients import client, subscribed, until
+from tests.support.live.clients import client, subscribed
 from tests.support.live.fleet import Fleet, Process, command
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.live
 
@@ -56,7 +57,7 @@ def memory_kib(process: Process) -> int:
 
 
 def test_a_flood_at_a_node_costs_slow_clients_only(fleet: Fleet) -> None:
-    """Doors and health answer meanwhile; who does not read is cut; nobody takes it for dead.
+    """Doors and health answer meanwhile; slow clients are disconnected; the node is not taken for dead.
 
     What is published meanwhile may be missed: a node's Redis cuts off whom it has to keep too much
     for. Afterwards all is as before.

@@ -231,7 +231,7 @@ async def test_a_burst_of_hints_causes_few_reads(servers: list[Server]) -> None:
 async def test_records_live_as_long_as_their_lease_and_goodbyes_longer(
     servers: list[Server],
 ) -> None:
-    """Redis drops what nobody renews; a goodbye outlives every lease."""
+    """Redis expires records that are not renewed; a goodbye outlives every lease."""
     async with running(*at(servers[0]), tombstone_seconds=500) as writer:
         await writer.registry.write(node())
         assert 0 < await servers[0].ask("PTTL", "fanout:{c}:node:n") <= 30_000
@@ -243,7 +243,7 @@ async def test_records_live_as_long_as_their_lease_and_goodbyes_longer(
 async def test_refresh_is_a_barrier(servers: list[Server]) -> None:
     """What was written before a refresh is reported when it returns, hint or no hint."""
     async with running(*at(servers[0])) as writer, running(*at(servers[0])) as reader:
-        await servers[0].ask("CLIENT", "KILL", "TYPE", "pubsub")  # nobody hears hints now
+        await servers[0].ask("CLIENT", "KILL", "TYPE", "pubsub")  # no hints arrive now
         for version in range(1, 11):
             await writer.registry.write(node(version))
             assert await reader.registry.refresh() == 1
@@ -330,11 +330,11 @@ async def test_a_wiped_instance_is_filled_by_the_next_heartbeat(servers: list[Se
 
 
 async def test_a_read_only_instance_is_still_read(servers: list[Server]) -> None:
-    """A refused write is counted by its code and told once; reads go on; recovery is told."""
+    """A refused write is counted by its code and logged once; reads go on; recovery is logged."""
     with structlog.testing.capture_logs() as logs:
         async with running(*at(*servers), times=timings(poll_seconds=0.05)) as member:
             await member.registry.write(node(1))
-            await servers[0].ask("REPLICAOF", "127.0.0.1", 1)  # nobody is there: data stays
+            await servers[0].ask("REPLICAOF", "127.0.0.1", 1)  # no primary there: data stays
             for version in (2, 3):
                 assert await member.registry.write(node(version)) == 1
 
@@ -368,7 +368,7 @@ async def test_a_stopped_process_delays_nobody_for_ever(servers: list[Server]) -
 
 
 async def test_an_instance_down_from_the_start_is_told_once(servers: list[Server]) -> None:
-    """Unreachable is an answer too: whoever waits for a first look must not wait for ever."""
+    """Unreachable is an answer too: a wait for the first read must end."""
     servers[0].kill()
     async with running(*at(*servers)) as member:
         assert member.lost == [0]
@@ -379,7 +379,7 @@ async def test_an_instance_down_from_the_start_is_told_once(servers: list[Server
 
 
 async def test_malformed_records_are_skipped(servers: list[Server]) -> None:
-    """One bad record hides no good one, and is told once, not at every poll."""
+    """One bad record hides no good one, and is logged once, not at every poll."""
     with structlog.testing.capture_logs() as logs:
         async with running(*at(servers[0])) as member:
             await member.registry.write(node())
@@ -409,7 +409,7 @@ async def test_many_records_are_read_in_pieces(servers: list[Server]) -> None:
 
 
 async def test_further_kinds_are_carried_like_the_others(servers: list[Server]) -> None:
-    """Written to all instances, hinted, kept, written again; who does not ask sees nothing."""
+    """Written to all instances, hinted, kept, written again; unseen without a request for them."""
     async with (
         running(*at(*servers), further=(NOTES,)) as writer,
         running(*at(*servers), further=(NOTES,)) as reader,
@@ -451,7 +451,7 @@ async def test_readers_of_a_further_kind_sweep_its_ids(servers: list[Server]) ->
 
 @pytest.mark.parametrize("sweep", [True, False])
 async def test_agents_sweep_the_ids_of_the_long_dead(servers: list[Server], sweep: bool) -> None:  # noqa: FBT001
-    """The index does not grow for ever, and only those that are told to clean it do."""
+    """The index does not grow for ever, and only members configured to clean it do."""
     await servers[0].ask("SADD", NODES, "dead")
     times = timings(poll_seconds=0.02)
     agent = NodeId("n") if sweep else None

@@ -1,4 +1,4 @@
-"""Settings from everywhere at once, and a password that nobody gets to see."""
+"""Settings from all sources at once, and a password that is never shown."""
 
 import os
 import signal
@@ -23,8 +23,8 @@ from cryptography.hazmat.primitives.serialization import (
 from fanout.core.users import CTL_USER, DATA_USER, password
 from fanout.values.names import NodeId
 from tests.support.live.authority import Authority
-from tests.support.live.clients import until
 from tests.support.live.fleet import FAST, Fleet, Process, command
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.live
 
@@ -70,7 +70,7 @@ def test_discovery_lists_and_passwords_from_file_and_environment(
 
 
 def lines_of(key: Path) -> list[str]:
-    """Return the lines of a private key that nobody may see."""
+    """Return the lines of a private key that must stay secret."""
     text = key.read_text()
     body = text[text.index("PRIVATE KEY-----") : text.index("-----END")]
     return [line for line in body.splitlines()[1:] if line]
@@ -88,7 +88,7 @@ def errors_of(sidecar: Process, ca: Path) -> bytes:
     with login(username="app", password=CANARY, ssl_ca_certs=str(ca)) as client:
         for command_ in ("CLIENT LIST", "CLIENT INFO", "INFO everything", "CONFIG GET *"):
             said += repr(client.execute_command(*command_.split())).encode()
-        # An unknown command is repeated, as Redis does it, to the one who sent it and nobody else.
+        # An unknown command is repeated, as Redis does it, to its sender only.
         with pytest.raises(redis.exceptions.ResponseError, match="unknown command 'AUTHX'"):
             client.execute_command("AUTHX", CANARY)
     context = ssl.create_default_context(cafile=str(ca))
@@ -197,14 +197,14 @@ def test_nobody_is_asked_for_a_passphrase(fleet: Fleet, tmp_path: Path) -> None:
     )  # fmt: skip
     refused = fleet.start(*arguments)
     assert refused.popen.wait(30) == 2
-    assert refused.log.read_text().startswith("Error: tls-key: the key is encrypted ")
+    assert refused.log.read_text().startswith("Error: tls-key: encrypted private keys are not ")
 
     key.write_bytes(plain.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     sidecar = fleet.start(*arguments)
     sidecar.wait_line("ready ")
     key.write_bytes(encrypted)
     sidecar.popen.send_signal(signal.SIGHUP)
-    until(lambda: b"the key is encrypted" in sidecar.log.read_bytes())
+    until(lambda: b"encrypted private keys are not supported" in sidecar.log.read_bytes())
     context = ssl.create_default_context(cafile=str(authority.ca))
     assert httpx.get(f"{sidecar.ready['admin']}readyz", verify=context).is_success
     assert b"kanarie" not in sidecar.log.read_bytes() + refused.log.read_bytes()

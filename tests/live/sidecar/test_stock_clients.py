@@ -16,8 +16,9 @@ import redis.asyncio
 import trio
 from channels_redis.pubsub import RedisPubSubChannelLayer
 
-from tests.support.live.clients import WAIT_SECONDS, pubsub_of, until
+from tests.support.live.clients import pubsub_of
 from tests.support.live.fleet import Fleet
+from tests.support.waiting import WAIT_SECONDS, until
 
 pytestmark = pytest.mark.live
 
@@ -33,15 +34,12 @@ class Doors:
 @pytest.fixture(scope="module")
 def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
     """A fleet of two nodes and two sidecars."""
-    fleet = Fleet(tmp_path_factory.mktemp("stock"))
-    try:
+    with Fleet(tmp_path_factory.mktemp("stock")) as fleet:
         fleet.add_discovery()
         fleet.node("node-0")
         fleet.node("node-1")
         sidecars = [fleet.sidecar(name) for name in ("one", "two")]
         yield Doors(*(sidecar.port("resp") for sidecar in sidecars))
-    finally:
-        fleet.end()
 
 
 def run(command: list[str], **environment: str) -> str:

@@ -15,8 +15,9 @@ import trio
 from fanout.client import open_client
 from fanout.runtime.redis.redis_server import free_port
 from tests.support.live.authority import Authority
-from tests.support.live.clients import next_data, pubsub_of, until
+from tests.support.live.clients import next_data, pubsub_of
 from tests.support.live.fleet import FAST, Fleet, Process, command
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.live
 

@@ -13,8 +13,9 @@ import trio_websocket
 
 from fanout.client import open_client
 from fanout.core.access import digest
-from tests.support.live.clients import direct_to, pubsub_of, until
+from tests.support.live.clients import direct_to, pubsub_of
 from tests.support.live.fleet import FAST, Fleet, Process, command
+from tests.support.waiting import until
 from tests.support.wire.rfc6455 import CLOSE, HANDSHAKE, TEXT, sent_frames
 
 pytestmark = pytest.mark.live

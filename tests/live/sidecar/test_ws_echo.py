@@ -32,13 +32,10 @@ LARGE = 4 * 1024 * 1024
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """The port of an echo endpoint in a process of its own."""
-    fleet = Fleet(tmp_path_factory.mktemp("echo"))
-    try:
+    with Fleet(tmp_path_factory.mktemp("echo")) as fleet:
         process = fleet.start(sys.executable, "-m", "tests.support.ws_echo", "127.0.0.1:0")
         line = process.wait_line("ready ")
         yield int(line.rpartition(":")[2])
-    finally:
-        fleet.end()
 
 
 def talk(port: int, sent: bytes) -> list[tuple[int, bytes]]:

@@ -114,7 +114,7 @@ async def test_messages_in_a_row_are_counted(
 
 
 async def test_a_look_shows_the_fleet(autojump_clock: MockClock) -> None:
-    """Nodes and who covers them, sidecars, doors, clients, and rates from the second look on."""
+    """Nodes and their sidecars, doors, clients, and rates from the second look on."""
     async with watched(2, 2) as (fleet, _):
         subscriber, publisher = await fleet.client("sidecar-1"), await fleet.client("sidecar-1")
         await subscriber.subscribed(b"c")
@@ -163,7 +163,7 @@ async def test_what_is_named_by_others_is_shown_escaped_and_cut(autojump_clock: 
 
 
 async def test_a_node_that_falls_silent_is_told_as_it_happens(autojump_clock: MockClock) -> None:
-    """At once to who reads, as a problem in the next looks, and in the words of the log."""
+    """To readers at once, as a problem in the next looks, and in the words of the log."""
     async with watched() as (fleet, reader):
         reading = reader()
         await until(lambda: bool(reading.found("snapshot")))
@@ -193,7 +193,7 @@ async def test_a_node_that_falls_silent_is_told_as_it_happens(autojump_clock: Mo
 
 
 async def test_who_comes_again_is_told_what_it_missed(autojump_clock: MockClock) -> None:
-    """By the number of the last event, which counts in this life of the sidecar only."""
+    """By the number of the last event, which counts in this incarnation of the sidecar only."""
     async with watched() as (_, reader):
         first = reader()
         await until(lambda: bool(first.found("snapshot")))
@@ -279,7 +279,7 @@ async def test_readers_are_few(autojump_clock: MockClock) -> None:
 
 
 async def test_the_feed_ends_when_the_sidecar_leaves(autojump_clock: MockClock) -> None:
-    """Its readers are told, and what held the connection is over."""
+    """Its readers get the end of the feed, and the connection closes."""
     async with watched() as (fleet, reader):
         reading = reader()
         await until(lambda: bool(reading.found("snapshot")))

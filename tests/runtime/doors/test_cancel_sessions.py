@@ -27,7 +27,7 @@ BUFFER_BYTES = 64
 
 
 def resp_requests(tag: bytes) -> bytes:
-    """Return what a Redis client asks in its life."""
+    """Return the requests of a Redis client's session."""
     requests: tuple[tuple[bytes, ...], ...] = (
         (b"HELLO", b"3"),
         (b"SUBSCRIBE", b"c", b"d"),
@@ -46,7 +46,7 @@ def resp_requests(tag: bytes) -> bytes:
 
 
 def ws_requests(tag: bytes) -> bytes:
-    """Return what a websocket client asks in its life."""
+    """Return the requests of a websocket client's session."""
     publish = b'{"op":"publish","channel":"c","data":"%b%d","id":1}'
     requests = (
         b'{"op":"subscribe","channels":["c","d"],"id":1}',
@@ -103,13 +103,13 @@ def session(task: Task) -> trio.Nursery | None:
 
 
 def cancel(nursery: trio.Nursery, _consumer: LocalClient) -> None:
-    """End it as a sidecar does that is told to stop at once."""
+    """Cancel a session as a sidecar does that stops at once."""
     nursery.cancel_scope.cancel()
 
 
 def cut(_nursery: trio.Nursery, consumer: LocalClient) -> None:
     """End it as when the user has lost a right."""
-    if consumer.subscribed:  # nobody is cut off before the handshake
+    if consumer.subscribed:  # a right is never lost before the handshake
         consumer.cut("revoked", "a right is lost")
 
 

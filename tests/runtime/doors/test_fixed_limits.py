@@ -1,4 +1,4 @@
-"""The limits of the doors that no option sets: who passes one is stopped, and nobody else notices."""
+"""The limits of the doors that no option sets: a client over one is stopped, others are not affected."""
 
 from pathlib import Path
 
@@ -68,7 +68,7 @@ async def test_who_does_not_log_in(
 async def test_what_a_stranger_may_say(
     *, port: int, sent: bytes, says: bytes, tmp_path: Path, autojump_clock: MockClock
 ) -> None:
-    """Little, and little may wait for it; who has logged in may say and hear more."""
+    """Small requests and small replies; clients that have logged in may send and receive more."""
     network = MemoryNetwork(buffer_bytes_max=1 << 20)
     async with memory_fleet(nodes=1, sidecars=0, network=network) as fleet:
         await fleet.sidecar("sidecar-1", users=users_file(tmp_path))
@@ -97,7 +97,7 @@ async def test_fragments(autojump_clock: MockClock) -> None:
 
 
 async def test_requests_that_wait_for_their_answers(autojump_clock: MockClock) -> None:
-    """Past so many, what a client says is left unread; once they are answered, all of it is done."""
+    """Past the limit a client's requests are not read; once replies are sent, all are executed."""
     count = UNANSWERED_MAX + 20_000
     async with memory_fleet(nodes=1, sidecars=1) as fleet:
         greedy, neighbour = await fleet.client("sidecar-1"), await fleet.client("sidecar-1")

@@ -114,7 +114,7 @@ async def test_a_flood_is_a_few_lines_that_count_it(
 async def test_too_many_clients_are_refused_in_a_few_lines(
     port: int, refusal: bytes, autojump_clock: MockClock
 ) -> None:
-    """Those who are there stay; when one goes there is room for one."""
+    """Connected clients stay; when one leaves there is room for one."""
     async with memory_fleet(nodes=1, sidecars=0) as fleet:
         await fleet.sidecar("sidecar-1", limits=Limits(clients_max=CLIENTS_MAX))
         opening = b"PING\r\n" if port == RESP else HANDSHAKE
@@ -186,7 +186,7 @@ class FullListener:
 async def test_without_file_descriptors_accepting_waits_and_goes_on(
     autojump_clock: MockClock,
 ) -> None:
-    """From 10 ms to a second between attempts, told in a few lines; those who are there are served."""
+    """From 10 ms to a second between attempts, in a few log lines; connected clients are served."""
     network = MemoryNetwork()
     door = await network.bind(Endpoint("door", 1))
     listener = FullListener(door, errno.ECONNABORTED, *[errno.EMFILE] * 100)

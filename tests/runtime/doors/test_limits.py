@@ -1,4 +1,4 @@
-"""Every limit of the doors at its default: what fits is done, one more is not, nobody else notices.
+"""Every limit of the doors at its default: what fits is done, one more is not, others notice nothing.
 
 A test is named for the option whose limit it hits.
 """
@@ -63,7 +63,7 @@ FAREWELL = {
 
 @pytest.mark.parametrize("port", [RESP, WS])
 async def test_outbox_bytes_max(port: int, autojump_clock: MockClock) -> None:
-    """Who has a little less before it gets it all; who has more gets whole messages and the reason."""
+    """A client with a little less queued gets it all; with more, whole messages and the reason."""
     limit = Limits().outbox_bytes_max
     fitting = limit // (len(MESSAGE) + 100)
     async with beside_a_neighbour() as fleet:
@@ -167,7 +167,7 @@ async def test_subscriptions_max(autojump_clock: MockClock) -> None:
 
 
 async def test_patterns_max_and_distinct_patterns_max(autojump_clock: MockClock) -> None:
-    """Of one client, and of all; who goes makes room."""
+    """Of one client, and of all; a client that leaves makes room."""
     each, all_ = Limits().patterns_max, Limits().distinct_patterns_max
     async with beside_a_neighbour() as fleet:
         clients = [await fleet.client("sidecar-1") for _ in range(all_ // each)]
@@ -250,7 +250,7 @@ async def publish(client: WsConnection, payload: bytes) -> Any:
 
 
 async def test_transaction_bytes_max(autojump_clock: MockClock) -> None:
-    """What does not fit spoils the transaction, and nothing of it is done."""
+    """A command that does not fit fails the transaction, and none of its commands is executed."""
     limit, payload = Limits().transaction_bytes_max, b"x" * Limits().payload_bytes_max
     async with beside_a_neighbour() as fleet:
         client, listener = await fleet.client("sidecar-1"), await fleet.client("sidecar-1")
@@ -281,7 +281,7 @@ async def test_transaction_bytes_max(autojump_clock: MockClock) -> None:
 async def test_clients_max(
     *, port: int, opening: bytes, refusal: bytes, autojump_clock: MockClock
 ) -> None:
-    """One more is told so; when one goes there is room for one."""
+    """One more gets an error; when one leaves there is room for one."""
     address = Endpoint("sidecar-1", port)
     async with beside_a_neighbour() as fleet:
 
@@ -306,7 +306,7 @@ async def test_clients_max(
 
 @pytest.mark.parametrize("port", [RESP, WS])
 async def test_connects_per_second_max(port: int, autojump_clock: MockClock) -> None:
-    """A crowd is let in at that rate, all of it."""
+    """A crowd of clients is let in completely, at that rate."""
     rate = Limits().connects_per_second_max
     async with beside_a_neighbour() as fleet:
         began = trio.current_time()

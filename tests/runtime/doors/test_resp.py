@@ -55,7 +55,7 @@ async def test_a_question_about_many_names_is_one_answer(autojump_clock: MockClo
 
 
 async def test_a_sidecar_that_crashed_is_not_waited_for(autojump_clock: MockClock) -> None:
-    """Its connections are gone from the node that is asked; nobody waits for its lease."""
+    """Its connections are gone from the node that is asked; the answer does not wait for its lease."""
     async with memory_fleet(sidecars=3) as fleet:
         asker, gone = await fleet.client("sidecar-1"), await fleet.client("sidecar-3")
         await asker.subscribed(b"c")
@@ -164,7 +164,7 @@ async def test_shard_channels_cross_the_fleet(autojump_clock: MockClock) -> None
 
 
 async def test_what_a_client_held_is_free_when_it_is_gone(autojump_clock: MockClock) -> None:
-    """However it went: the limit of different patterns is for those who are there."""
+    """However it left: the limit of distinct patterns counts connected clients only."""
     async with memory_fleet(sidecars=0) as fleet:
         await fleet.sidecar("sidecar-1", limits=Limits(distinct_patterns_max=1))
         one, two = await fleet.client("sidecar-1"), await fleet.client("sidecar-1")
@@ -185,7 +185,7 @@ async def test_what_a_client_held_is_free_when_it_is_gone(autojump_clock: MockCl
 async def test_nothing_is_done_behind_the_request_that_cut_a_client_off(
     autojump_clock: MockClock,
 ) -> None:
-    """What came in the same read is left: its long replies would be made for nobody."""
+    """Later requests of the same read are dropped: their long replies could not be sent."""
     network = MemoryNetwork(buffer_bytes_max=1_000_000)
     async with memory_fleet(sidecars=1, network=network) as fleet:
         await fleet.sidecar("sidecar-2", limits=Limits(outbox_bytes_max=50_000))
@@ -200,7 +200,7 @@ async def test_nothing_is_done_behind_the_request_that_cut_a_client_off(
 
 
 async def test_a_question_of_no_sidecar_is_ignored(autojump_clock: MockClock) -> None:
-    """Anybody with access to a node can publish one; its answer would go to no channel."""
+    """Any client with access to a node can publish one; its answer would go to no channel."""
     async with memory_fleet(nodes=1, sidecars=1) as fleet:
         client = await fleet.client("sidecar-1")
         await client.subscribed(b"c")

@@ -1,4 +1,4 @@
-"""Websocket clients of a fleet: what they are told of gaps, of nodes not heard, and of the end."""
+"""Websocket clients of a fleet: their events for gaps, for unheard nodes, and for the end."""
 
 import contextlib
 import json
@@ -67,7 +67,7 @@ async def test_connections_are_numbered(autojump_clock: MockClock) -> None:
 async def test_a_crashed_node_is_a_gap_when_it_goes_and_when_it_is_back(
     autojump_clock: MockClock,
 ) -> None:
-    """For those who subscribe; each reason once."""
+    """For subscribed clients; each reason once."""
     async with memory_fleet() as fleet:
         client, idle = await subscriber(fleet), await open_websocket(fleet.network, "sidecar-1")
         fleet.kill(fleet.redis["node-2"])
@@ -80,7 +80,7 @@ async def test_a_crashed_node_is_a_gap_when_it_goes_and_when_it_is_back(
 
 
 async def test_a_node_that_does_not_come_back_is_given_up(autojump_clock: MockClock) -> None:
-    """When its lease ends nothing more of it can be missed."""
+    """When its lease ends none of its messages can be missed any more."""
     async with memory_fleet() as fleet:
         client = await subscriber(fleet)
         fleet.kill(fleet.redis["node-2"])
@@ -138,7 +138,7 @@ async def test_a_link_that_flaps_is_no_flood(autojump_clock: MockClock) -> None:
 
 
 async def test_a_subscribe_says_which_node_is_not_heard(autojump_clock: MockClock) -> None:
-    """It is confirmed once that node is known to be deaf; later ones at once."""
+    """It is confirmed once that node is known to be unheard; later ones at once."""
     async with memory_fleet() as fleet:
         fleet.network.freeze(fleet.redis["node-2"].endpoint)
         client = await open_websocket(fleet.network, "sidecar-1")
@@ -157,7 +157,7 @@ async def test_a_subscribe_says_which_node_is_not_heard(autojump_clock: MockCloc
 async def test_a_leaving_sidecar_says_so_and_closes(
     *, answers: bool, autojump_clock: MockClock
 ) -> None:
-    """First an event, then time to go on, at last 1012; whoever does not answer is not waited for."""
+    """First an event, then time to go on, at last 1012; no wait for clients that do not answer."""
     async with memory_fleet(sidecars=1) as fleet:
         client = await open_websocket(fleet.network, "sidecar-1")
         service = await fleet.sidecar("sidecar-2")
@@ -181,7 +181,7 @@ async def test_a_leaving_sidecar_says_so_and_closes(
 async def test_a_sidecar_without_websocket_clients_leaves_at_once(
     autojump_clock: MockClock,
 ) -> None:
-    """And one whose clients go when they are told does not wait longer than they do."""
+    """And it waits no longer than its clients take to leave."""
     async with memory_fleet(sidecars=0) as fleet:
         service = await fleet.sidecar("sidecar-1")
         began = trio.current_time()

@@ -82,7 +82,7 @@ async def test_bytes_arrive_as_they_were_sent(
 async def test_a_certificate_for_another_name_is_refused(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """Both sides learn it, and no byte of anybody's passes."""
+    """Both sides get an error, and no data passes."""
     server_context, client_context = contexts("elsewhere")
     inner_client, inner_server = await pair(MemoryNetwork())
     client = TlsTransport(inner_client, client_context, server_hostname="door")
@@ -120,7 +120,7 @@ async def test_who_does_not_speak_tls_gets_nothing(
 async def test_a_flood_of_plain_talk_is_a_few_lines(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """Each gets an error; who only goes away is not worth a line, who says nothing is not waited for."""
+    """Each gets an error; a mere disconnect is not logged, a silent client is not waited for."""
     network = MemoryNetwork()
     server_context, _ = contexts()
     listener = TlsListener(await network.bind(HERE), server_context)

@@ -14,7 +14,7 @@ from fanout.values.names import Endpoint
 
 @pytest.fixture
 def umask() -> Iterator[int]:
-    """Let everybody use new files, as a careless process does."""
+    """Make new files accessible to all users, as a careless process does."""
     before = os.umask(0)
     yield 0
     os.umask(before)
@@ -42,7 +42,7 @@ async def test_only_the_owner_may_connect(tmp_path: Path, umask: int) -> None:
 
 
 async def test_what_a_dead_process_left_is_replaced_and_nothing_else(tmp_path: Path) -> None:
-    """A socket that somebody listens on, and a file that is none, stay as they are."""
+    """A socket with a listener, and a file that is no socket, stay as they are."""
     path = tmp_path / "s"
     left = socket.socket(socket.AF_UNIX)
     left.bind(str(path))

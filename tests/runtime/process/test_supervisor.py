@@ -1,4 +1,4 @@
-"""What a supervisor such as systemd is told, and that it can never hold us up."""
+"""Notifications to a supervisor such as systemd, which never block the process."""
 
 import os
 import socket

@@ -62,7 +62,7 @@ async def test_a_link_cancelled_at_any_step_ends_with_its_connection(
 
 
 async def test_the_next_call_of_a_link_gets_its_own_answer(autojump_clock: MockClock) -> None:
-    """Whoever gives up a call leaves its command whole, and its answer to nobody."""
+    """A cancelled call has its command sent whole and its answer discarded."""
     network = MemoryNetwork(buffer_bytes_max=BUFFER_BYTES, delay_seconds=lambda: 0.1)
     server = FakeRedis(network, HERE.endpoint, random.Random(1))
 

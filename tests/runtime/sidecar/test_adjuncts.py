@@ -1,4 +1,4 @@
-"""What lives in a sidecar beside its fan-out: it is heard, told, and can do no harm."""
+"""Adjuncts in a sidecar: they read and write discovery, and their failures harm nothing else."""
 
 import attrs
 import pytest
@@ -47,14 +47,14 @@ class Writer(Adjunct):
         await sidecar.registry.write(note(sidecar.config.id, 3, gone=True))
 
     def sees(self) -> set[Note]:
-        """Return what it is told."""
+        """Return the records that an adjunct sees."""
         return set(self.sidecar.watch.members(NOTES).values()) if self.sidecar else set()
 
 
 async def test_adjuncts_see_what_others_write_until_they_take_it_back(
     autojump_clock: MockClock,
 ) -> None:
-    """A sidecar that is told to stop serves until its adjuncts have drained, then they leave."""
+    """A sidecar that is asked to stop serves until its adjuncts have drained, then they leave."""
     first, second = Writer(), Writer()
     async with memory_fleet() as fleet:
         one = await fleet.sidecar("sidecar-3", adjuncts=(first,))
@@ -122,7 +122,7 @@ async def test_an_adjunct_that_fails_is_begun_again_and_harms_nobody(
 
 
 async def test_a_process_without_a_sidecar_reads_and_writes_too(autojump_clock: MockClock) -> None:
-    """And is told when there is no discovery to read."""
+    """And gets an error when no discovery can be read."""
     reader = Writer()
     async with memory_fleet() as fleet:
         await fleet.sidecar("sidecar-3", adjuncts=(reader,))

@@ -1,4 +1,4 @@
-"""Links that break within a message, at each of its bytes: nothing is misread, the gap is told."""
+"""Links that break within a message, at each of its bytes: nothing is misread, a gap follows."""
 
 import pytest
 import trio
@@ -22,7 +22,7 @@ CHANNEL = next(
     if place(name, {NodeId("node-1"), NodeId("node-2")}).publish == "node-1"
 )
 PAYLOAD = b"x\r\n+OK\r\n$3\r\n:1\r\n>3\r\n"
-"""Looks like replies to whoever begins to read in the middle."""
+"""Looks like replies to a parser that begins in the middle."""
 
 COUNTS = range(0, 600, 7)
 """More than the records of both members."""
@@ -30,7 +30,7 @@ COUNTS = range(0, 600, 7)
 
 @pytest.mark.parametrize("bytes_max", [16, 65_536])
 async def test_a_delivery_is_cut_at_any_byte(bytes_max: int, autojump_clock: MockClock) -> None:
-    """It comes whole or not at all; then the gap is told, and the next ones come as they should."""
+    """It arrives whole or not at all; then a gap follows, and the next ones arrive as usual."""
     delivery = messages3(CHANNEL, [PAYLOAD])
     async with memory_fleet(nodes=2, network=MemoryNetwork(receive_bytes_max=bytes_max)) as fleet:
         publisher, listener = await fleet.client("sidecar-1"), await fleet.client("sidecar-2")
@@ -78,7 +78,7 @@ async def test_a_publish_is_cut_at_any_byte(*, back: bool, autojump_clock: MockC
 async def test_what_discovery_is_told_and_tells_is_cut_at_any_byte(
     *, back: bool, autojump_clock: MockClock
 ) -> None:
-    """Nobody is taken for gone, and nothing is taken for a record that is none."""
+    """No member is taken for gone, and no partial record is read."""
     async with memory_fleet(nodes=2) as fleet:
         publisher, listener = await fleet.client("sidecar-1"), await fleet.client("sidecar-2")
         await listener.subscribed(CHANNEL)

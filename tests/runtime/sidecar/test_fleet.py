@@ -72,7 +72,7 @@ async def test_a_confirmed_subscription_hears_whatever_is_published_after(
 async def test_a_node_added_under_traffic_is_used_and_loses_nothing(
     seed: int, autojump_clock: MockClock
 ) -> None:
-    """Sidecars subscribe on it before anybody publishes on it."""
+    """All sidecars subscribe on it before any publishes on it."""
     rng = random.Random(seed)
     network = MemoryNetwork(delay_seconds=lambda: rng.uniform(0, 0.05))
     async with memory_fleet(nodes=2, network=network, seed=seed) as fleet:
@@ -221,7 +221,7 @@ async def test_an_address_taken_by_another_redis_is_not_used(autojump_clock: Moc
         publisher, subscriber = await two_clients(fleet)
         fleet.kill(fleet.redis["node-2"])
         await wait_all_tasks_blocked()
-        # The agent is cut off from the newcomer, so that nobody gives it an identity.
+        # The agent is cut off from the newcomer, so that it gets no identity.
         stranger = FakeRedis(fleet.network, Endpoint("node-2", 6379), fleet.rng)
         stranger.refuse_writes = "READONLY You can't write against a read only replica."
         async with trio.open_nursery() as nursery:
@@ -312,7 +312,7 @@ async def test_a_sidecar_is_ready_only_when_it_hears_every_node_it_found_joining
 
 
 async def test_a_client_that_does_not_read_is_cut_off_alone(autojump_clock: MockClock) -> None:
-    """Its outbox is bounded; nobody else loses a message."""
+    """Its outbox is bounded; no other client loses a message."""
     async with memory_fleet(sidecars=1) as fleet:
         await fleet.sidecar("sidecar-2", limits=Limits(outbox_bytes_max=100_000))
         publisher, subscriber = await two_clients(fleet)
@@ -357,7 +357,7 @@ async def test_who_has_not_logged_in_may_leave_little_unread(
 
 
 async def test_a_node_drains_when_it_is_asked_from_anywhere(autojump_clock: MockClock) -> None:
-    """Only this life of it, and not the last one unless forced."""
+    """Only this incarnation of the node, and not the last node unless forced."""
     async with memory_fleet(nodes=1) as fleet:
         config, world = outside(fleet)
         agent = await fleet.node("node-2")
@@ -561,7 +561,7 @@ async def test_flushed_nodes_lose_nothing(flushes: int, autojump_clock: MockCloc
 
 
 async def test_cooperative_nodes_log_sidecars_in_as_configured(autojump_clock: MockClock) -> None:
-    """Where the agent may not make users, everybody logs in as the operator says."""
+    """Where the agent may not create users, all log in as the operator configured."""
     async with memory_fleet(nodes=0, sidecars=0) as fleet:
         fleet.node_login = ("managed", "canary")
         await fleet.node("node-1", wait=False)

@@ -14,7 +14,7 @@ SIDECARS = ("sidecar-1", "sidecar-2")
 CLIENTS = 6
 STEPS, ROUNDS = 60, 20
 QUIET_SECONDS = 5.0
-"""Longer than anything is on its way, and than a node keeps what nobody wants any more."""
+"""Longer than any message is in flight, and than a node keeps an unwanted subscription."""
 
 
 class Racer:
@@ -53,7 +53,7 @@ async def race(fleet: MemoryFleet, racers: list[Racer], rng: random.Random) -> N
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_races_leave_no_ghost_and_lose_nobody(seed: int, autojump_clock: MockClock) -> None:
-    """After each round every message reaches exactly those who asked last for its channel."""
+    """After each round every message reaches exactly the current subscribers of its channel."""
     rng = random.Random(seed)
     network = MemoryNetwork(delay_seconds=lambda: rng.choice((0.0, 0.001, 0.02)))
     async with memory_fleet(nodes=2, network=network, seed=seed) as fleet:

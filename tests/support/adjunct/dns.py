@@ -17,7 +17,7 @@ LIMIT_SECONDS = 20.0
 
 
 class Pool:
-    """What discovery says of the instances of `web`, and the settings of who keeps the name."""
+    """Discovery's records of the instances of `web`, and the settings of the DNS updater."""
 
     def __init__(self, port: int, **other: Any) -> None:
         self.config = DnsConfig.from_mapping(

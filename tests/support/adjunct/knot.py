@@ -3,7 +3,6 @@
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Self
 
@@ -13,6 +12,7 @@ import dns.rdatatype
 import pytest
 
 from fanout.runtime.redis.redis_server import free_port
+from tests.support.waiting import comes_up
 
 ZONE = "example.test"
 SECRET = "c2VjcmV0LWNhbmFyeS1zZWNyZXQtY2FuYXJ5"
@@ -99,12 +99,13 @@ class Knot:
             self._process = subprocess.Popen(
                 [self._path, "-c", str(config)], stdout=log, stderr=subprocess.STDOUT
             )
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and self._process.poll() is None:
+
+        def is_up() -> bool:
             said = self.log[before:]
-            if "server started" in said and "cannot bind" not in said:
-                return True
-            time.sleep(0.02)
+            return "server started" in said and "cannot bind" not in said
+
+        if comes_up(self._process, is_up, START_SECONDS):
+            return True
         self.stop()
         return False
 

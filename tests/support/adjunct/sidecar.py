@@ -9,7 +9,7 @@ from fanout.client import Client, Event
 
 
 class FakeClient:
-    """Does as `fanout.client.Client` does, for what purges use of it."""
+    """The part of `fanout.client.Client` that purges use."""
 
     def __init__(self) -> None:
         self.trouble = ""

@@ -5,7 +5,6 @@ import os
 import re
 import ssl
 import subprocess
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -21,6 +20,7 @@ from hypercorn.trio import serve
 
 from fanout.adjunct.pages import App, CacheHeaders, CachePolicy, Receive, Scope, Send, tag
 from tests.support.live.fleet import START_SECONDS, Fleet, Process, command
+from tests.support.waiting import comes_up
 
 VCL = Path(__file__).parents[3] / "docs" / "examples" / "varnish.vcl"
 HOST = "www.example.com"
@@ -128,11 +128,14 @@ def start_varnish(fleet: Fleet, folder: Path, origin: Origin, port: int = 0) -> 
         "varnishd", "-F", "-j", "none", "-n", str(folder), "-a", f"127.0.0.1:{port}",
         "-f", str(vcl), "-s", "default,16m", "-p", "thread_pool_min=5",
     )  # fmt: skip
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.popen.poll() is None:
-        if found := re.search(r"127\.0\.0\.1 (\d+)", _ask(folder, "debug.listen_address")):
-            return Varnish(process, folder, int(found[1]))
-        time.sleep(0.05)
+    listens: list[str] = []
+
+    def is_up() -> bool:
+        listens[:] = re.findall(r"127\.0\.0\.1 (\d+)", _ask(folder, "debug.listen_address"))
+        return bool(listens)
+
+    if comes_up(process.popen, is_up, START_SECONDS):
+        return Varnish(process, folder, int(listens[0]))
     pytest.fail(f"no varnishd: {process.log.read_text()}")
 
 

@@ -1,7 +1,6 @@
-"""Redis clients of a real fleet, and waiting for what must become true."""
+"""Redis clients of a real fleet."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,8 +9,7 @@ import redis
 from fanout.core.users import CTL_USER
 from fanout.runtime.redis.login import NO_PASSWORD
 from tests.support.live.fleet import Process
-
-WAIT_SECONDS = 20.0
+from tests.support.waiting import WAIT_SECONDS
 
 
 def client(sidecar: Process, protocol: int = 2) -> redis.Redis:
@@ -44,11 +42,3 @@ def next_data(pubsub: Any) -> Any:
     message = pubsub.get_message(timeout=WAIT_SECONDS)
     assert message is not None, "no message came"
     return message["data"]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that has no event to wait for."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Self
 
 import attrs
 import pytest
@@ -102,6 +103,12 @@ class Fleet:
         self._folder = folder
         self._processes: list[Process] = []
         self.discovery: list[str] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
 
     def start(
         self, *arguments: str, env: dict[str, str] | None = None, stdin: int = subprocess.DEVNULL

@@ -4,7 +4,6 @@ import getpass
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +13,7 @@ import pymysql
 import pytest
 
 from fanout.runtime.redis.redis_server import free_port
+from tests.support.waiting import comes_up
 
 START_SECONDS = 60.0
 PORT_ATTEMPTS = 5
@@ -31,7 +31,7 @@ GRANT REPLICATION SLAVE ON *.* TO copier@'127.0.0.1';
 
 
 def find(name: str) -> str:
-    """Return the path of one of MariaDB's programs; some are not on everybody's PATH."""
+    """Return the path of one of MariaDB's programs; some are not on the PATH of all users."""
     found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
     if found is None:
         pytest.fail(f"{name} is not installed: these tests need Debian's mariadb-server")
@@ -101,12 +101,11 @@ class MariaDB:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )  # fmt: skip
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and self._process.poll() is None:
-            if "ready for connections" in (self._folder / "log").read_text():
-                return True
-            time.sleep(0.02)
-        return False
+        return comes_up(
+            self._process,
+            lambda: "ready for connections" in (self._folder / "log").read_text(),
+            START_SECONDS,
+        )
 
     def signal(self, number: int) -> None:
         """Send a signal to this one process."""

@@ -15,8 +15,8 @@ import attrs
 
 from fanout.runtime.redis.redis_server import free_port
 from tests.support.documents import DOCS
-from tests.support.live.clients import until
 from tests.support.live.fleet import FAST, Fleet, Process
+from tests.support.waiting import until
 
 ADDRESS = re.compile(r"10\.0\.0\.\d+:6379|127\.0\.0\.1:\d+|localhost:\d+|(?<=-p )\d+")
 """What of a page is replaced: nodes and discovery, doors, and the port given to redis-cli."""
@@ -35,7 +35,7 @@ def lines_of(page: str) -> list[str]:
 
 @attrs.define
 class Page:
-    """The state of a reader: environment, folder, ports, and who listens."""
+    """The state of a reader: environment, folder, ports, and listening processes."""
 
     fleet: Fleet
     folder: Path

@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import psycopg
 import pytest
 
 from fanout.runtime.redis.redis_server import free_port
+from tests.support.waiting import comes_up
 
 START_SECONDS = 60.0
 PORT_ATTEMPTS = 5
@@ -67,16 +67,17 @@ class PostgreSQL:
                 user=USER,
                 cwd=self._folder,
             )  # fmt: skip
-            deadline = time.monotonic() + START_SECONDS
-            while time.monotonic() < deadline and self._process.poll() is None:
-                try:
-                    self.run("SELECT 1")
-                except psycopg.OperationalError:
-                    time.sleep(0.05)
-                else:
-                    return
+            if comes_up(self._process, self._takes_connections, START_SECONDS):
+                return
             self.stop()
         pytest.fail("the postgres does not start")
+
+    def _takes_connections(self) -> bool:
+        try:
+            self.run("SELECT 1")
+        except psycopg.OperationalError:
+            return False
+        return True
 
     def stop(self) -> None:
         """End it: SIGQUIT ends its children too, which SIGKILL would leave behind."""

@@ -1,8 +1,7 @@
-"""A shop's database: a real primary with two replicas, told by a real discovery Redis."""
+"""A shop's database: a real primary with two replicas, in the records of a real discovery Redis."""
 
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Self
@@ -16,10 +15,12 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from fanout.adjunct.replicas import Database, Databases, RoutedSession, RoutingConfig
 from fanout.adjunct.topology import DatabaseRecord, read_topology, set_topology
 from fanout.config import DiscoveryAddress, FleetConfig
+from tests.support import waiting
 from tests.support.live.fleet import Fleet
 from tests.support.live.mariadb import PASSWORD, MariaDB
 
 LIMIT_SECONDS = 30.0
+until = partial(waiting.until, seconds=LIMIT_SECONDS)
 URL = f"mysql+pymysql://shop:{PASSWORD}@ignored:1/shop"
 QUICK = RoutingConfig(measure_interval_seconds=0.1, lag_seconds_max=0.4, switch_wait_seconds=20.0)
 
@@ -34,14 +35,6 @@ class Item(Base):
     __tablename__ = "item"
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(100))
-
-
-def until(condition: Callable[[], Any]) -> None:
-    """Wait until something holds that should soon."""
-    deadline = time.monotonic() + LIMIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it does not come to hold"
-        time.sleep(0.02)
 
 
 @attrs.define
@@ -86,7 +79,7 @@ class Shop:
         name: str = "shop",
         weights: dict[str, int] | None = None,
     ) -> int:
-        """Tell discovery who is who; return the version."""
+        """Write the roles of the servers to discovery; return the version."""
         address = self.servers[primary].address
         told = (
             {self.servers[number].address: 1 for number in replicas} if weights is None else weights
@@ -95,7 +88,7 @@ class Shop:
         return trio.run(change).version
 
     def show(self) -> DatabaseRecord:
-        """Return what discovery tells."""
+        """Return the record in discovery."""
         return trio.run(read_topology, self.fleet, "shop")
 
     def port(self, number: int) -> int:

@@ -121,7 +121,7 @@ class Client:
         return int(await self.link.call("PUBLISH", channel, payload))
 
     def publish_soon(self, channel: bytes, payload: bytes) -> None:
-        """Publish without waiting; what became of it goes to `outcomes`."""
+        """Publish without waiting; the outcome goes to `outcomes`."""
         self.link.submit(
             pack(b"PUBLISH", channel, payload),
             lambda answer: self.outcomes.append((payload, answer)),
@@ -140,7 +140,7 @@ class MemoryFleet:
         self.discovery: list[FakeRedis] = []
         self.redis: dict[str, FakeRedis] = {}
         self.connects: defaultdict[str, list[float]] = defaultdict(list)
-        """When somebody tried to connect to a host, for each."""
+        """The times of attempts to connect, by host."""
         self.network.on_connect = self._count_connect
         self.admin: dict[str, Admin] = {}
         """What the services show, by their names. HTTP itself is tested over real sockets."""
@@ -175,7 +175,7 @@ class MemoryFleet:
         return server
 
     async def restart(self, server: FakeRedis) -> None:
-        """Start a killed Redis again at its address, if nobody else did."""
+        """Start a killed Redis again at its address, if it does not run yet."""
         await trio.testing.wait_all_tasks_blocked()
         if not server.running:
             await self._nursery.start(server.run)
@@ -186,7 +186,7 @@ class MemoryFleet:
         self.network.reset(server.endpoint)
 
     async def add_discovery(self) -> FakeRedis:
-        """Start a discovery instance; services started later know of it."""
+        """Start a discovery instance; services started later use it."""
         number = len(self.discovery) + 1
         self.discovery.append(await self.start_redis(Endpoint(f"discovery-{number}", 6379)))
         return self.discovery[-1]

@@ -1,4 +1,4 @@
-"""A subscribed websocket client, and the gaps it is told."""
+"""A subscribed websocket client, and the gaps it receives."""
 
 from typing import Any
 

@@ -34,7 +34,7 @@ INVALID = b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xed\xa0\x80edited"
 
 @attrs.frozen
 class Case:
-    """What a client sends behind its handshake, and what must come of it."""
+    """What a client sends behind its handshake, and the expected result."""
 
     name: str
     sent: bytes

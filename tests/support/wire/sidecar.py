@@ -28,7 +28,7 @@ USERS = Users.from_mapping(
 
 @attrs.define(eq=False)
 class LoneSidecar:
-    """Remembers what was asked of it."""
+    """A sidecar without a fleet that records the requests it gets."""
 
     sessions: list[Session] = attrs.field(factory=list)
     disconnected: list[int] = attrs.field(factory=list)
@@ -64,7 +64,7 @@ class LoneSidecar:
         ]
 
     def disconnect(self, client_id: int) -> None:
-        """Note who should go."""
+        """Record a client to disconnect."""
         self.disconnected.append(client_id)
 
     def wall_microseconds(self) -> int:
@@ -79,7 +79,7 @@ class LoneSidecar:
 
 
 def said(action: Action) -> bytes:
-    """Return the reply of an action in a fleet where nobody subscribes to anything."""
+    """Return the reply of an action in a fleet without subscriptions."""
     match action:
         case Publish():
             return b":0\r\n"

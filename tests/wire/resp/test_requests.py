@@ -208,7 +208,7 @@ def test_a_known_channel_makes_a_run() -> None:
 
 
 def test_what_one_user_may_publish_another_may_not() -> None:
-    """What is known of a command does not say who may send it."""
+    """A known command does not imply the right to send it."""
     heads, decoder = PublishHeadCache(), RequestDecoder(request_limits())
     one, two = (
         Session(number, LoneSidecar(users=USERS), default_limits(), heads=heads)

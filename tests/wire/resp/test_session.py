@@ -161,7 +161,7 @@ def test_the_short_way_of_a_publish_means_the_same(lines: list[bytes]) -> None:
 
 
 def test_client_kill_ends_others_and_itself() -> None:
-    """By number or address; a client that ends itself is told how many went."""
+    """By number or address; a client that kills itself gets the number of killed clients."""
     sidecar = LoneSidecar()
     one, two, three = (sidecar.join(number) for number in (1, 2, 3))
     tell(two, b"SUBSCRIBE c")
@@ -239,7 +239,7 @@ def test_subscriptions_are_bounded(verb: bytes) -> None:
 
 
 def test_distinct_patterns_are_bounded_for_all_clients_together() -> None:
-    """What somebody has is free for others; what nobody has any more makes room."""
+    """A pattern in use is free for others; one that is no longer used makes room."""
     limits = default_limits(patterns=Patterns(2))
     one, two = (Session(number, LoneSidecar(), limits) for number in (1, 2))
     tell(one, b"HELLO 3", b"PSUBSCRIBE a* b*")

@@ -166,7 +166,7 @@ def test_no_binary_frame_breaks_the_bridge(data: bytes) -> None:
     ["1e999", "-1e999", '"%s"' % ("x" * 1023), "[" * 1100 + "]" * 1100, "[" * 300_000, "NaN"],
 )
 def test_ids_that_cannot_be_answered_are_refused_at_once(id_: str) -> None:
-    """Not when the answer is written, where nobody could be told any more."""
+    """Not when the answer is written, where it is too late for an error."""
     session = BridgeSession(default_limits())
     reply = refusal(session, f'{{"op": "subscribe", "channels": ["c"], "id": {id_}}}')
 

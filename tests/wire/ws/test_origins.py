@@ -93,7 +93,7 @@ def test_a_page_that_is_not_listed_gets_no_websocket(
     ],
 )
 def test_the_page_of_the_admin_door_is_let_in(page: str, origin: str, allowed: bool) -> None:  # noqa: FBT001
-    """Under each of that door's names, at its own port and scheme, and nobody else beside it."""
+    """Under each of that door's names, at its own port and scheme, and no other origin that is not listed."""
     policy = OriginPolicy.with_page(
         Endpoint("127.0.0.1", 7380), ["https://app.example"], ["door.example"], page
     )

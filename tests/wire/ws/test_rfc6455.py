@@ -222,7 +222,7 @@ def test_a_head_may_be_as_large_as_the_limit(how: str, over: int) -> None:
     "line", [b"*1", b"*3\r\n$7\r\nPUBLISH", b"PING", b"", b"GET / HTTP/1.0", b"SSH-2.0-x"]
 )
 def test_what_is_no_http_is_refused_at_its_first_line(line: bytes) -> None:
-    """Whoever speaks Redis to this door is told at once, and waits for nothing."""
+    """A client that speaks Redis to this door gets an error at once and does not hang."""
     websocket = server()
 
     assert websocket.receive(line[:1]) == ()

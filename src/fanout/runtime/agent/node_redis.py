@@ -14,6 +14,7 @@ from fanout.core.backoff import Backoff
 from fanout.errors import CommandFailed, LinkLost
 from fanout.notice import Notice
 from fanout.runtime.net.world import World
+from fanout.runtime.redis.identity import is_primary
 from fanout.runtime.redis.link import Link, use_link
 from fanout.runtime.redis.login import node_address
 from fanout.runtime.redis.redis_server import spawn_redis
@@ -220,7 +221,7 @@ class NodeRedis:
         if found is not None:
             raise LinkLost("the identity key was replaced: was this Redis made a replica?")
         # Sidecars ask twice before they disconnect, see `NodeLink`.
-        if (await self.call("ROLE"))[0] != b"master":  # type: ignore[index]
+        if not await is_primary(link, self._timings.probe_timeout_seconds):
             raise LinkLost("the identity key is gone: this Redis was made a replica")
         await self.call("SET", IDENTITY_KEY, raw)
         log.warning("identity_restored", reason="the key was flushed or evicted")

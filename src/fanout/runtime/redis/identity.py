@@ -37,6 +37,19 @@ async def identify(link: Link, record: NodeRecord, timeout_seconds: float) -> No
         raise WrongIdentity(f"the Redis at {record.endpoint} restarted; waiting for its agent")
 
 
+async def is_primary(link: Link, timeout_seconds: float) -> bool:
+    """Return whether the Redis behind `link` is a primary.
+
+    Raises:
+        LinkLost: the connection ended, or no answer came in time.
+        CommandFailed: Redis refused the command.
+
+    """
+    with trio.move_on_after(timeout_seconds):
+        return b"role:master" in await link.call("INFO", "replication")
+    raise LinkLost("no answer from the node")
+
+
 def check_identity(raw: Answer, record: NodeRecord) -> None:
     """Check the value of a node's identity key. Raises MissingIdentity, WrongIdentity."""
     if raw is None:

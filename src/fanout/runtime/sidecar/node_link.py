@@ -30,7 +30,13 @@ from fanout.core.users import CTL_USER, DATA_USER
 from fanout.errors import CommandFailed, LinkLost
 from fanout.notice import Notice
 from fanout.runtime.net.transport import Network
-from fanout.runtime.redis.identity import MissingIdentity, WrongIdentity, check_identity, identify
+from fanout.runtime.redis.identity import (
+    MissingIdentity,
+    WrongIdentity,
+    check_identity,
+    identify,
+    is_primary,
+)
 from fanout.runtime.redis.link import Link, LinkStatistics, OnAnswer, use_link
 from fanout.runtime.redis.login import node_address
 from fanout.runtime.sidecar.member_log import MemberLog
@@ -418,20 +424,25 @@ class NodeLink:
                 with trio.move_on_at(deadline):
                     await self._probe_back.wait(sent)
             self._probe_seconds = trio.current_time() - since
-            self._check_identity(answers[0])  # Redis answers in order
+            await self._check_identity(link, answers[0])  # Redis answers in order
 
-    def _check_identity(self, answer: Answer) -> None:
-        """Check the identity of the node; a missing one has to stay missing. Raises WrongIdentity.
+    async def _check_identity(self, link: Link, answer: Answer) -> None:
+        """Check the identity of the node; one missing on a primary has to stay missing.
 
         A flushed Redis has lost the key, and its agent puts it back within a probe interval. To
         disconnect at once would lose messages on every node that is flushed at the same time.
+
+        Raises:
+            WrongIdentity: it is another one, or missing for too long or on a replica.
+
         """
         now = trio.current_time()
         try:
             check_identity(answer, self.record)
         except MissingIdentity:
             since = self._missing_since = min(self._missing_since, now)
-            if now - since < MISSING_FACTOR * self._timings.probe_interval_seconds:
+            is_recent = now - since < MISSING_FACTOR * self._timings.probe_interval_seconds
+            if is_recent and await is_primary(link, self._timings.probe_timeout_seconds):
                 return
             raise
         self._missing_since = inf
