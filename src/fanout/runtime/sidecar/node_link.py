@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from math import inf
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 import attrs
 import structlog
@@ -39,6 +39,7 @@ from fanout.runtime.redis.identity import (
 )
 from fanout.runtime.redis.link import Link, LinkStatistics, OnAnswer, use_link
 from fanout.runtime.redis.login import node_address
+from fanout.runtime.sidecar.link_owners import LinkFanout, LinkFleet
 from fanout.runtime.sidecar.member_log import MemberLog
 from fanout.values.control import BarrierReached, Deaf, End, OrderBarrier
 from fanout.values.names import (
@@ -50,7 +51,7 @@ from fanout.values.names import (
     SidecarId,
     probe_channel,
 )
-from fanout.values.records import NodeRecord, NodeState, SidecarRecord
+from fanout.values.records import NodeRecord, NodeState
 from fanout.wire.records import decode_control, encode_control
 from fanout.wire.redis.client import pack
 from fanout.wire.redis.runs import RunReader
@@ -70,53 +71,6 @@ MISSING_FACTOR = 1.5
 
 LATE_FACTOR = 2
 """How many timeouts a probe may take while other messages arrive before it."""
-
-
-class LinkFleet(Protocol):
-    """The methods of `Fleet` that a link calls."""
-
-    @property
-    def sidecars(self) -> Mapping[SidecarId, SidecarRecord]:
-        """The records of all live sidecars."""
-
-    def links_changed(self) -> None:
-        """Recompute what depends on the links and the states of nodes."""
-
-    def take_deaf(self, deaf: Deaf) -> None:
-        """Record which nodes another sidecar cannot hear."""
-
-    def note_stay(self, state: NodeState, after: NodeRecord | None, seconds: float) -> None:
-        """Count how long a node was in a state."""
-
-
-class LinkFanout(Protocol):
-    """The methods of `Fanout` that a link calls."""
-
-    def open(self, node: NodeId) -> LinkSubscriptions:
-        """Start the subscriptions of a new connection to a node."""
-
-    def close(self, link: LinkSubscriptions) -> None:
-        """Discard the subscriptions of a lost connection."""
-
-    def take_pushes(
-        self, link: LinkSubscriptions, pushes: list[list[Any]]
-    ) -> tuple[int, list[tuple[bytes, bytes]]]:
-        """Fan out pushes; return the number of client messages, and the reserved messages."""
-
-    def take_run(self, channel: bytes, payloads: list[bytes]) -> bool:
-        """Fan out successive messages of one channel; return False when it has no receiver."""
-
-    def take_census(self, node: Any, channel: bytes, payload: bytes) -> None:
-        """Handle a message on a census channel; ignore any other."""
-
-    def barrier_reached(self, number: int) -> None:
-        """Record that a sidecar has received an order barrier of this one."""
-
-    def has_barrier(self, node: NodeId) -> bool:
-        """Return whether sidecars have yet to receive an order barrier on a node."""
-
-    def flush(self) -> None:
-        """Send all pending output."""
 
 
 @attrs.frozen(kw_only=True)
