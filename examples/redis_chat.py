@@ -22,12 +22,15 @@ CHANNEL = "chat"
 
 
 def show(pubsub: Any) -> None:
-    """Print what is published, until the program ends."""
-    for message in pubsub.listen():
-        if message["type"] == "subscribe":
-            print(f"* joined {CHANNEL}", flush=True)
-        elif message["type"] == "message":
-            print(message["data"], flush=True)
+    """Print what is published, until the program unsubscribes."""
+    try:
+        for message in pubsub.listen():
+            if message["type"] == "subscribe":
+                print(f"* joined {CHANNEL}", flush=True)
+            elif message["type"] == "message":
+                print(message["data"], flush=True)
+    except redis.ConnectionError as error:
+        print(f"* connection lost: {error}", flush=True)
 
 
 def main() -> None:
@@ -41,12 +44,15 @@ def main() -> None:
         # A connection that has subscribed cannot publish in RESP2: redis-py takes another one.
         pubsub = client.pubsub()
         pubsub.subscribe(CHANNEL)
-        threading.Thread(target=show, args=(pubsub,), daemon=True).start()
+        reader = threading.Thread(target=show, args=(pubsub,), daemon=True)
+        reader.start()
         for line in sys.stdin:
             try:
                 client.publish(CHANNEL, f"{options.name}: {line.rstrip()}")
             except redis.RedisError as error:  # such as NONODE while no node is active
                 print(f"* not published: {error}", flush=True)
+        pubsub.unsubscribe()  # ends the reader: its connection must not be closed under it
+        reader.join(timeout=5)
 
 
 if __name__ == "__main__":

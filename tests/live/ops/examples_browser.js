@@ -20,13 +20,18 @@ async function open(browser) {
   try {
     const [reader, writer] = [await open(browser), await open(browser)];
     await reader.click("#subscribe button");
-    await reader.fill("#publish [name=data]", "my own");   // behind the subscribe, so it comes back
+    await reader.locator("#log li", { hasText: "subscribed" }).waitFor();
+    await reader.fill("#publish [name=data]", "my own");
     await reader.click("#publish button");
     await reader.locator("#log li", { hasText: "my own" }).waitFor();
     await writer.fill("#publish [name=data]", "<b>hello</b>");
     await writer.click("#publish button");
     await writer.locator("#log li", { hasText: "received by 1" }).waitFor();
     await reader.locator("#log li", { hasText: "<b>hello</b>" }).waitFor();
+  } catch (error) {  // what the pages showed says more than that something was missing
+    for (const page of browser.contexts().flatMap(context => context.pages()))
+      complaints.push(await page.locator("body").innerText());
+    throw error;
   } finally {
     await browser.close();
   }
