@@ -227,9 +227,11 @@ class Agent:
         Sidecars that started meanwhile do not know it, and others have removed it: to publish there
         before they have subscribed would lose messages.
         """
-        if self._phase not in RENEWABLE or not self._up or self._rival.clear_at > now:
-            return self.advance(now)
-        return self._begin_incarnation(now)
+        return (
+            self._begin_incarnation(now)
+            if self._phase in RENEWABLE and self._up
+            else self.advance(now)
+        )
 
     def redis_down(self) -> None:
         """Record that the node's Redis is lost or does not deliver: nothing vouches for it."""
