@@ -21,6 +21,7 @@ from fanout.core.agent_effects import (
 from fanout.core.rival import owner_name
 from fanout.values.names import Endpoint, NodeId, SidecarId
 from fanout.values.records import FenceMode, NodeRecord, NodeState, SidecarRecord
+from tests.support.diagrams import state_moves
 
 NODE = NodeId("n")
 HERE = Endpoint("h", 1)
@@ -284,12 +285,6 @@ TestAgent = AgentMachine.TestCase
 
 def test_the_phases_allow_exactly_the_moves_of_the_states() -> None:
     """The table of phases is finer than that of states, and says nothing else."""
-    found: dict[NodeState, set[NodeState]] = {state: set() for state in NodeState}
-    for phase, following in MOVES.items():
-        for each in following:
-            if phase in STATES and STATES[each] is not STATES[phase]:
-                found[STATES[phase]].add(STATES[each])
-
-    assert found == STATE_MOVES
+    assert state_moves() == STATE_MOVES
     assert MOVES.keys() == set(Phase) == STATES.keys() | {Phase.STARTING}
     assert {STATES[each] for each in RENEWABLE}.isdisjoint(GOING)

@@ -71,5 +71,5 @@ class SidecarAdmin:
             fanout=self._shown.fanout.statistics(),
             discovery=tuple(self._shown.discovery()),
             loop_lag=self._loop.statistics(),
-            unready=self._readiness().unready,
+            unready=self._shown.unready(),
         )

@@ -21,6 +21,7 @@ from fanout.runtime.redis.redis_server import spawn_redis
 from fanout.values.names import IDENTITY_KEY, PRESENCE_CHANNEL, RESERVED_PREFIX, NodeId
 from fanout.values.records import FenceMode, Identity, NodeRecord
 from fanout.wire.records import encode_record
+from fanout.wire.redis.client import numsub
 
 log = structlog.get_logger()
 
@@ -134,7 +135,7 @@ class NodeRedis:
     async def count(self) -> int | None:
         """Return how many sidecars are subscribed on this node; None on failure."""
         with suppress(LinkLost, CommandFailed):
-            return _numsub(await self.call("PUBSUB", "NUMSUB", PRESENCE_CHANNEL))
+            return numsub(await self.call("PUBSUB", "NUMSUB", PRESENCE_CHANNEL)) or 0
         return None
 
     async def count_on(self, record: NodeRecord) -> int:
@@ -143,7 +144,7 @@ class NodeRedis:
 
         async def ask(link: Link) -> None:
             nonlocal found
-            found = _numsub(await link.call("PUBSUB", "NUMSUB", PRESENCE_CHANNEL))
+            found = numsub(await link.call("PUBSUB", "NUMSUB", PRESENCE_CHANNEL)) or 0
 
         address = node_address(self._config, record, users.CTL_USER)
         limit = self._timings.connect_timeout_seconds
@@ -276,8 +277,3 @@ def _info(raw: bytes) -> dict[str, str]:
     if "run_id" not in found or not found.get("redis_version", "")[:1].isdigit():
         raise LinkLost("INFO lacks run_id or redis_version: not a Redis?")
     return found
-
-
-def _numsub(answer: object) -> int:
-    """Return the count in a reply to PUBSUB NUMSUB for one channel."""
-    return int(answer[1]) if isinstance(answer, list) else 0

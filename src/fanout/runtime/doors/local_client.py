@@ -13,17 +13,15 @@ from typing import Any
 
 import trio
 
-from fanout.config import Limits
 from fanout.core.outbox import Outbox
 from fanout.core.reply_queue import ReplyGroup, ReplyQueue, ReplySink, ReplySlot
 from fanout.core.subscriptions import Name, Ticket
 from fanout.notice import Notice
-from fanout.runtime.doors.door import Authorized, Door
+from fanout.runtime.doors.door import Authorized, Door, DoorContext
 from fanout.runtime.net.sender import Sender
 from fanout.runtime.net.transport import CONNECTION_ERRORS, Transport
 from fanout.runtime.sidecar.authenticator import Authenticator
-from fanout.runtime.sidecar.clients import Clients, Label
-from fanout.runtime.sidecar.fanout import Fanout
+from fanout.runtime.sidecar.clients import Label
 from fanout.values.requests import (
     Action,
     Ask,
@@ -55,9 +53,7 @@ class LocalClient:
     """One local client of the sidecar.
 
     Args:
-        fanout: subscribes, publishes and delivers.
-        clients: counts the clients of the door.
-        limits: the limits of a client.
+        context: what the door shares with all its clients.
         transport: the connection.
         door: writes the replies.
         encoding: the first encoding of deliveries.
@@ -67,15 +63,14 @@ class LocalClient:
 
     def __init__(
         self,
-        fanout: Fanout,
-        clients: Clients,
-        limits: Limits,
+        context: DoorContext,
         transport: Transport,
         *,
         door: Door,
         encoding: Encoding,
         label: Callable[[], Label],
     ) -> None:
+        limits = context.limits
         self.encoding = encoding
         self.outbox = Outbox(limits.outbox_bytes_max)
         self.name = f"{door.name} client {transport.peer}"
@@ -87,8 +82,8 @@ class LocalClient:
         """Messages delivered while they were counted, see `Fanout.begin_counting`."""
         self.last = b""
         """The last bytes to send, unless the sidecar disconnects the client."""
-        self._fanout = fanout
-        self._clients = clients
+        self._fanout = context.fanout
+        self._clients = context.clients
         self._transport = transport
         self._door = door
         self._replies = ReplyQueue(self.send)

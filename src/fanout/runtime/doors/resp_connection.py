@@ -55,9 +55,7 @@ class RespConnection:
     ) -> None:
         limits = context.limits
         self.client = LocalClient(
-            context.fanout,
-            context.clients,
-            limits,
+            context,
             transport,
             door=DOOR,
             encoding=Encoding.RESP2,

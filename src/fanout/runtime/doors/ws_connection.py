@@ -71,9 +71,7 @@ class WsConnection:
         label = Label(number, transport.peer)
         self.opened = False
         self.client = LocalClient(
-            context.fanout,
-            context.clients,
-            limits,
+            context,
             transport,
             door=DOOR,
             encoding=Encoding.JSON,

@@ -19,7 +19,7 @@ from fanout.values.control import CensusQuestion
 from fanout.values.names import CENSUS_CHANNEL, CENSUS_INBOX_PREFIX, Kind, SidecarId
 from fanout.values.requests import Question
 from fanout.wire.census import decode_answer, decode_question, encode_answer, encode_question
-from fanout.wire.redis.client import pack
+from fanout.wire.redis.client import numsub, pack
 
 TIMEOUT_SECONDS = 0.5
 """How long to wait for the answers of the other sidecars."""
@@ -88,8 +88,8 @@ class Census:
 
     def _heard(self, number: int, answer: Answer) -> None:
         """Record how many sidecars receive the question, without this one."""
-        known = isinstance(answer, list) and len(answer) == 2 and type(answer[1]) is int  # noqa: PLR2004
-        self._questions.heard(number, answer[1] - 1 if known else 0)
+        receivers = numsub(answer)
+        self._questions.heard(number, receivers - 1 if receivers is not None else 0)
 
     def _node(self) -> NodeLink | None:
         """Return the link to the node that most sidecars hear, among those heard here."""

@@ -31,7 +31,7 @@ from fanout.values.names import CONTROL_CHANNEL, NodeId, SidecarId
 from fanout.values.records import FenceMode
 from fanout.values.requests import NotPublished, Outcome, OutcomeUnknown, PublishRun
 from fanout.wire.records import encode_control
-from fanout.wire.redis.client import ReplyError, error_text, pack
+from fanout.wire.redis.client import ReplyError, error_text, numsub, pack
 
 PARKED_BYTES_MAX = 16 * 1024 * 1024
 """Publishes parked while no node accepts them; above the limit they fail at once."""
@@ -286,8 +286,9 @@ class Publisher:
 
     def _barrier_counted(self, number: int, node: NodeLink, answer: Answer) -> None:
         """Take the subscribers of the control channel: patterns of clients are not among them."""
-        if isinstance(answer, list) and len(answer) == 2 and type(answer[1]) is int:  # noqa: PLR2004
-            self._resubmit(self._barriers.bound(number, self._answering(node, answer[1])))
+        count = numsub(answer)
+        if count is not None:
+            self._resubmit(self._barriers.bound(number, self._answering(node, count)))
 
     def _barrier_sent(self, number: int, node: NodeLink, answer: Answer) -> None:
         if type(answer) is int:

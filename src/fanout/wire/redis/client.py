@@ -56,3 +56,9 @@ class ReplyReader:
 def error_text(reply: Any) -> str:
     """Return the text of a `ReplyError`."""
     return str(reply)
+
+
+def numsub(reply: Any) -> int | None:
+    """Return the count in a reply to PUBSUB NUMSUB for one channel; None for any other reply."""
+    known = isinstance(reply, list) and len(reply) == 2 and type(reply[1]) is int  # noqa: PLR2004
+    return reply[1] if known else None
