@@ -414,3 +414,15 @@ def test_a_draining_node_does_not_join_again() -> None:
 
     assert machine.overslept(21) == ()
     assert machine.state is NodeState.DRAINING
+
+
+def test_a_silent_node_joins_again_though_a_rival_is_watched() -> None:
+    """That wait is for an agent that starts; this one has its record already."""
+    machine = active()
+    (record,) = node("n", incarnation=50, owner="z", state=NodeState.JOINING).values()
+    machine.found(0, record, 19)
+    machine.redis_down()
+    effects = machine.redis_up(redis(), 20)
+
+    assert effects[0] == CloseGate()
+    assert machine.state is NodeState.JOINING

@@ -227,11 +227,9 @@ class Agent:
         Sidecars that started meanwhile do not know it, and others have removed it: to publish there
         before they have subscribed would lose messages.
         """
-        return (
-            self._begin_incarnation(now)
-            if self._phase in RENEWABLE and self._up
-            else self.advance(now)
-        )
+        if self._phase in RENEWABLE and self._up:
+            return self._begin_incarnation(now)
+        return self.advance(now)
 
     def redis_down(self) -> None:
         """Record that the node's Redis is lost or does not deliver: nothing vouches for it."""
